@@ -1,0 +1,158 @@
+import { expected } from '../errors.js';
+import { Purpose, type Random } from './random.js';
+
+/** Random changes of training images. All are off unless named. */
+export interface AugmentOptions {
+  /** Each image moves by its own whole number of pixels in [−shift, shift], in x and in y. */
+  readonly shift?: number;
+  /** Mirrors left and right, with probability ½. */
+  readonly flip?: boolean;
+  /** Adds N(0, std²) to each entry of the 2×2 identity and resamples about the centre, bilinearly. */
+  readonly affine?: { readonly std: number; readonly probability: number };
+  /** What lies outside the image: its nearest edge pixel, or a value in [0, 255]. Default `'replicate'`. */
+  readonly border?: 'replicate' | number;
+}
+
+/** Where an output pixel is read: source = matrix · (output − centre) + centre + shift. */
+export interface Placement {
+  dx: number;
+  dy: number;
+  flip: boolean;
+  /** Row-major 2×2, or undefined where the image is only moved by whole pixels. */
+  matrix: readonly [number, number, number, number] | undefined;
+}
+
+export function checkAugment(options: AugmentOptions): void {
+  const { shift = 0, affine, border = 'replicate' } = options;
+  expected(Number.isInteger(shift) && shift >= 0, 'augment.shift', 'a whole number of pixels ≥ 0', shift);
+  if (affine !== undefined) {
+    const { std, probability } = affine;
+    expected(Number.isFinite(std) && std >= 0, 'augment.affine.std', 'a number ≥ 0', std);
+    expected(probability >= 0 && probability <= 1, 'augment.affine.probability', 'a number in [0, 1]', probability);
+  }
+  expected(
+    border === 'replicate' || (border >= 0 && border <= 255),
+    'augment.border',
+    "'replicate' or a value in [0, 255]",
+    border,
+  );
+}
+
+/** Draws what happens to the image at one position of one epoch; the same draw for the same arguments. */
+export function drawPlacement(
+  options: AugmentOptions,
+  random: Random,
+  seed: number,
+  epoch: number,
+  position: number,
+): Placement {
+  const { shift = 0, flip = false, affine } = options;
+  random.reset(seed, Purpose.augment, epoch, position);
+  const dx = random.below(2 * shift + 1) - shift;
+  const dy = random.below(2 * shift + 1) - shift;
+  const mirrored = random.below(2) === 1 && flip;
+  if (affine === undefined || random.uniform() >= affine.probability)
+    return { dx, dy, flip: mirrored, matrix: undefined };
+  const around = (center: number) => center + affine.std * random.normal();
+  return { dx, dy, flip: mirrored, matrix: [around(1), around(0), around(0), around(1)] };
+}
+
+/** Writes the placed image; `source` and `out` are [height, width, channels] from their offsets, and differ. */
+export function placeImage(
+  source: Uint8Array,
+  sourceStart: number,
+  out: Uint8Array,
+  outStart: number,
+  shape: readonly [height: number, width: number, channels: number],
+  placement: Placement,
+  border: 'replicate' | number = 'replicate',
+): void {
+  if (placement.matrix === undefined) moveImage(source, sourceStart, out, outStart, shape, placement, border);
+  else warpImage(source, sourceStart, out, outStart, shape, placement, placement.matrix, border);
+}
+
+function moveImage(
+  source: Uint8Array,
+  sourceStart: number,
+  out: Uint8Array,
+  outStart: number,
+  [height, width, channels]: readonly [number, number, number],
+  { dx, dy, flip }: Placement,
+  border: 'replicate' | number,
+): void {
+  let to = outStart;
+  for (let y = 0; y < height; y++) {
+    const row = inside(y + dy, height, border);
+    for (let x = 0; x < width; x++) {
+      const column = inside((flip ? width - 1 - x : x) + dx, width, border);
+      if (row < 0 || column < 0) {
+        for (let c = 0; c < channels; c++) out[to++] = border as number;
+      } else {
+        let from = sourceStart + (row * width + column) * channels;
+        for (let c = 0; c < channels; c++) out[to++] = source[from++];
+      }
+    }
+  }
+}
+
+/** The source coordinate, or -1 where the border's value is to be taken. */
+function inside(at: number, size: number, border: 'replicate' | number): number {
+  if (at >= 0 && at < size) return at;
+  if (border !== 'replicate') return -1;
+  return at < 0 ? 0 : size - 1;
+}
+
+function warpImage(
+  source: Uint8Array,
+  sourceStart: number,
+  out: Uint8Array,
+  outStart: number,
+  [height, width, channels]: readonly [number, number, number],
+  { dx, dy, flip }: Placement,
+  [a, b, c, d]: readonly [number, number, number, number],
+  border: 'replicate' | number,
+): void {
+  const centerX = (width - 1) / 2;
+  const centerY = (height - 1) / 2;
+  const fill = border === 'replicate' ? -1 : border;
+  const stride = width * channels;
+  let to = outStart;
+  for (let y = 0; y < height; y++) {
+    const v = y - centerY;
+    for (let x = 0; x < width; x++) {
+      const u = flip ? centerX - x : x - centerX;
+      let sx = a * u + b * v + centerX + dx;
+      let sy = c * u + d * v + centerY + dy;
+      if (fill < 0) {
+        sx = Math.max(0, Math.min(width - 1, sx));
+        sy = Math.max(0, Math.min(height - 1, sy));
+      }
+      const x0 = Math.floor(sx);
+      const y0 = Math.floor(sy);
+      const fx = sx - x0;
+      const fy = sy - y0;
+      if (x0 >= 0 && y0 >= 0 && x0 + 1 < width && y0 + 1 < height) {
+        let at = sourceStart + y0 * stride + x0 * channels;
+        for (let k = 0; k < channels; k++, at++) {
+          const top = source[at] + fx * (source[at + channels] - source[at]);
+          const below = source[at + stride] + fx * (source[at + stride + channels] - source[at + stride]);
+          out[to++] = top + fy * (below - top) + 0.5;
+        }
+      } else {
+        const tap = (row: number, column: number, k: number): number => {
+          if (row < 0 || column < 0 || row >= height || column >= width) {
+            if (fill >= 0) return fill;
+            row = row >= height ? height - 1 : row;
+            column = column >= width ? width - 1 : column;
+          }
+          return source[sourceStart + row * stride + column * channels + k];
+        };
+        for (let k = 0; k < channels; k++) {
+          const top = tap(y0, x0, k) * (1 - fx) + tap(y0, x0 + 1, k) * fx;
+          const below = tap(y0 + 1, x0, k) * (1 - fx) + tap(y0 + 1, x0 + 1, k) * fx;
+          out[to++] = top + fy * (below - top) + 0.5;
+        }
+      }
+    }
+  }
+}
