@@ -1,0 +1,34 @@
+// What libflashmargin_cuda.so offers to the program that opens it.  native/cuda/plugin.cu defines these names;
+// devices.cpp looks them up.  Both sides are built from one tree by one compiler, so a Backend may cross.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "backend.h"
+
+namespace fm {
+
+// Raised whenever Backend or this file changes, so that an older library is refused rather than called.
+constexpr int kCudaPluginVersion = 1;
+
+struct CudaDevice {
+  char name[256];
+  int major, minor;      // compute capability
+  uint64_t memory;       // bytes
+};
+struct CudaMemory { uint64_t used, cached, peak, total; };  // bytes; used, cached and peak are this process's
+
+// The sentence for a library that is not there: no_cuda.cpp or with_cuda.cpp, whichever the build chose.
+const char* cuda_library_hint();
+
+}  // namespace fm
+
+// A failure is a negative number, false or nullptr, and a sentence in reason; reason may be cut to its size.
+extern "C" {
+int fm_cuda_plugin_version();
+int fm_cuda_runtime_version();  // 13000 is CUDA 13.0
+int fm_cuda_device_count(char* reason, size_t size);
+bool fm_cuda_device(int device, fm::CudaDevice* about, char* reason, size_t size);
+fm::Backend* fm_cuda_backend(int device, char* reason, size_t size);
+bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, size_t size);
+}

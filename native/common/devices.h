@@ -1,0 +1,25 @@
+// Which devices there are, and why CUDA is missing where it is.  backend_of() is in backend.h.
+//
+// libflashmargin_cuda.so is opened at run time, from beside the addon.  FLASHMARGIN_CUDA=off leaves it closed;
+// FLASHMARGIN_CUDA=<path> opens another.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "cuda_plugin.h"
+
+namespace fm {
+
+struct CudaStatus {
+  int devices = 0;
+  std::string reason;   // why there is no device; empty when there is one
+  std::string library;  // path of the library that was opened, or looked for
+  std::string runtime;  // "13.0", once the library was opened
+  std::vector<CudaDevice> list;
+};
+
+// Asked once, at the first call; a driver installed later is seen by the next process.
+const CudaStatus& cuda_status();
+CudaMemory cuda_memory(int device);
+
+}  // namespace fm

@@ -1,0 +1,54 @@
+#include <iomanip>
+
+#include "allocator.h"
+#include "cuda_raii.h"
+
+namespace fm {
+namespace {
+
+std::string gibibytes(size_t bytes) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(1) << double(bytes) / double(size_t(1) << 30);
+  return text.str();
+}
+
+}  // namespace
+
+void* DeviceBlocks::take(size_t bytes) {
+  const DeviceGuard guard(device);
+  void* data = nullptr;
+  const cudaError_t error = cudaMalloc(&data, bytes);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // not sticky: clears it, so that the next launch does not report it
+    return nullptr;
+  }
+  if (error != cudaSuccess) fail_cuda(error, "cudaMalloc");
+  return data;
+}
+
+void DeviceBlocks::give(void* data) {
+  const DeviceGuard guard(device);
+  FM_CUDA(cudaFree(data));
+}
+
+DeviceAllocator::DeviceAllocator(int device) : device_(device), cache_(DeviceBlocks{device}, 512) {}
+
+void* DeviceAllocator::allocate(size_t bytes) {
+  void* data = cache_.take(bytes);
+  if (data) return data;
+  const DeviceGuard guard(device_);
+  size_t free = 0, total = 0;
+  FM_CUDA(cudaMemGetInfo(&free, &total));
+  fail(ErrorKind::device, "cudaErrorMemoryAllocation allocating ", gibibytes(bytes), " GiB (", gibibytes(total - free), " of ",
+       gibibytes(total), " in use): ", remedy_for(cudaErrorMemoryAllocation));
+}
+
+CudaMemory DeviceAllocator::use() {
+  const DeviceGuard guard(device_);
+  const auto use = cache_.use();
+  size_t free = 0, total = 0;
+  FM_CUDA(cudaMemGetInfo(&free, &total));
+  return {use.used, use.cached, use.peak, total};
+}
+
+}  // namespace fm

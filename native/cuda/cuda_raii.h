@@ -1,0 +1,58 @@
+// Owners of CUDA's handles.
+#pragma once
+#include "cuda_check.h"
+
+namespace fm {
+
+// The current device is a thread's, and a step may run on any thread: every entry into the library sets it.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    FM_CUDA(cudaGetDevice(&before_));
+    if (before_ != device) FM_CUDA(cudaSetDevice(device));
+  }
+  ~DeviceGuard() { cudaSetDevice(before_); }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// Does not wait for the legacy default stream, which other libraries of the process may use.
+class Stream {
+ public:
+  explicit Stream(int device) {
+    const DeviceGuard guard(device);
+    FM_CUDA(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking));
+  }
+  ~Stream() { cudaStreamDestroy(handle_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  operator cudaStream_t() const { return handle_; }
+  void wait() const { FM_CUDA(cudaStreamSynchronize(handle_)); }
+
+ private:
+  cudaStream_t handle_ = nullptr;
+};
+
+class Event {
+ public:
+  Event() { FM_CUDA(cudaEventCreate(&handle_)); }
+  ~Event() { cudaEventDestroy(handle_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(const Stream& stream) { FM_CUDA(cudaEventRecord(handle_, stream)); }
+  // Milliseconds on the device between two recorded events; waits for this one.
+  float since(const Event& start) const {
+    float ms = 0;
+    FM_CUDA(cudaEventSynchronize(handle_));
+    FM_CUDA(cudaEventElapsedTime(&ms, start.handle_, handle_));
+    return ms;
+  }
+
+ private:
+  cudaEvent_t handle_ = nullptr;
+};
+
+}  // namespace fm

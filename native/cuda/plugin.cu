@@ -1,0 +1,60 @@
+#include <cstdio>
+
+#include "backend.h"
+
+namespace fm {
+namespace {
+
+// Runs f; an error becomes the sentence in reason, and the answer `failed`.
+template <class R, class F>
+R answer(R failed, char* reason, size_t size, F&& f) {
+  try {
+    return f();
+  } catch (const std::exception& error) {
+    std::snprintf(reason, size, "%s", error.what());
+    return failed;
+  }
+}
+
+}  // namespace
+}  // namespace fm
+
+#define FM_EXPORT extern "C" __attribute__((visibility("default")))
+
+FM_EXPORT int fm_cuda_plugin_version() { return fm::kCudaPluginVersion; }
+FM_EXPORT int fm_cuda_runtime_version() { return CUDART_VERSION; }
+
+FM_EXPORT int fm_cuda_device_count(char* reason, size_t size) {
+  return fm::answer(-1, reason, size, [] {
+    int driver = 0, count = 0;
+    FM_CUDA(cudaDriverGetVersion(&driver));
+    FM_CHECK(device, driver > 0, "no NVIDIA driver was found (libcuda.so.1): install one that supports CUDA ",
+             CUDART_VERSION / 1000, " or newer");
+    FM_CUDA(cudaGetDeviceCount(&count));
+    FM_CHECK(device, count > 0, "the driver reports no GPU");
+    return count;
+  });
+}
+
+FM_EXPORT bool fm_cuda_device(int device, fm::CudaDevice* about, char* reason, size_t size) {
+  return fm::answer(false, reason, size, [&] {
+    cudaDeviceProp properties;
+    FM_CUDA(cudaGetDeviceProperties(&properties, device));
+    std::snprintf(about->name, sizeof about->name, "%s", properties.name);
+    about->major = properties.major;
+    about->minor = properties.minor;
+    about->memory = properties.totalGlobalMem;
+    return true;
+  });
+}
+
+FM_EXPORT fm::Backend* fm_cuda_backend(int device, char* reason, size_t size) {
+  return fm::answer<fm::Backend*>(nullptr, reason, size, [&] { return &fm::cuda_backend(device); });
+}
+
+FM_EXPORT bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, size_t size) {
+  return fm::answer(false, reason, size, [&] {
+    *memory = fm::cuda_backend(device).memory();
+    return true;
+  });
+}

@@ -1,0 +1,107 @@
+// Compiles native/cuda for every architecture that is shipped, and holds the kernels to their limits: no spills, no
+// stack, registers and shared memory below the numbers here, and no CUDA library needed by the result.
+// Says so and succeeds where there is no nvcc.
+import { execFile, execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const sources = fileURLToPath(new URL('../native/cuda/', import.meta.url));
+
+const real = [75, 80, 86, 89, 90];
+const virtual = [90];
+const limits = { registers: 64, sharedBytes: 48 << 10, stackBytes: 0, spillBytes: 0 };
+// Kernels that may take more, by a part of their mangled name: { part: { registers: 128 } }.
+const allowances = {};
+const systemLibraries = /^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux-x86-64)\.so/;
+
+function findNvcc() {
+  const folders = [
+    ...(process.env.PATH ?? '').split(delimiter),
+    ...(process.env.CUDA_PATH ? [join(process.env.CUDA_PATH, 'bin')] : []),
+    '/usr/local/cuda/bin',
+  ];
+  return folders.map((folder) => join(folder, 'nvcc')).find(existsSync);
+}
+
+/** ptxas -v, a kernel at a time: "Compiling entry function 'NAME' for 'sm_80'", then its numbers. */
+export function parseKernels(log) {
+  const kernels = [];
+  for (const line of log.split('\n')) {
+    const start = /Compiling entry function '(\S+)' for '(\S+)'/.exec(line);
+    if (start) kernels.push({ name: start[1], architecture: start[2], stackBytes: 0, spillBytes: 0, registers: 0, sharedBytes: 0 });
+    const kernel = kernels.at(-1);
+    if (!kernel) continue;
+    const stack = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
+    if (stack) {
+      kernel.stackBytes = Math.max(kernel.stackBytes, Number(stack[1]));
+      kernel.spillBytes = Math.max(kernel.spillBytes, Number(stack[2]) + Number(stack[3]));
+    }
+    const used = /Used (\d+) registers/.exec(line);
+    if (used) {
+      kernel.registers = Number(used[1]);
+      kernel.sharedBytes = Number(/(\d+) bytes smem/.exec(line)?.[1] ?? 0);
+    }
+  }
+  return kernels;
+}
+
+export function violations(kernel) {
+  const own = Object.entries(allowances).find(([part]) => kernel.name.includes(part))?.[1];
+  return Object.entries({ ...limits, ...own })
+    .filter(([quantity, limit]) => kernel[quantity] > limit)
+    .map(([quantity, limit]) => `${kernel.name} for ${kernel.architecture}: ${quantity} ${kernel[quantity]}, at most ${limit}`);
+}
+
+async function main() {
+  const nvcc = findNvcc();
+  if (!nvcc) {
+    console.log('cuda gates: skipped, no nvcc on PATH, in CUDA_PATH or in /usr/local/cuda');
+    return;
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'flashmargin-gates-'));
+  try {
+    const targets = [
+      ...real.map((n) => `arch=compute_${n},code=sm_${n}`),
+      ...virtual.map((n) => `arch=compute_${n},code=compute_${n}`),
+    ].flatMap((code) => ['-gencode', code]);
+    const files = readdirSync(sources).filter((file) => file.endsWith('.cu'));
+    const kernels = [];
+    const problems = [];
+    for (const file of files) {
+      const { stdout, stderr } = await run(
+        nvcc,
+        ['-std=c++17', '-O3', '-Xcompiler', '-fPIC,-fvisibility=hidden', '-Xptxas', '-v', ...targets, '-c', join(sources, file), '-o', join(folder, `${file}.o`)],
+        { maxBuffer: 64 << 20 },
+      );
+      const log = stdout + stderr;
+      kernels.push(...parseKernels(log));
+      problems.push(...log.split('\n').filter((line) => /warning/i.test(line)).map((line) => `${file}: ${line}`));
+    }
+    problems.push(...kernels.flatMap(violations));
+
+    const expected = new Set(real.map((n) => `sm_${n}`));
+    for (const architecture of expected)
+      if (!kernels.some((kernel) => kernel.architecture === architecture)) problems.push(`no kernel was compiled for ${architecture}`);
+
+    const library = join(folder, 'libflashmargin_cuda.so');
+    await run(nvcc, ['-shared', '-cudart', 'static', ...files.map((file) => join(folder, `${file}.o`)), '-o', library]);
+    const needed = [...execFileSync('readelf', ['-d', library], { encoding: 'utf8' }).matchAll(/\(NEEDED\).*\[(.+)\]/g)].map((match) => match[1]);
+    problems.push(...needed.filter((name) => !systemLibraries.test(name)).map((name) => `the library needs ${name}: open it at run time instead`));
+
+    for (const problem of problems) console.error(`cuda gates: ${problem}`);
+    const most = (quantity) => Math.max(...kernels.map((kernel) => kernel[quantity]));
+    console.log(
+      `cuda gates: ${files.length} files, ${kernels.length} kernels over ${[...expected].join(' ')} and PTX ${virtual.join(' ')}; ` +
+        `at most ${most('registers')} registers, ${most('sharedBytes')} bytes shared, ${most('spillBytes')} spilled; ${problems.length} problems`,
+    );
+    process.exitCode = problems.length ? 1 : 0;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
