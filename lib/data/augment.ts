@@ -1,5 +1,5 @@
 import { expected } from '../errors.js';
-import { Purpose, type Random } from './random.js';
+import { type KeyedRandom, Purpose } from './keyedRandom.js';
 
 /** Random changes of training images. All are off unless named. */
 export interface AugmentOptions {
@@ -41,7 +41,7 @@ export function checkAugment(options: AugmentOptions): void {
 /** Draws what happens to the image at one position of one epoch; the same draw for the same arguments. */
 export function drawPlacement(
   options: AugmentOptions,
-  random: Random,
+  random: KeyedRandom,
   seed: number,
   epoch: number,
   position: number,

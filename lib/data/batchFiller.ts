@@ -1,6 +1,6 @@
 import { type AugmentOptions, drawPlacement, placeImage } from './augment.js';
 import { type DatasetHandle, RecordDataset } from './dataset.js';
-import { Random } from './random.js';
+import { KeyedRandom } from './keyedRandom.js';
 
 /** Decoded images of a whole set, shared between threads. */
 export interface ImageCache {
@@ -57,7 +57,7 @@ export class BatchFiller {
   readonly #dataset: RecordDataset;
   readonly #imageBytes: number;
   readonly #decoded: Uint8Array;
-  readonly #random = new Random();
+  readonly #random = new KeyedRandom();
 
   constructor(private readonly options: FillerOptions) {
     this.#dataset = new RecordDataset(options.dataset);

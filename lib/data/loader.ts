@@ -3,7 +3,7 @@ import { type AugmentOptions, checkAugment } from './augment.js';
 import { type FillerOptions, makeCache, makeSlot, type Slot } from './batchFiller.js';
 import type { RecordDataset } from './dataset.js';
 import { DecodePool, type FillPool, inlinePool } from './decodePool.js';
-import { permutation } from './random.js';
+import { permutation } from './keyedRandom.js';
 
 export interface BatchLoaderOptions {
   readonly batchSize: number;
@@ -107,6 +107,10 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
       `start.batch in [0, ${this.batchesPerEpoch}]`,
       start.batch,
     );
+    for (let i = 0; i < (this.#subset?.length ?? 0); i++) {
+      const at = this.#subset?.[i] as number;
+      expected(natural(at) && at < dataset.size, 'BatchLoader', `positions in [0, ${dataset.size}) in subset`, at);
+    }
     const prefetch = options.prefetch ?? Math.max(4, workers + 1);
     expected(natural(prefetch) && prefetch > 0, 'BatchLoader', 'prefetch ≥ 1', prefetch);
 

@@ -2,7 +2,7 @@
  * A reproducible generator: sfc32 (Doty-Humphrey, PractRand) keyed by a seed, a purpose, an epoch and a position. Each
  * key has its own stream, so what is drawn for a sample depends on neither threads nor on where a run was resumed.
  */
-export class Random {
+export class KeyedRandom {
   #a = 0;
   #b = 0;
   #c = 0;
@@ -63,7 +63,7 @@ export const Purpose = { order: 0, augment: 1 } as const;
 /** The order of an epoch: a permutation of 0 … n − 1 (Fisher and Yates), the same for the same seed and epoch. */
 export function permutation(n: number, seed: number, epoch: number): Uint32Array {
   const order = new Uint32Array(n);
-  const random = new Random().reset(seed, Purpose.order, epoch);
+  const random = new KeyedRandom().reset(seed, Purpose.order, epoch);
   for (let i = 0; i < n; i++) {
     const j = random.below(i + 1);
     order[i] = order[j];

@@ -1,0 +1,100 @@
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { dataError } from './dataError.js';
+import { decodeInto, type ImageShape, imageShapeOf } from './decode.js';
+import { NdArray, type PickleValue, readPickle } from './pickle.js';
+
+/** Verification pairs: pair p is images 2p and 2p + 1. */
+export interface PairSet {
+  /** Number of pairs, P. */
+  readonly size: number;
+  /** 1 where both images show the same identity, [P]. */
+  readonly same: Uint8Array;
+  /** [height, width, channels] */
+  readonly imageShape: ImageShape;
+  /** Image i in [0, 2P) as it is stored. */
+  encoded(i: number): Uint8Array;
+  /** Image i in [0, 2P), uint8 [height, width, channels]. */
+  image(i: number): Uint8Array;
+  /** Images [first, first + count), uint8 [count, height, width, channels]. */
+  images(first: number, count: number): Uint8Array;
+}
+
+/**
+ * Opens a `.bin` pair set (LFW, CFP-FP, AgeDB and so on as face sets ship them): a Python pickle, of any protocol, of
+ * (2P encoded images, P booleans). The file is read whole; images are decoded when asked for.
+ *
+ * @example
+ * const pairs = openPairSet('data/kanji28/pairs_seen_fonts.bin');
+ * pairs.size;        // 6000
+ * pairs.image(0);    // Uint8Array(1024)
+ */
+export function openPairSet(path: string, options: { readonly channels?: 1 | 3 } = {}): PairSet {
+  const name = basename(path);
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (cause) {
+    throw dataError(`${path}: cannot be read: ${(cause as Error).message}`, undefined, cause);
+  }
+  const content = readPickle(bytes, name);
+  if (!Array.isArray(content) || content.length !== 2) {
+    throw dataError(`${name}: expected (images, same), got ${describe(content)}`);
+  }
+  const images = encodedImages(content[0], name);
+  const same = flags(content[1], name);
+  if (images.length !== 2 * same.length || same.length === 0) {
+    throw dataError(
+      `${name}: expected twice as many images as pairs, got ${images.length} images and ${same.length} pairs`,
+    );
+  }
+  const [height, width, stored] = imageShapeOf(images[0], `${name} image 0`);
+  const imageShape: ImageShape = [height, width, options.channels ?? stored];
+  const imageBytes = height * width * imageShape[2];
+
+  const readImages = (first: number, count: number): Uint8Array => {
+    if (!(first >= 0 && count >= 0 && first + count <= images.length)) {
+      throw new RangeError(`${name}: expected images within [0, ${images.length}), got ${count} from ${first}`);
+    }
+    const out = new Uint8Array(count * imageBytes);
+    for (let i = 0; i < count; i++)
+      decodeInto(images[first + i], imageShape, out, i * imageBytes, `${name} image ${first + i}`);
+    return out;
+  };
+  return {
+    size: same.length,
+    same,
+    imageShape,
+    encoded: (i) => images[i],
+    image: (i) => readImages(i, 1),
+    images: readImages,
+  };
+}
+
+function encodedImages(value: PickleValue, name: string): readonly Uint8Array[] {
+  if (!Array.isArray(value)) throw dataError(`${name}: expected a list of encoded images, got ${describe(value)}`);
+  return value.map((item, i) => {
+    if (item instanceof Uint8Array) return item;
+    if (item instanceof NdArray && item.dtype === 'u1') return item.data;
+    // Python 2's str, written by a Python 3 that had read it as latin-1 text.
+    if (typeof item === 'string') return Uint8Array.from(item, (char) => char.charCodeAt(0));
+    throw dataError(`${name} image ${i}: expected bytes or a uint8 array, got ${describe(item)}`);
+  });
+}
+
+function flags(value: PickleValue, name: string): Uint8Array {
+  if (value instanceof NdArray) return Uint8Array.from(value.data, (byte) => Number(byte !== 0));
+  if (!Array.isArray(value)) throw dataError(`${name}: expected a list of booleans, got ${describe(value)}`);
+  return Uint8Array.from(value, (item, pair) => {
+    if (item === true || item === 1) return 1;
+    if (item === false || item === 0) return 0;
+    throw dataError(`${name} pair ${pair}: expected True or False, got ${describe(item)}`);
+  });
+}
+
+function describe(value: PickleValue | undefined): string {
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (value instanceof NdArray) return `a ${value.dtype === 'u1' ? 'uint8' : 'bool'} array [${value.shape.join(', ')}]`;
+  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  return JSON.stringify(value) ?? 'nothing';
+}
