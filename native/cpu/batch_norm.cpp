@@ -1,0 +1,167 @@
+#include <cmath>
+
+#include "backend.h"
+#include "channels.h"
+#include "check.h"
+#include "parallel.h"
+
+#define FM_KERNELS "batch_norm.inl"
+#include "for_each_isa.h"
+
+namespace fm {
+namespace {
+
+void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                     const Tensor& running_var, double epsilon) {
+  check_channels("weight", x, weight);
+  check_channels("bias", x, bias);
+  check_channels("running_mean", x, running_mean);
+  check_channels("running_var", x, running_var);
+  FM_CHECK(range, epsilon >= 0, "expected epsilon of at least 0, got ", epsilon);
+}
+
+// Parameters repeated over a row, and the pass y = (x − mean)·inv_std·weight + bias.
+template <class T>
+Tensor normalized(const Tensor& x, const ChannelRows& rows, const T* mean, const T* inv_std, const T* weight, const T* bias) {
+  Scratch<T> wide(3 * size_t(rows.width));
+  T *wide_mean = wide.data(), *factor = wide_mean + rows.width, *wide_bias = factor + rows.width;
+  rows.spread(mean, wide_mean);
+  rows.spread(bias, wide_bias);
+  for (int64_t i = 0; i < rows.width; i++) factor[i] = weight[i % rows.channels] * inv_std[i % rows.channels];
+  Tensor y = cpu_empty<T>(x.shape);
+  const T* from = x.data<T>();
+  T* to = y.data<T>();
+  const auto kernel = FM_KERNEL(normalize_chunk<T>);
+  parallel_for(rows.chunks, [&](int64_t i) {
+    kernel(from + rows.begin(i), rows.size(i), rows.width, wide_mean, factor, wide_bias, to + rows.begin(i));
+  });
+  return y;
+}
+
+// mean[channels] and m2[channels] = Σ (x − mean)² of the whole tensor.
+template <class T>
+void moments(const T* x, const ChannelRows& rows, double* mean, double* m2) {
+  const int64_t width = rows.width;
+  Scratch<double> parts(2 * size_t(rows.chunks) * width);
+  Scratch<T> block(2 * size_t(width) * num_threads());
+  const auto kernel = FM_KERNEL(moments_chunk<T>);
+  parallel_for(rows.chunks, [&](int64_t i, int thread) {
+    double* part = parts.data() + 2 * i * width;
+    kernel(x + rows.begin(i), rows.size(i), width, block.data() + 2 * thread * width, part, part + width);
+  });
+  const double pixels = double(rows.pixels());
+  const auto each = [&](auto&& f) {  // f(channel, part's column, the rows that it has seen)
+    for (int64_t i = 0; i < rows.chunks; i++) {
+      const int64_t whole = rows.size(i) / width, left = rows.size(i) % width;
+      for (int64_t j = 0; j < width; j++) f(j % rows.channels, parts.data() + 2 * i * width + j, double(whole + (j < left)));
+    }
+  };
+  std::fill(mean, mean + rows.channels, 0.0);
+  std::fill(m2, m2 + rows.channels, 0.0);
+  each([&](int64_t c, const double* part, double count) { mean[c] += part[0] * count; });
+  for (int64_t c = 0; c < rows.channels; c++) mean[c] /= pixels;
+  each([&](int64_t c, const double* part, double count) {
+    const double delta = part[0] - mean[c];
+    m2[c] += part[width] + delta * delta * count;
+  });
+}
+
+}  // namespace
+
+BatchNormForward CpuBackend::batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                              const Tensor& running_mean, const Tensor& running_var, double momentum,
+                                              double epsilon) {
+  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const ChannelRows rows(x);
+    const int64_t channels = x.shape.back();
+    FM_CHECK(shape, x.numel() > channels, "expected more than one value a channel when training, got x ", x.shape);
+    const double pixels = double(rows.pixels());
+    Scratch<double> batch(2 * size_t(channels));
+    double *batch_mean = batch.data(), *m2 = batch_mean + channels;
+    moments(x.data<T>(), rows, batch_mean, m2);
+    Tensor mean = cpu_empty<T>({channels}), inv_std = cpu_empty<T>({channels});
+    T *mean_to = running_mean.data<T>(), *var_to = running_var.data<T>();
+    for (int64_t c = 0; c < channels; c++) {
+      mean.data<T>()[c] = T(batch_mean[c]);
+      inv_std.data<T>()[c] = T(1 / std::sqrt(m2[c] / pixels + epsilon));
+      mean_to[c] = T((1 - momentum) * double(mean_to[c]) + momentum * batch_mean[c]);
+      var_to[c] = T((1 - momentum) * double(var_to[c]) + momentum * m2[c] / (pixels - 1));
+    }
+    Tensor y = normalized<T>(x, rows, mean.data<T>(), inv_std.data<T>(), weight.data<T>(), bias.data<T>());
+    return BatchNormForward{y, mean, inv_std};
+  });
+}
+
+BatchNormForward CpuBackend::batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                             const Tensor& running_mean, const Tensor& running_var, double epsilon) {
+  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t channels = x.shape.back();
+    Tensor mean = cpu_empty<T>({channels}), inv_std = cpu_empty<T>({channels});
+    for (int64_t c = 0; c < channels; c++) {
+      mean.data<T>()[c] = running_mean.data<T>()[c];
+      inv_std.data<T>()[c] = T(1 / std::sqrt(double(running_var.data<T>()[c]) + epsilon));
+    }
+    Tensor y = normalized<T>(x, ChannelRows(x), mean.data<T>(), inv_std.data<T>(), weight.data<T>(), bias.data<T>());
+    return BatchNormForward{y, mean, inv_std};
+  });
+}
+
+// With x̂ = (x − mean)·inv_std over n pixels:  d_bias = Σ dy,  d_weight = Σ dy·x̂,
+//   dx = weight·inv_std·(dy − d_bias/n − x̂·d_weight/n), without the two means where mean and inv_std are constants.
+BatchNormGradients CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
+                                                   const Tensor& inv_std, bool batch_statistics) {
+  check_alike("x", x, "dy", dy);
+  check_channels("weight", x, weight);
+  check_channels("mean", x, mean);
+  check_channels("inv_std", x, inv_std);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const ChannelRows rows(x);
+    const int64_t width = rows.width, channels = x.shape.back();
+    const double pixels = double(rows.pixels());
+    Scratch<T> wide(4 * size_t(width)), block(2 * size_t(width) * num_threads());
+    T *wide_mean = wide.data(), *factor = wide_mean + width, *slope = factor + width, *offset = slope + width;
+    rows.spread(mean.data<T>(), wide_mean);
+
+    Scratch<double> parts(2 * size_t(rows.chunks) * width), totals(2 * size_t(channels));
+    const T *g = dy.data<T>(), *from = x.data<T>();
+    const auto sums = FM_KERNEL(backward_sums_chunk<T>);
+    parallel_for(rows.chunks, [&](int64_t i, int thread) {
+      sums(g + rows.begin(i), from + rows.begin(i), rows.size(i), width, wide_mean, block.data() + 2 * thread * width,
+           parts.data() + 2 * i * width);
+    });
+    double *d_bias_sum = totals.data(), *product = d_bias_sum + channels;
+    std::fill(d_bias_sum, d_bias_sum + 2 * channels, 0.0);
+    for (int64_t i = 0; i < rows.chunks; i++)
+      for (int64_t j = 0; j < width; j++) {
+        d_bias_sum[j % channels] += parts[2 * i * width + j];
+        product[j % channels] += parts[(2 * i + 1) * width + j];
+      }
+
+    BatchNormGradients result{cpu_empty<T>(x.shape), cpu_empty<T>(weight.shape), cpu_empty<T>(weight.shape)};
+    for (int64_t c = 0; c < channels; c++) {
+      result.d_weight.data<T>()[c] = T(product[c] * double(inv_std.data<T>()[c]));
+      result.d_bias.data<T>()[c] = T(d_bias_sum[c]);
+    }
+    for (int64_t i = 0; i < width; i++) {
+      const int64_t c = i % channels;
+      const double spread = double(inv_std.data<T>()[c]), gain = double(weight.data<T>()[c]) * spread;
+      factor[i] = T(gain);
+      slope[i] = batch_statistics ? T(-gain * spread * spread * product[c] / pixels) : T(0);
+      offset[i] = batch_statistics ? T(-gain * d_bias_sum[c] / pixels) : T(0);
+    }
+    T* to = result.dx.data<T>();
+    const auto backward = FM_KERNEL(backward_chunk<T>);
+    parallel_for(rows.chunks, [&](int64_t i) {
+      const int64_t at = rows.begin(i);
+      backward(g + at, from + at, rows.size(i), width, wide_mean, factor, slope, offset, to + at);
+    });
+    return result;
+  });
+}
+
+}  // namespace fm

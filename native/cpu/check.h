@@ -1,0 +1,22 @@
+// Checks that several operations share.
+#pragma once
+#include "../common/tensor.h"
+
+namespace fm {
+
+// Same device, dtype and shape.
+inline void check_alike(const char* a_name, const Tensor& a, const char* b_name, const Tensor& b) {
+  check_same_device(a, b);
+  FM_CHECK(type, a.dtype == b.dtype, "expected ", a_name, " and ", b_name, " of one dtype, got ", name_of(a.dtype), " and ",
+           name_of(b.dtype));
+  FM_CHECK(shape, a.shape == b.shape, "expected ", b_name, " ", a.shape, " as ", a_name, ", got ", b.shape);
+}
+// One value a channel, the last axis of x.
+inline void check_channels(const char* name, const Tensor& x, const Tensor& parameter) {
+  check_same_device(x, parameter);
+  FM_CHECK(shape, !x.shape.empty(), "expected x with at least one axis, got ", x.shape);
+  check_dtype(name, parameter, x.dtype);
+  check_shape(name, parameter, {x.shape.back()});
+}
+
+}  // namespace fm

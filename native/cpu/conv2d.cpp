@@ -1,0 +1,207 @@
+#include "conv2d.h"
+
+#include "allocator.h"
+#include "backend.h"
+#include "onednn.h"
+#include "parallel.h"
+
+#define FM_KERNELS "conv2d.inl"
+#include "for_each_isa.h"
+
+namespace fm {
+
+ConvShape::ConvShape(const Shape& x, const Shape& weight, ConvParams p) {
+  FM_CHECK(shape, x.size() == 4, "expected x with 4 axes, [N, H, W, C], got ", x);
+  FM_CHECK(shape, weight.size() == 4, "expected weight with 4 axes, [O, I, KH, KW], got ", weight);
+  FM_CHECK(shape, weight[1] == x[3], "expected weight for ", x[3], " input channels, got ", weight);
+  FM_CHECK(range, p.stride >= 1, "expected a stride of at least 1, got ", p.stride);
+  FM_CHECK(range, p.padding >= 0, "expected a padding of at least 0, got ", p.padding);
+  images = x[0], height = x[1], width = x[2], inputs = x[3];
+  outputs = weight[0], kernel_height = weight[2], kernel_width = weight[3];
+  stride = p.stride, padding = p.padding;
+  const int64_t free_y = height + 2 * padding - kernel_height, free_x = width + 2 * padding - kernel_width;
+  FM_CHECK(shape, kernel_height >= 1 && kernel_width >= 1 && free_y >= 0 && free_x >= 0, "expected a kernel that fits into x ", x,
+           " with padding ", padding, ", got ", weight);
+  out_height = free_y / stride + 1;
+  out_width = free_x / stride + 1;
+}
+
+namespace {
+
+// Where the weight of (kernel row a, kernel column b, channel c, output column j) of a product lies.
+struct WeightOrder {
+  int64_t base, row, column, channel, output;
+};
+
+int panel_vectors(int64_t columns, int lanes) {
+  const int64_t vectors = (columns + lanes - 1) / lanes;
+  return vectors == 1 ? 1 : vectors % 2 == 1 && vectors % 3 == 0 ? 3 : 2;
+}
+
+// packed[panel][depth][width], zeros beyond the last column.
+template <class T>
+void pack_weight(const T* weight, WeightOrder order, const ConvWindows& w, int64_t columns, int64_t width, T* packed) {
+  const int64_t panels = (columns + width - 1) / width, depth = w.depth();
+  constexpr int64_t kChannels = 16;  // a chunk: its packed rows stay in the L1 cache while columns are filled in
+  const int64_t groups = (w.channels + kChannels - 1) / kChannels;
+  parallel_for(panels * groups, [&](int64_t chunk) {
+    const int64_t panel = chunk / groups, first = chunk % groups * kChannels, last = std::min(first + kChannels, w.channels);
+    T* to = packed + panel * width * depth;
+    for (int64_t j = 0; j < width; j++) {
+      const int64_t output = panel * width + j;
+      for (int64_t c = first; c < last; c++)
+        for (int64_t a = 0; a < w.kernel_height; a++)
+          for (int64_t b = 0; b < w.kernel_width; b++) {
+            const int64_t k = (a * w.kernel_width + b) * w.channels + c;
+            to[k * width + j] = output < columns ? weight[order.base + a * order.row + b * order.column + c * order.channel +
+                                                          output * order.output]
+                                                 : T(0);
+          }
+    }
+  });
+}
+
+template <class T>
+void product(const T* source, const ConvWindows& w, const T* weight, WeightOrder order, T* to, const ConvTarget& target) {
+  const int lanes = FM_KERNEL(lanes<T>)(), vectors = panel_vectors(target.channels, lanes);
+  const int64_t width = int64_t(vectors) * lanes, columns = (target.channels + width - 1) / width * width;
+  Scratch<T> packed(size_t(columns) * w.depth());
+  pack_weight(weight, order, w, target.channels, width, packed.data());
+  const int64_t pixels = w.pixels(), step = vectors == 3 ? 9 : 14;
+  // Smaller tiles where there are few pixels, so that there is work for several threads.
+  const int64_t tile = std::clamp((pixels / 16 + step - 1) / step * step, step, kConvTile);
+  const int64_t scratch_size = kConvTile * (kConvDepth + 16) + 16;
+  Scratch<T> scratch(size_t(scratch_size) * num_threads());
+  const auto kernel = FM_KERNEL(conv_tile<T>);
+  parallel_for((pixels + tile - 1) / tile, [&](int64_t i, int thread) {
+    kernel(source, w, packed.data(), vectors, to, target, i * tile, std::min(tile, pixels - i * tile),
+           scratch.data() + thread * scratch_size);
+  });
+}
+
+ConvWindows forward_windows(const ConvShape& s) {
+  return {s.images, s.out_height, s.out_width, s.height, s.width, s.inputs, s.kernel_height, s.kernel_width,
+          s.stride, -s.padding, -s.padding};
+}
+
+template <class T>
+void forward(const ConvShape& s, const T* x, const T* weight, T* y) {
+  const int64_t taps = s.kernel_height * s.kernel_width;
+  product(x, forward_windows(s), weight, {0, s.kernel_width, 1, taps, s.inputs * taps}, y,
+          {s.out_height, s.out_width, s.outputs, 1, 0, 0});
+}
+
+// One axis of one residue: input pixels residue, residue + stride, …; kernel taps first, first − stride, … reach them, from
+// output pixels beginning at `offset` plus the place on the grid.
+struct Residue {
+  int64_t grid, taps, first, offset;
+};
+Residue residue_of(int64_t residue, int64_t extent, int64_t kernel, int64_t stride, int64_t padding) {
+  const int64_t grid = (extent - residue + stride - 1) / stride;
+  const int64_t lowest = (residue + padding) % stride;  // the smallest tap t with residue + padding − t divisible by stride
+  if (lowest >= kernel) return {grid, 0, 0, 0};
+  const int64_t taps = (kernel - 1 - lowest) / stride + 1, first = lowest + (taps - 1) * stride;
+  return {grid, taps, first, (residue + padding - first) / stride};
+}
+
+template <class T>
+void backward_data(const ConvShape& s, const T* dy, const T* weight, T* dx) {
+  const int64_t taps = s.kernel_height * s.kernel_width;
+  for (int64_t ry = 0; ry < std::min(s.stride, s.height); ry++)
+    for (int64_t rx = 0; rx < std::min(s.stride, s.width); rx++) {
+      const Residue y = residue_of(ry, s.height, s.kernel_height, s.stride, s.padding);
+      const Residue x = residue_of(rx, s.width, s.kernel_width, s.stride, s.padding);
+      if (y.taps == 0 || x.taps == 0) {
+        parallel_for(s.images * y.grid, [&](int64_t i) {
+          const int64_t row = i / y.grid * s.height + i % y.grid * s.stride + ry;
+          for (int64_t column = rx; column < s.width; column += s.stride)
+            std::fill_n(dx + (row * s.width + column) * s.inputs, s.inputs, T(0));
+        });
+        continue;
+      }
+      const ConvWindows w{s.images, y.grid, x.grid, s.out_height, s.out_width, s.outputs, y.taps, x.taps, 1, y.offset, x.offset};
+      const WeightOrder order{y.first * s.kernel_width + x.first, -s.stride * s.kernel_width, -s.stride, s.inputs * taps, taps};
+      product(dy, w, weight, order, dx, {s.height, s.width, s.inputs, s.stride, ry, rx});
+    }
+}
+
+template <class T>
+void backward_weight(const ConvShape& s, const T* dy, const T* x, T* d_weight) {
+  const ConvWindows w = forward_windows(s);
+  const int64_t pixels = w.pixels(), depth = w.depth();
+  const int64_t parts = (depth + kWeightDepth - 1) / kWeightDepth;
+  const int64_t part = ((depth + parts - 1) / parts + 15) / 16 * 16, pitch = part;
+  // Few columns are little work for many threads, so pixels are cut as well; the cuts' sums are added in order.
+  const int64_t tiles = (pixels + kWeightTile - 1) / kWeightTile;
+  const int64_t slices = std::clamp<int64_t>((16 + parts - 1) / parts, 1, std::max<int64_t>(1, tiles / 2));
+  const int64_t slice = (tiles + slices - 1) / slices * kWeightTile;
+  const int64_t used = (pixels + slice - 1) / slice;
+  const int64_t scratch_size = kWeightTile * pitch + 64;
+  Scratch<T> scratch(size_t(scratch_size) * num_threads()), sums(size_t(used * parts) * s.outputs * pitch);
+  const auto kernel = FM_KERNEL(conv_weight_chunk<T>);
+  parallel_for(used * parts, [&](int64_t chunk, int thread) {
+    const int64_t k0 = chunk % parts * part, begin = chunk / parts * slice;
+    if (k0 < depth)
+      kernel(x, w, dy, s.outputs, begin, std::min(begin + slice, pixels), k0, std::min(k0 + part, depth),
+             sums.data() + chunk * s.outputs * pitch, pitch, scratch.data() + thread * scratch_size);
+  });
+  const int64_t taps = s.kernel_height * s.kernel_width;
+  parallel_for(s.outputs, [&](int64_t o) {
+    for (int64_t k = 0; k < depth; k++) {
+      T sum = 0;
+      for (int64_t i = 0; i < used; i++) sum += sums[((i * parts + k / part) * s.outputs + o) * pitch + k % part];
+      d_weight[(o * s.inputs + k % s.inputs) * taps + k / s.inputs] = sum;
+    }
+  });
+}
+
+}  // namespace
+
+Tensor CpuBackend::conv2d_forward(const Tensor& x, const Tensor& weight, ConvParams p) {
+  check_same_device(x, weight);
+  check_dtype("weight", weight, x.dtype);
+  const ConvShape s(x.shape, weight.shape, p);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    Tensor y = cpu_empty<T>(s.y());
+    const T *from = x.data<T>(), *w = weight.data<T>();
+    if constexpr (sizeof(T) == 4)
+      if (onednn_forward(s, from, w, y.data<T>())) return y;
+    forward(s, from, w, y.data<T>());
+    return y;
+  });
+}
+
+Tensor CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) {
+  check_same_device(dy, weight);
+  check_dtype("weight", weight, dy.dtype);
+  const ConvShape s(x_shape, weight.shape, p);
+  check_shape("dy", dy, s.y());
+  return dispatch_float(dy.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    Tensor dx = cpu_empty<T>(x_shape);
+    const T *g = dy.data<T>(), *w = weight.data<T>();
+    if constexpr (sizeof(T) == 4)
+      if (onednn_backward_data(s, g, w, dx.data<T>())) return dx;
+    backward_data(s, g, w, dx.data<T>());
+    return dx;
+  });
+}
+
+Tensor CpuBackend::conv2d_backward_weight(const Tensor& dy, const Tensor& x, const Shape& weight_shape, ConvParams p) {
+  check_same_device(dy, x);
+  check_dtype("dy", dy, x.dtype);
+  const ConvShape s(x.shape, weight_shape, p);
+  check_shape("dy", dy, s.y());
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    Tensor d_weight = cpu_empty<T>(weight_shape);
+    const T *g = dy.data<T>(), *from = x.data<T>();
+    if constexpr (sizeof(T) == 4)
+      if (onednn_backward_weight(s, g, from, d_weight.data<T>())) return d_weight;
+    backward_weight(s, g, from, d_weight.data<T>());
+    return d_weight;
+  });
+}
+
+}  // namespace fm

@@ -1,0 +1,65 @@
+#include <atomic>
+
+#include "backend.h"
+#include "channels.h"
+#include "parallel.h"
+
+#define FM_KERNELS "reduce.inl"
+#include "for_each_isa.h"
+
+namespace fm {
+namespace {
+constexpr int64_t kGrain = 65536;  // elements a chunk
+}
+
+double CpuBackend::sum(const Tensor& x) {
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* from = x.data<T>();
+    std::vector<double> parts((x.numel() + kGrain - 1) / kGrain);
+    const auto kernel = FM_KERNEL(sum_range<T>);
+    parallel_ranges(x.numel(), kGrain, [&](int64_t i, int64_t end) { parts[i / kGrain] = kernel(from + i, end - i); });
+    double total = 0;
+    for (double part : parts) total += part;
+    return total;
+  });
+}
+
+bool CpuBackend::all_finite(const Tensor& x) {
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* from = x.data<T>();
+    std::atomic<bool> finite{true};
+    const auto kernel = FM_KERNEL(finite_range<T>);
+    parallel_ranges(x.numel(), kGrain, [&](int64_t i, int64_t end) {
+      if (finite.load(std::memory_order_relaxed) && !kernel(from + i, end - i)) finite = false;
+    });
+    return finite.load();
+  });
+}
+
+Tensor CpuBackend::sum_rows(const Tensor& x) {
+  check_rank("x", x, 2);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const ChannelRows rows(x);
+    const int64_t width = rows.width;
+    Tensor y = cpu_empty<T>({x.dim(1)});
+    Scratch<T> block(size_t(width) * num_threads());
+    Scratch<double> parts(size_t(rows.chunks) * width);
+    const T* from = x.data<T>();
+    const auto kernel = FM_KERNEL(sum_rows_chunk<T>);
+    parallel_for(rows.chunks, [&](int64_t i, int thread) {
+      kernel(from + rows.begin(i), rows.size(i), width, block.data() + thread * width, parts.data() + i * width);
+    });
+    for (int64_t c = 0; c < x.dim(1); c++) {
+      double total = 0;
+      for (int64_t i = 0; i < rows.chunks; i++)
+        for (int64_t j = c; j < width; j += rows.channels) total += parts[i * width + j];
+      y.data<T>()[c] = T(total);
+    }
+    return y;
+  });
+}
+
+}  // namespace fm

@@ -1,0 +1,35 @@
+#include "rows.inl"
+
+// Σ x, in T over 4096 elements and in double over those.
+template <class T>
+static double sum_range(const T* x, int64_t count) {
+  double total = 0;
+  for (int64_t start = 0; start < count; start += 4096) {
+    const int64_t size = std::min<int64_t>(4096, count - start);
+    Vec<T> sum{};
+    each_vector<T>(size, [&](int64_t i, int lanes) FM_BODY { sum = sum + load_part(x + start + i, lanes); });
+    total += double(sum_lanes<T>(sum));
+  }
+  return total;
+}
+
+// x·0 is 0 for finite x and NaN for the others, and NaN stays in the sum.
+template <class T>
+static bool finite_range(const T* x, int64_t count) {
+  Vec<T> sum{};
+  each_vector<T>(count, [&](int64_t i, int lanes) FM_BODY { sum = sum + load_part(x + i, lanes) * splat(T(0)); });
+  return sum_lanes<T>(sum) == T(0);
+}
+
+// sums[width] = Σ over a chunk's rows (channels.h).
+template <class T>
+static void sum_rows_chunk(const T* x, int64_t count, int64_t width, T* block, double* sums) {
+  fill_columns(sums, width, 0.0);
+  for (int64_t start = 0; start < count; start += 64 * width) {
+    const int64_t size = std::min(64 * width, count - start), rows = size / width;
+    fill_columns(block, width, T(0));
+    sum_columns(x + start, rows, width, block);
+    for (int64_t j = 0; j < size % width; j++) block[j] += x[start + rows * width + j];
+    for (int64_t j = 0; j < width; j++) sums[j] += double(block[j]);
+  }
+}

@@ -1,0 +1,553 @@
+// Every operation of the CPU against plain loops in double, every backward against finite differences, and every result
+// against itself on another number of threads.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+
+#include "../../native/common/backend.h"
+#include "../../native/common/random.h"
+#include "../../native/cpu/onednn.h"
+#include "../../native/cpu/parallel.h"
+#include "../../native/cpu/search.h"
+
+using namespace fm;
+
+namespace {
+
+int passed = 0, failed = 0;
+
+void check(bool ok, const std::string& what, double error = 0, double tolerance = 0) {
+  (ok ? passed : failed)++;
+  if (!ok) std::printf("FAILED %s: error %.3g, tolerance %.3g\n", what.c_str(), error, tolerance);
+}
+
+using Values = std::vector<double>;
+std::mt19937_64 generator(7);
+
+Values random_values(int64_t n, double low = -1, double high = 1) {
+  std::uniform_real_distribution<double> draw(low, high);
+  Values v(n);
+  for (double& x : v) x = double(float(draw(generator)));  // exact in both precisions
+  return v;
+}
+Tensor tensor(Dtype dtype, const Shape& shape, const Values& v) {
+  Tensor t = cpu_backend().empty(dtype, shape);
+  if (int64_t(v.size()) != t.numel()) fail(ErrorKind::shape, "test: ", v.size(), " values for ", shape);
+  for (size_t i = 0; i < v.size(); i++) {
+    if (dtype == Dtype::float32) t.data<float>()[i] = float(v[i]);
+    else t.data<double>()[i] = v[i];
+  }
+  return t;
+}
+Values values(const Tensor& t) {
+  Values v(t.numel());
+  for (size_t i = 0; i < v.size(); i++) v[i] = t.dtype == Dtype::float32 ? double(t.data<float>()[i]) : t.data<double>()[i];
+  return v;
+}
+bool same_bits(const Tensor& a, const Tensor& b) { return a.bytes() == b.bytes() && !std::memcmp(a.raw(), b.raw(), a.bytes()); }
+
+// max |got − want| / (1 + max |want|)
+double distance(const Values& got, const Values& want) {
+  if (got.size() != want.size()) return INFINITY;
+  double error = 0, size = 0;
+  for (size_t i = 0; i < got.size(); i++) {
+    if (!std::isfinite(got[i])) return INFINITY;
+    error = std::max(error, std::abs(got[i] - want[i]));
+    size = std::max(size, std::abs(want[i]));
+  }
+  return error / (1 + size);
+}
+void close(const std::string& what, const Tensor& got, const Values& want, double float_tolerance = 2e-6) {
+  const double tolerance = got.dtype == Dtype::float32 ? float_tolerance : 1e-12, error = distance(values(got), want);
+  check(error <= tolerance, what + ' ' + name_of(got.dtype), error, tolerance);
+}
+
+// All tensors of results, computed with 1 and with 2 threads, have the same bits.
+void same_for_threads(const std::string& what, const std::function<std::vector<Tensor>()>& run) {
+  const int threads = num_threads();
+  set_num_threads(1);
+  const auto one = run();
+  set_num_threads(3);
+  const auto three = run();
+  set_num_threads(threads);
+  bool same = one.size() == three.size();
+  for (size_t i = 0; same && i < one.size(); i++) same = same_bits(one[i], three[i]);
+  check(same, what + ": 1 and 3 threads agree");
+}
+
+// d of ⟨weights, f(x)⟩ by central differences, at `count` places of x, against `gradient`.
+void differences(const std::string& what, const Tensor& x, const Tensor& gradient, const std::function<double()>& f, int count = 12) {
+  double* data = x.data<double>();
+  const Values g = values(gradient);
+  double error = 0, size = 1;
+  for (double v : g) size = std::max(size, std::abs(v));
+  for (int i = 0; i < count; i++) {
+    const size_t at = generator() % g.size();
+    const double saved = data[at], h = 1e-5;
+    data[at] = saved + h;
+    const double up = f();
+    data[at] = saved - h;
+    const double down = f();
+    data[at] = saved;
+    error = std::max(error, std::abs((up - down) / (2 * h) - g[at]));
+  }
+  check(error <= 1e-7 * size, what + " against finite differences", error, 1e-7 * size);
+}
+double inner(const Tensor& a, const Tensor& b) {
+  const Values x = values(a), y = values(b);
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); i++) sum += x[i] * y[i];
+  return sum;
+}
+
+constexpr Dtype kFloats[] = {Dtype::float32, Dtype::float64};
+Backend& cpu() { return cpu_backend(); }
+
+// --- convolution ------------------------------------------------------------------------------------------------
+
+struct Conv {
+  int64_t n, h, w, i, o, kh, kw;
+  int stride, padding;
+  std::string name() const {
+    std::ostringstream s;
+    s << "conv " << Shape{n, h, w, i} << " -> " << o << " kernel " << kh << 'x' << kw << " stride " << stride << " padding " << padding;
+    return s.str();
+  }
+};
+
+void test_conv(const Conv& c) {
+  const int64_t oh = (c.h + 2 * c.padding - c.kh) / c.stride + 1, ow = (c.w + 2 * c.padding - c.kw) / c.stride + 1;
+  const Shape x_shape{c.n, c.h, c.w, c.i}, w_shape{c.o, c.i, c.kh, c.kw}, y_shape{c.n, oh, ow, c.o};
+  const Values x = random_values(x_shape.numel()), w = random_values(w_shape.numel()), dy = random_values(y_shape.numel());
+  Values y(dy.size(), 0), dx(x.size(), 0), dw(w.size(), 0);
+  for (int64_t n = 0; n < c.n; n++)
+    for (int64_t p = 0; p < oh; p++)
+      for (int64_t q = 0; q < ow; q++)
+        for (int64_t a = 0; a < c.kh; a++)
+          for (int64_t b = 0; b < c.kw; b++) {
+            const int64_t sy = p * c.stride + a - c.padding, sx = q * c.stride + b - c.padding;
+            if (sy < 0 || sy >= c.h || sx < 0 || sx >= c.w) continue;
+            for (int64_t o = 0; o < c.o; o++)
+              for (int64_t i = 0; i < c.i; i++) {
+                const int64_t at_x = ((n * c.h + sy) * c.w + sx) * c.i + i, at_y = ((n * oh + p) * ow + q) * c.o + o;
+                const int64_t at_w = ((o * c.i + i) * c.kh + a) * c.kw + b;
+                y[at_y] += x[at_x] * w[at_w];
+                dx[at_x] += dy[at_y] * w[at_w];
+                dw[at_w] += dy[at_y] * x[at_x];
+              }
+          }
+  const ConvParams p{c.stride, c.padding};
+  for (bool plugin : {false, true}) {
+    if (plugin && !onednn_available()) continue;
+    set_onednn_enabled(plugin);
+    for (Dtype dtype : kFloats) {
+      if (plugin && dtype == Dtype::float64) continue;
+      const std::string name = c.name() + (plugin ? " oneDNN" : "");
+      const Tensor tx = tensor(dtype, x_shape, x), tw = tensor(dtype, w_shape, w), tdy = tensor(dtype, y_shape, dy);
+      close(name + " forward", cpu().conv2d_forward(tx, tw, p), y);
+      close(name + " backward data", cpu().conv2d_backward_data(tdy, tw, x_shape, p), dx);
+      close(name + " backward weight", cpu().conv2d_backward_weight(tdy, tx, w_shape, p), dw, 4e-6);
+      const auto all = [&] {
+        return std::vector<Tensor>{cpu().conv2d_forward(tx, tw, p), cpu().conv2d_backward_data(tdy, tw, x_shape, p),
+                                   cpu().conv2d_backward_weight(tdy, tx, w_shape, p)};
+      };
+      if (!plugin) {
+        same_for_threads(name, all);
+      } else {
+        const auto first = all(), second = all();
+        for (int k = 0; k < 3; k++) check(same_bits(first[k], second[k]), name + ": the same twice");
+      }
+    }
+  }
+  set_onednn_enabled(true);
+  const Tensor tx = tensor(Dtype::float64, x_shape, x), tw = tensor(Dtype::float64, w_shape, w);
+  const Tensor tdy = tensor(Dtype::float64, y_shape, dy);
+  const auto f = [&] { return inner(tdy, cpu().conv2d_forward(tx, tw, p)); };
+  differences(c.name() + " dx", tx, cpu().conv2d_backward_data(tdy, tw, x_shape, p), f, 6);
+  differences(c.name() + " d_weight", tw, cpu().conv2d_backward_weight(tdy, tx, w_shape, p), f, 6);
+}
+
+// --- matrices ---------------------------------------------------------------------------------------------------
+
+void test_matmul(int64_t m, int64_t k, int64_t n) {
+  const Values a = random_values(m * k), b = random_values(k * n);
+  Values c(m * n, 0);
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t l = 0; l < k; l++)
+      for (int64_t j = 0; j < n; j++) c[i * n + j] += a[i * k + l] * b[l * n + j];
+  const auto transposed = [](const Values& v, int64_t rows, int64_t columns) {
+    Values t(v.size());
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < columns; j++) t[j * rows + i] = v[i * columns + j];
+    return t;
+  };
+  for (Dtype dtype : kFloats)
+    for (bool ta : {false, true})
+      for (bool tb : {false, true}) {
+        const Tensor x = ta ? tensor(dtype, {k, m}, transposed(a, m, k)) : tensor(dtype, {m, k}, a);
+        const Tensor y = tb ? tensor(dtype, {n, k}, transposed(b, k, n)) : tensor(dtype, {k, n}, b);
+        std::ostringstream name;
+        name << "matmul " << m << 'x' << k << 'x' << n << (ta ? " aᵀ" : "") << (tb ? " bᵀ" : "");
+        close(name.str(), cpu().matmul(x, y, ta, tb), c);
+        same_for_threads(name.str(), [&] { return std::vector<Tensor>{cpu().matmul(x, y, ta, tb)}; });
+      }
+}
+
+void test_rows(int64_t n, int64_t d) {
+  Values x = random_values(n * d);
+  if (n > 1) std::fill(x.begin(), x.begin() + d, 0.0);  // a row of norm 0
+  const Values dy = random_values(n * d), bias = random_values(d);
+  Values y(x.size()), norm(n), dx(x.size()), biased(x.size()), sums(d, 0);
+  for (int64_t i = 0; i < n; i++) {
+    double square = 0, along = 0;
+    for (int64_t j = 0; j < d; j++) square += x[i * d + j] * x[i * d + j];
+    norm[i] = std::sqrt(square);
+    const double length = std::max(norm[i], 1e-12);
+    for (int64_t j = 0; j < d; j++) {
+      y[i * d + j] = x[i * d + j] / length;
+      along += y[i * d + j] * dy[i * d + j];
+      biased[i * d + j] = x[i * d + j] + bias[j];
+      sums[j] += x[i * d + j];
+    }
+    for (int64_t j = 0; j < d; j++) dx[i * d + j] = (dy[i * d + j] - y[i * d + j] * along) / length;
+  }
+  std::ostringstream label;
+  label << ' ' << Shape{n, d};
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, {n, d}, x), tdy = tensor(dtype, {n, d}, dy), tb = tensor(dtype, {d}, bias);
+    const Normalized unit = cpu().normalize_forward(tx);
+    close("normalize y" + label.str(), unit.y, y);
+    close("normalize norm" + label.str(), unit.norm, norm);
+    close("normalize dx" + label.str(), cpu().normalize_backward(tdy, unit.y, unit.norm), dx);
+    close("addBias" + label.str(), cpu().add_bias(tx, tb), biased);
+    close("sumRows" + label.str(), cpu().sum_rows(tx), sums);
+    same_for_threads("rows" + label.str(), [&] {
+      const Normalized u = cpu().normalize_forward(tx);
+      return std::vector<Tensor>{u.y, u.norm, cpu().normalize_backward(tdy, u.y, u.norm), cpu().add_bias(tx, tb), cpu().sum_rows(tx)};
+    });
+  }
+  const Tensor tx = tensor(Dtype::float64, {n, d}, random_values(n * d, 0.2, 1)), tdy = tensor(Dtype::float64, {n, d}, dy);
+  const Normalized unit = cpu().normalize_forward(tx);
+  differences("normalize" + label.str(), tx, cpu().normalize_backward(tdy, unit.y, unit.norm),
+              [&] { return inner(tdy, cpu().normalize_forward(tx).y); });
+}
+
+// --- batch norm and activations ---------------------------------------------------------------------------------
+
+void test_batch_norm(const Shape& shape, double center) {
+  const int64_t channels = shape.back(), size = shape.numel(), pixels = size / channels;
+  const Values x = random_values(size, center - 1, center + 1), dy = random_values(size);
+  const Values weight = random_values(channels, 0.5, 1.5), bias = random_values(channels), old_mean = random_values(channels),
+               old_var = random_values(channels, 0.5, 2);
+  const double epsilon = 1e-5, momentum = 0.1;
+  std::ostringstream label;
+  label << "batchNorm " << shape << " about " << center;
+  for (bool training : {true, false}) {
+    Values mean(channels, 0), var(channels, 0), new_mean = old_mean, new_var = old_var;
+    for (int64_t i = 0; i < size; i++) mean[i % channels] += x[i] / pixels;
+    for (int64_t i = 0; i < size; i++) var[i % channels] += (x[i] - mean[i % channels]) * (x[i] - mean[i % channels]) / pixels;
+    for (int64_t c = 0; c < channels && training; c++) {
+      new_mean[c] = (1 - momentum) * old_mean[c] + momentum * mean[c];
+      new_var[c] = (1 - momentum) * old_var[c] + momentum * var[c] * pixels / (pixels - 1);
+    }
+    if (!training) mean = old_mean, var = old_var;
+    Values inv(channels), y(size), d_bias(channels, 0), d_weight(channels, 0), dx(size);
+    for (int64_t c = 0; c < channels; c++) inv[c] = 1 / std::sqrt(var[c] + epsilon);
+    for (int64_t i = 0; i < size; i++) {
+      const int64_t c = i % channels;
+      const double unit = (x[i] - mean[c]) * inv[c];
+      y[i] = unit * weight[c] + bias[c];
+      d_bias[c] += dy[i];
+      d_weight[c] += dy[i] * unit;
+    }
+    for (int64_t i = 0; i < size; i++) {
+      const int64_t c = i % channels;
+      const double unit = (x[i] - mean[c]) * inv[c];
+      dx[i] = weight[c] * inv[c] * (training ? dy[i] - d_bias[c] / pixels - unit * d_weight[c] / pixels : dy[i]);
+    }
+    const std::string name = label.str() + (training ? " train" : " eval");
+    for (Dtype dtype : kFloats) {
+      const Tensor tx = tensor(dtype, shape, x), tw = tensor(dtype, {channels}, weight), tb = tensor(dtype, {channels}, bias),
+                   tdy = tensor(dtype, shape, dy);
+      Tensor m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
+      const auto run = [&] {
+        return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon) : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
+      };
+      const BatchNormForward out = run();
+      // The mean itself rounds to float: y inherits |mean|·2⁻²⁴/σ.
+      const double rounding = 3e-6 * (1 + std::abs(center));
+      close(name + " y", out.y, y, rounding);
+      close(name + " mean", out.mean, mean);
+      close(name + " inv_std", out.inv_std, inv, 5e-6);
+      close(name + " running mean", m, new_mean);
+      close(name + " running var", v, new_var);
+      const BatchNormGradients g = cpu().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
+      close(name + " dx", g.dx, dx, rounding);
+      close(name + " d_weight", g.d_weight, d_weight, rounding);
+      close(name + " d_bias", g.d_bias, d_bias);
+      same_for_threads(name, [&] {
+        m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
+        const BatchNormForward o = run();
+        const BatchNormGradients d = cpu().batch_norm_backward(tdy, tx, tw, o.mean, o.inv_std, training);
+        return std::vector<Tensor>{o.y, o.mean, o.inv_std, m, v, d.dx, d.d_weight, d.d_bias};
+      });
+    }
+    if (center != 0) continue;
+    const Tensor tx = tensor(Dtype::float64, shape, x), tw = tensor(Dtype::float64, {channels}, weight),
+                 tb = tensor(Dtype::float64, {channels}, bias), tdy = tensor(Dtype::float64, shape, dy);
+    const auto forward = [&] {
+      const Tensor m = tensor(Dtype::float64, {channels}, old_mean), v = tensor(Dtype::float64, {channels}, old_var);
+      return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon) : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
+    };
+    const auto f = [&] { return inner(tdy, forward().y); };
+    const BatchNormForward out = forward();
+    const BatchNormGradients g = cpu().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
+    differences(name + " dx", tx, g.dx, f);
+    differences(name + " d_weight", tw, g.d_weight, f, 4);
+    differences(name + " d_bias", tb, g.d_bias, f, 4);
+  }
+}
+
+void test_activations(const Shape& shape) {
+  const int64_t channels = shape.back(), size = shape.numel();
+  Values x = random_values(size);
+  const Values dy = random_values(size), slope = random_values(channels), other = random_values(size);
+  x[0] = 0;
+  Values prelu(size), dx(size), d_slope(channels, 0), relu(size), d_relu(size), plus(size), times(size), half(size), reached(size);
+  double total = 0;
+  for (int64_t i = 0; i < size; i++) {
+    const double a = slope[i % channels];
+    prelu[i] = x[i] > 0 ? x[i] : a * x[i];
+    dx[i] = x[i] > 0 ? dy[i] : a * dy[i];
+    if (!(x[i] > 0)) d_slope[i % channels] += dy[i] * x[i];
+    relu[i] = std::max(x[i], 0.0);
+    d_relu[i] = x[i] > 0 ? dy[i] : 0;
+    plus[i] = x[i] + other[i], times[i] = x[i] * other[i], half[i] = 0.3 * x[i];
+    total += x[i];
+  }
+  std::ostringstream text;
+  text << ' ' << shape;
+  const std::string label = text.str();
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, shape, x), tdy = tensor(dtype, shape, dy), ts = tensor(dtype, {channels}, slope),
+                 to = tensor(dtype, shape, other);
+    close("prelu" + label, cpu().prelu_forward(tx, ts), prelu);
+    const PreluGradients g = cpu().prelu_backward(tdy, tx, ts);
+    close("prelu dx" + label, g.dx, dx);
+    close("prelu d_slope" + label, g.d_slope, d_slope);
+    const Tensor tr = cpu().relu_forward(tx);
+    close("relu" + label, tr, relu);
+    close("relu dx" + label, cpu().relu_backward(tdy, tr), d_relu);
+    close("add" + label, cpu().add(tx, to), plus);
+    close("multiply" + label, cpu().multiply(tx, to), times);
+    close("scale" + label, cpu().scale(tx, 0.3), half);
+    const Tensor into = tensor(dtype, shape, x);
+    cpu().accumulate(into, to);
+    close("accumulate" + label, into, plus);
+    check(std::abs(cpu().sum(tx) - total) <= (dtype == Dtype::float32 ? 1e-6 * size : 1e-10), "sum" + label, cpu().sum(tx) - total);
+    cpu().fill(into, 2.5);
+    close("fill" + label, into, Values(size, 2.5));
+    const double sum = cpu().sum(tx);
+    same_for_threads("activations" + label, [&] {
+      const PreluGradients p = cpu().prelu_backward(tdy, tx, ts);
+      check(cpu().sum(tx) == sum, "sum" + label + ": threads agree");
+      return std::vector<Tensor>{p.dx, p.d_slope, cpu().dropout(tx, 0.4, 11), cpu().relu_forward(tx)};
+    });
+    // Dropout keeps exactly the elements that the counter says, and is linear, so its own backward.
+    const Tensor dropped = cpu().dropout(tx, 0.4, 11);
+    Values masked(size);
+    for (int64_t i = 0; i < size; i++) masked[i] = random_uniform(11, i) >= 0.4 ? x[i] / 0.6 : 0;
+    close("dropout" + label, dropped, masked);
+    close("dropout 0" + label, cpu().dropout(tx, 0, 3), x);
+    check(cpu().all_finite(tx), "allFinite" + label);
+    for (double bad : {double(NAN), double(INFINITY), -double(INFINITY)}) {
+      Values spoiled = x;
+      spoiled[generator() % size] = bad;
+      check(!cpu().all_finite(tensor(dtype, shape, spoiled)), "allFinite finds one" + label);
+    }
+    Values spoiled = x;
+    spoiled[size / 2] = NAN;
+    check(std::isnan(values(cpu().relu_forward(tensor(dtype, shape, spoiled)))[size / 2]), "relu keeps NaN" + label);
+  }
+  Values away = x;  // from the kink
+  for (double& v : away) v += v < 0 ? -0.01 : 0.01;
+  const Tensor tx = tensor(Dtype::float64, shape, away), ts = tensor(Dtype::float64, {channels}, slope),
+               tdy = tensor(Dtype::float64, shape, dy);
+  const auto f = [&] { return inner(tdy, cpu().prelu_forward(tx, ts)); };
+  const PreluGradients g = cpu().prelu_backward(tdy, tx, ts);
+  differences("prelu dx" + label, tx, g.dx, f);
+  differences("prelu d_slope" + label, ts, g.d_slope, f);
+  differences("relu dx" + label, tx, cpu().relu_backward(tdy, cpu().relu_forward(tx)),
+              [&] { return inner(tdy, cpu().relu_forward(tx)); });
+  differences("dropout" + label, tx, cpu().dropout(tdy, 0.3, 5), [&] { return inner(tdy, cpu().dropout(tx, 0.3, 5)); });
+}
+
+void test_shapes(const Shape& shape) {
+  const int64_t n = shape[0], pixels = shape[1] * shape[2], channels = shape[3], size = shape.numel();
+  const Values x = random_values(size), dy = random_values(n * channels);
+  Values mean(n * channels, 0), spread(size), flat(size);
+  for (int64_t i = 0; i < size; i++) {
+    const int64_t image = i / (pixels * channels), p = i / channels % pixels, c = i % channels;
+    mean[image * channels + c] += x[i] / pixels;
+    spread[i] = dy[image * channels + c] / pixels;
+    flat[(image * channels + c) * pixels + p] = x[i];
+  }
+  std::ostringstream label;
+  label << ' ' << shape;
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, shape, x), tf = cpu().flatten_forward(tx);
+    close("globalAvgPool" + label.str(), cpu().global_avg_pool_forward(tx), mean);
+    close("globalAvgPool dx" + label.str(), cpu().global_avg_pool_backward(tensor(dtype, {n, channels}, dy), shape), spread);
+    close("flatten" + label.str(), tf, flat, 0);
+    check(same_bits(cpu().flatten_backward(tf, shape), tx), "flatten backward" + label.str());
+  }
+}
+
+void test_sgd(int64_t size) {
+  const SgdParams p{0.1, 0.9, 5e-4};
+  const Values w = random_values(size), v = random_values(size), g = random_values(size);
+  Values new_w(size), new_v(size);
+  for (int64_t i = 0; i < size; i++) {
+    new_v[i] = p.momentum * v[i] + g[i] + p.weight_decay * w[i];
+    new_w[i] = w[i] - p.lr * new_v[i];
+  }
+  for (Dtype dtype : kFloats) {
+    const Tensor tw = tensor(dtype, {size}, w), tv = tensor(dtype, {size}, v);
+    cpu().sgd_step(tw, tv, tensor(dtype, {size}, g), p);
+    close("sgdStep w", tw, new_w);
+    close("sgdStep v", tv, new_v);
+  }
+}
+
+void test_integers() {
+  const Tensor image = cpu().empty(Dtype::uint8, {256});
+  for (int i = 0; i < 256; i++) image.data<uint8_t>()[i] = uint8_t(i);
+  Values want(256);
+  for (int i = 0; i < 256; i++) want[i] = i / 127.5 - 1;
+  close("imageToFloat", cpu().image_to_float(image), want, 1e-7);
+  const Tensor labels = cpu().empty(Dtype::int32, {1001});
+  cpu().fill(labels, -1);
+  bool all = true;
+  for (int i = 0; i < 1001; i++) all = all && labels.data<int32_t>()[i] == -1;
+  check(all, "fill int32");
+  double mean = 0, square = 0;
+  const int draws = 200000;
+  for (int i = 0; i < draws; i++) {
+    const double u = random_uniform(42, i);
+    mean += u / draws, square += u * u / draws;
+  }
+  check(std::abs(mean - 0.5) < 0.003 && std::abs(square - 1 / 3.0) < 0.003, "random_uniform is uniform", mean - 0.5, 0.003);
+}
+
+// --- search -----------------------------------------------------------------------------------------------------
+
+void test_nearest(int64_t q, int64_t g, int64_t d, int k) {
+  std::vector<float> queries(q * d), gallery(g * d), score(q * k);
+  for (float& v : queries) v = float(int(generator() % 7) - 3);  // small integers: scores are exact and often equal
+  for (float& v : gallery) v = float(int(generator() % 7) - 3);
+  std::vector<int32_t> index(q * k);
+  nearest(queries.data(), q, gallery.data(), g, d, k, index.data(), score.data());
+  bool right = true;
+  for (int64_t i = 0; i < q; i++) {
+    std::vector<std::pair<float, int32_t>> all(g);
+    for (int64_t j = 0; j < g; j++) {
+      float sum = 0;
+      for (int64_t l = 0; l < d; l++) sum += queries[i * d + l] * gallery[j * d + l];
+      all[j] = {-sum, int32_t(j)};
+    }
+    std::partial_sort(all.begin(), all.begin() + k, all.end());
+    for (int r = 0; r < k; r++) right = right && index[i * k + r] == all[r].second && score[i * k + r] == -all[r].first;
+  }
+  check(right, "nearest, k " + std::to_string(k));
+}
+
+void test_pairs(int64_t n, int64_t d, int64_t bins) {
+  std::vector<float> x(n * d);
+  std::vector<int32_t> labels(n);
+  for (int64_t i = 0; i < n; i++) {
+    labels[i] = int32_t(generator() % 5);
+    for (int64_t j = 0; j < d; j++) x[i * d + j] = 0;
+    x[i * d + generator() % d] = generator() % 2 ? 1.f : -1.f;  // cosines −1, 0 and 1 exactly
+  }
+  Values genuine(bins), impostor(bins), want_genuine(bins, 0), want_impostor(bins, 0);
+  pair_histograms(x.data(), labels.data(), n, d, bins, genuine.data(), impostor.data());
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = i + 1; j < n; j++) {
+      double cos = 0;
+      for (int64_t l = 0; l < d; l++) cos += x[i * d + l] * x[j * d + l];
+      const int64_t bin = std::min(bins - 1, int64_t((cos + 1) / 2 * bins));
+      (labels[i] == labels[j] ? want_genuine : want_impostor)[bin]++;
+    }
+  check(genuine == want_genuine && impostor == want_impostor, "pairHistograms, " + std::to_string(n) + " rows");
+}
+
+// --- messages ---------------------------------------------------------------------------------------------------
+
+template <class F>
+void refuses(const std::string& what, ErrorKind kind, const char* part, F&& f) {
+  try {
+    f();
+    check(false, what + " is refused");
+  } catch (const Error& error) {
+    check(error.kind == kind && std::strstr(error.what(), part), what + " says '" + part + "', got '" + error.what() + "'");
+  }
+}
+
+void test_refusals() {
+  const Tensor a = tensor(Dtype::float32, {2, 3}, Values(6, 1)), b = tensor(Dtype::float64, {2, 3}, Values(6, 1)),
+               c = tensor(Dtype::float32, {3, 2}, Values(6, 1)), image = tensor(Dtype::float32, {1, 2, 2, 3}, Values(12, 1));
+  refuses("add of two dtypes", ErrorKind::type, "one dtype", [&] { cpu().add(a, b); });
+  refuses("add of two shapes", ErrorKind::shape, "[2, 3]", [&] { cpu().add(a, c); });
+  refuses("matmul", ErrorKind::shape, "inner extents", [&] { cpu().matmul(a, a, false, false); });
+  refuses("conv2d channels", ErrorKind::shape, "3 input channels",
+          [&] { cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 2, 1, 1}, {1, 1}), {}); });
+  refuses("conv2d stride", ErrorKind::range, "stride",
+          [&] { cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 1, 1}, {1, 1, 1}), {0, 0}); });
+  refuses("conv2d kernel", ErrorKind::shape, "fits",
+          [&] { cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 5, 5}, Values(75, 1)), {1, 1}); });
+  refuses("dropout rate", ErrorKind::range, "[0, 1)", [&] { cpu().dropout(a, 1, 0); });
+  refuses("prelu slope", ErrorKind::shape, "slope [3]", [&] { cpu().prelu_forward(a, tensor(Dtype::float32, {2}, {1, 1})); });
+  refuses("imageToFloat", ErrorKind::type, "uint8", [&] { cpu().image_to_float(a); });
+  int32_t index[9];
+  float score[9];
+  refuses("nearest k", ErrorKind::range, "[1, 2]", [&] { nearest(score, 1, score, 2, 1, 3, index, score); });
+  Tensor gone = a;
+  gone.storage = nullptr;
+  refuses("a disposed tensor", ErrorKind::disposed, "disposed", [&] { cpu().relu_forward(gone); });
+}
+
+}  // namespace
+
+int main() {
+  std::printf("%s\n", onednn_status());
+  for (const Conv& c : {Conv{2, 7, 5, 3, 4, 3, 3, 1, 1}, Conv{1, 9, 8, 1, 24, 3, 3, 2, 1}, Conv{3, 6, 6, 5, 17, 1, 1, 2, 0},
+                        Conv{2, 6, 7, 16, 33, 1, 1, 1, 0}, Conv{1, 11, 10, 2, 48, 5, 5, 2, 1}, Conv{2, 8, 8, 24, 24, 3, 3, 2, 1},
+                        Conv{2, 8, 9, 24, 48, 3, 3, 1, 1}, Conv{1, 12, 7, 3, 70, 7, 7, 2, 0}, Conv{4, 4, 4, 70, 96, 3, 3, 1, 1},
+                        Conv{1, 5, 5, 1, 1, 5, 5, 1, 0}, Conv{2, 13, 12, 7, 9, 3, 5, 1, 0}, Conv{1, 7, 7, 4, 80, 7, 7, 1, 1},
+                        Conv{5, 14, 14, 32, 64, 3, 3, 2, 1}, Conv{1, 3, 3, 2, 3, 1, 1, 3, 1}, Conv{2, 6, 6, 66, 128, 3, 3, 1, 1}})
+    test_conv(c);
+  for (const auto& [m, k, n] : {std::array<int64_t, 3>{1, 1, 1}, {3, 5, 7}, {8, 300, 129}, {130, 17, 33}, {15, 512, 70}, {57, 33, 16},
+                                {200, 600, 100}, {2, 1000, 3}})
+    test_matmul(m, k, n);
+  for (const auto& [n, d] : {std::array<int64_t, 2>{1, 1}, {5, 3}, {17, 512}, {300, 129}, {2000, 24}}) test_rows(n, d);
+  for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 24}, Shape{33, 64}, Shape{2, 40, 41, 16}, Shape{9, 9, 9, 70}, Shape{3, 100, 30, 1}}) {
+    for (double center : {0.0, 30.0}) test_batch_norm(shape, center);
+    test_activations(shape);
+  }
+  for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 64}, Shape{1, 1, 1, 1}, Shape{3, 17, 2, 35}}) test_shapes(shape);
+  for (int64_t size : {1, 17, 40000}) test_sgd(size);
+  test_integers();
+  for (int k : {1, 3, 10}) {
+    test_nearest(5, 40, 9, k);
+    test_nearest(300, 9001, 8, k);
+  }
+  test_pairs(2, 4, 10);
+  test_pairs(259, 6, 1000);
+  test_pairs(1200, 16, 1 << 22);
+  test_refusals();
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed != 0;
+}
