@@ -78,11 +78,11 @@ describe('the rules', () => {
   });
 
   it('count a distance equal to a threshold as different', () => {
-    // 7 · 0.01 is one ulp above 0.07 in float64, and numpy.arange has that product.
+    // 35 · 0.01 is one ulp above 0.35 in float64, and numpy.arange has that product.
     const { grid } = verifyPairs([0.5, 0.5], [1, 1], { folds: 2 });
     expect([grid.tpr[50], grid.tpr[51]]).toEqual([0, 1]);
-    const seven = verifyPairs([0.07, 0.07], [1, 1], { folds: 2 });
-    expect(seven.grid.tpr[7]).toBe(1);
+    const rounded = verifyPairs([0.35, 0.35], [1, 1], { folds: 2 });
+    expect(rounded.grid.tpr[35]).toBe(1);
   });
 
   it('give TAR 0 where no threshold reaches the FAR', () => {
