@@ -1,0 +1,82 @@
+// The contract of a margin method, at three rates:
+//
+//   constructor              once a step          cos m, sin m, …
+//   target(cos)              once a row           φ of the target's cosine and its slope; trigonometry is fine here
+//   negative(cos, φ_y)       once a (row, class)  a few multiply-adds; no calls
+#pragma once
+#include <cmath>
+
+#include "host_device.h"
+
+namespace fm {
+
+enum class Method : int;  // methods.h
+
+// Which derivative the target's margin has.  exact: the true one.  detached: dφ/dcos = 1, the margin held constant
+// (insightface since 2022-12, CVLface, opensphere).
+enum class Gradient : int { exact = 0, detached = 1 };
+
+// What φ is where θ + m leaves [0, π].  none: cos(θ + m), rising again.  hard: cos − m·sin m, once cos ≤ cos(π − m).
+// easy: the margin only where cos > 0, elsewhere φ = cos.  clamp: cos of θ + m clipped to [angle_epsilon, π − angle_epsilon].
+// A margin that is no angle knows easy alone.
+enum class Overflow : int { none = 0, hard = 1, easy = 2, clamp = 3 };
+
+struct MarginParams {
+  Method method{};
+  double scale = 64;
+  double margin = 0.5;  // radians where the method's margin is an angle
+  Gradient gradient = Gradient::exact;
+  Overflow overflow = Overflow::hard;
+  // Every cosine is clipped to ±(1 − cosine_epsilon).  Outside, an exact gradient is 0 and a detached one passes.
+  double cosine_epsilon = 0;
+  double angle_epsilon = 1e-3;  // for Overflow::clamp
+  // true: W is normalised inside the graph, dW is tangent to its row.  false: dW is the gradient at the unit rows,
+  // without projection or 1/‖w‖ (opensphere).
+  bool project_weight_gradient = true;
+  double target_epsilon = 0;  // as cosine_epsilon, for the target's cosine alone (pytorch-adacos: 1e-7)
+  double angle_limit = 0;     // for Overflow::clamp: the upper end, where it is not π − angle_epsilon (opensphere: 3.14159)
+};
+
+template <class T>
+struct Phi {
+  T value, slope;  // φ and dφ/dcos
+};
+
+// Below this sine a slope divides by the floor: the true dφ/dcos grows without bound towards cos = ±1, while the
+// tangent it multiplies, of length sin θ, is down to the rounding of T.
+template <class T>
+constexpr double kSineFloor = sizeof(T) == 4 ? 1e-4 : 1e-8;
+
+// sin θ ≥ 0 of cos θ; 0 also where rounding left |cos| > 1.
+template <class T>
+FM_HD T sine(T cos) {
+  const T square = (1 - cos) * (1 + cos);
+  return square > 0 ? std::sqrt(square) : T(0);
+}
+
+// Negatives without a margin.  T is a float or a vector of floats.
+template <class T>
+struct PlainNegative {
+  using Negative = PlainNegative;
+  static constexpr bool plain = true;        // the kernels then skip negative()
+  static constexpr double largest() { return 1; }  // bound of |φ|, for the exponent's shift
+  template <class V>
+  FM_HD Phi<V> negative(V cos, V) const {
+    return {cos, V{} + T(1)};
+  }
+};
+
+// φ of the target after the clips and with the gradient that p asks for.
+template <class M, class T>
+FM_HD Phi<T> target_phi(const M& method, const MarginParams& p, T cos) {
+  const double epsilon = p.cosine_epsilon > p.target_epsilon ? p.cosine_epsilon : p.target_epsilon;
+  const T limit = T(1 - epsilon);
+  const bool outside = cos > limit || cos < -limit;
+  const T clipped = cos > limit ? limit : cos < -limit ? -limit : cos;
+  Phi<T> phi = method.target(clipped);
+  if (p.gradient == Gradient::detached) phi.slope = 1;
+  else if (outside && epsilon > 0) phi.slope = 0;  // at epsilon 0 only rounding is outside
+  return phi;
+}
+
+}  // namespace fm

@@ -1,0 +1,23 @@
+// CosFace (Wang et al. 2018, arXiv:1801.09414), AM-Softmax (arXiv:1801.05599):  φ = cos θ − m.
+//
+//   dφ/dc = 1, so that the exact and the detached gradient are one.
+// easy (SV-X-Softmax): the margin only where c > 0.
+#pragma once
+#include "../margin.h"
+
+namespace fm {
+
+template <class T>
+struct CosFace : PlainNegative<T> {
+  T m;
+  bool easy;
+
+  explicit CosFace(const MarginParams& p, double = 0) : m(T(p.margin)), easy(p.overflow == Overflow::easy) {}
+
+  FM_HD Phi<T> target(T cos) const {
+    if (easy && cos <= 0) return {cos, 1};
+    return {cos - m, 1};
+  }
+};
+
+}  // namespace fm

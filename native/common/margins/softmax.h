@@ -1,0 +1,14 @@
+// Normalised softmax (NormFace, Wang et al. 2017, arXiv:1704.06369):  φ = cos θ, no margin.
+#pragma once
+#include "../margin.h"
+
+namespace fm {
+
+template <class T>
+struct Softmax : PlainNegative<T> {
+  explicit Softmax(const MarginParams&, double = 0) {}
+
+  FM_HD Phi<T> target(T cos) const { return {cos, 1}; }
+};
+
+}  // namespace fm

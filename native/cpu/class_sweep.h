@@ -1,0 +1,76 @@
+// A sweep over the classes: everything of the head that costs N·C·D, in tiles, so that no [N, C] array exists.
+//
+//   maximum             the row's largest φ                             (only where an exponent needs it)
+//   sums                Σ e^(s·φ − shift) over the negatives, top-1
+//   sums_and_features   the same, and Σ e^(s·φ − shift)·φ'·ŵ, which becomes a gradient when divided by the row's sum
+//   gradients           G from known sums → dX and dW of the negatives, and the sums again
+//   update              G → dW → SGD of weight and velocity, while the rows are in cache
+//   logits              s·φ, written out
+//
+// e^(s·cos) needs no running maximum, for cosines are bounded; so the first pass can already add up dX.  The target's
+// column is known before the sweep: sweeps leave it out (the caller adds it, in double), except that `update` puts the
+// row's `target_gradient` there.
+//
+// Classes are cut into tiles and tiles into groups; a group adds up its own dX and sums, and groups are added in order.
+// Both cuts depend on the sizes alone, so that no result depends on the number of threads.
+#pragma once
+#include <cstdint>
+
+namespace fm {
+
+enum class SweepKind { maximum, sums, sums_and_features, gradients, update, logits };
+
+struct Target {
+  int64_t label, row;
+};
+
+template <class T>
+struct ClassSweep {
+  int64_t N, C, D;
+  const T* embeddings;     // [N, D] unit rows
+  const T* weight;         // [C, D]
+  const Target* targets;   // sorted by label, then row
+  int64_t target_count;
+  T scale;
+  T cosine_limit = 2;      // cosines are clipped to ± this, if below 1
+  T slope_outside = 0;     // of a clipped cosine
+  bool project = true;     // dW tangent to its row and divided by ‖w‖
+
+  const T* shift = nullptr;            // [N] subtracted from every exponent
+  const T* phi_y = nullptr;            // [N], for negatives that depend on it
+  const T* factor = nullptr;           // [N] G = e^(s·φ − shift)·φ'·factor; 0 for a row without a target
+  const T* target_gradient = nullptr;  // [N] G of the target
+  const T* target_cos = nullptr;       // [N]
+
+  double* sums = nullptr;        // [N]
+  T* largest = nullptr;          // [N] over the negatives: the cosine; for `maximum` φ
+  T* seen_target_cos = nullptr;  // [N] the target's cosine, rounded as its neighbours in `largest`
+  T* d_features = nullptr;       // [N, D] with respect to the embeddings
+  T* d_weight = nullptr;         // [C, D]
+  T* velocity = nullptr;         // [C, D]
+  T* weight_out = nullptr;       // `update`: weight again, to be written
+  T learning_rate, momentum, weight_decay;
+  T* logits = nullptr;           // [N, C]
+
+  int64_t bad_class = -1;  // out: the first class whose row is not finite
+};
+
+// A row shorter than this has no direction: it counts as x / kTiny and has no gradient.
+constexpr double kTiny = 1e-12;
+
+// ‖x‖ without overflow or underflow; not finite if an element is not.
+template <class T>
+inline double exact_norm(const T* x, int64_t n) {
+  double largest = 0, total = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const double a = x[i] < 0 ? -double(x[i]) : double(x[i]);
+    if (!(a <= __DBL_MAX__)) return a;  // NaN or infinite
+    if (a > largest) largest = a;
+  }
+  if (largest == 0) return 0;
+  const double unit = largest < 1e-300 ? 1e-300 : largest;
+  for (int64_t i = 0; i < n; i++) total += (x[i] / unit) * (x[i] / unit);
+  return unit * __builtin_sqrt(total);
+}
+
+}  // namespace fm

@@ -1,0 +1,399 @@
+// Kernels of class_sweep.h.
+//
+// A tile's rows are copied, normalised, into scratch whose stride is not a power of two: any norm, any D and the last
+// rows then take the same path, and a column of the tile does not fall into two cache sets.  Three products work on it:
+//
+//   cosines    [rows, N]   rows × panels of embeddings, vectors along the batch
+//   dX         [N, D]     += scoresᵀ × rows, vectors along D
+//   dW         [rows, D]   scores × embeddings, vectors along D; applied from registers
+
+template <class T>
+constexpr int kColumns = 2 * kLanes<T>;  // of a micro-kernel
+
+constexpr double kAbsent = -1e30;  // a "cosine" whose exponential is 0
+
+static inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+static inline int64_t tile_rows(bool adds_features) {
+  return adds_features ? kRows * (FM_VECTOR_BYTES == 64 ? 8 : 16) : kRows * (FM_VECTOR_BYTES == 64 ? 4 : 8);
+}
+
+template <class T>
+struct SweepLayout {
+  int64_t n, d;                // N and D in whole micro-kernel columns
+  int64_t score_stride, row_stride;
+  explicit SweepLayout(const ClassSweep<T>& s)
+      : n(round_up(s.N, kColumns<T>)),
+        d(round_up(s.D, kColumns<T>)),
+        score_stride(n + kLanes<T>),
+        row_stride(d + kLanes<T>) {}
+};
+
+// by_axis: [n / columns][D][columns];  by_row: [d / columns][N][columns].  Missing rows and axes are 0.
+template <class T>
+static void pack_by_axis(const ClassSweep<T>& s, T* to) {
+  const int columns = kColumns<T>;
+  for (int64_t i0 = 0; i0 < s.N; i0 += columns)
+    for (int64_t k = 0; k < s.D; k++, to += columns)
+      for (int i = 0; i < columns; i++) to[i] = i0 + i < s.N ? s.embeddings[(i0 + i) * s.D + k] : T(0);
+}
+template <class T>
+static void pack_by_row(const ClassSweep<T>& s, T* to) {
+  const int columns = kColumns<T>;
+  for (int64_t k0 = 0; k0 < s.D; k0 += columns)
+    for (int64_t i = 0; i < s.N; i++, to += columns)
+      for (int k = 0; k < columns; k++) to[k] = k0 + k < s.D ? s.embeddings[i * s.D + k0 + k] : T(0);
+}
+
+template <class T>
+struct Tile {
+  int64_t first;  // class
+  int64_t count, padded;  // rows; in whole micro-kernels
+  T* rows;        // [padded, row_stride] unit rows
+  T* scores;      // [padded, score_stride] cosines, then what multiplies the rows
+  T* inverse;     // [padded] 1/‖w‖; 0 for a row without direction
+  T* dots;        // [padded] Σᵢ G·cos: what the tangent projection takes away
+};
+
+// Returns the first class that is not finite, or −1.
+template <class T>
+static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, Tile<T>& tile) {
+  constexpr int L = kLanes<T>;
+  const T low = T(sizeof(T) == 4 ? 1e-18 : 1e-200), high = T(sizeof(T) == 4 ? 1e30 : 1e200);
+  int64_t bad = -1;
+  const int64_t whole = s.D / L * L;
+  for (int64_t j = 0; j < tile.count; j++) {
+    const T* w = s.weight + (tile.first + j) * s.D;
+    T* row = tile.rows + j * layout.row_stride;
+    Vec<T> sum0 = {}, sum1 = {};
+    int64_t k = 0;
+    for (; k + 2 * L <= whole; k += 2 * L) {
+      const Vec<T> a = load(w + k), b = load(w + k + L);
+      sum0 = sum0 + a * a;
+      sum1 = sum1 + b * b;
+    }
+    for (; k < s.D; k += L) {
+      const Vec<T> a = load_part(w + k, int(std::min<int64_t>(L, s.D - k)));
+      sum0 = sum0 + a * a;
+    }
+    const T square = sum_lanes<T>(sum0 + sum1);
+    if (square > low && square < high) {
+      const T scale = T(1) / std::sqrt(square);
+      tile.inverse[j] = scale;
+      for (k = 0; k < whole; k += L) store(row + k, load(w + k) * splat(scale));
+      for (; k < s.D; k++) row[k] = w[k] * scale;
+    } else {
+      const double norm = exact_norm(w, s.D);
+      if (!(norm <= std::numeric_limits<double>::max()) && bad < 0) bad = tile.first + j;
+      const double scale = 1 / std::max(norm, kTiny);
+      tile.inverse[j] = norm < kTiny ? T(0) : T(scale);
+      for (k = 0; k < s.D; k++) row[k] = T(w[k] * scale);
+    }
+    for (k = s.D; k < layout.d; k++) row[k] = 0;
+  }
+  for (int64_t j = tile.count; j < tile.padded; j++) {
+    std::memset(tile.rows + j * layout.row_stride, 0, layout.row_stride * sizeof(T));
+    tile.inverse[j] = 0;
+  }
+  return bad;
+}
+
+// scores[j][i] = ŵ_j · e_i.  Meanwhile `ahead`, the memory of the next tile, is fetched into cache a line at a time.
+template <class T>
+static __attribute__((noinline)) void tile_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout,
+                                                   const Tile<T>& tile, const T* by_axis, const char* ahead,
+                                                   const char* ahead_end) {
+  constexpr int L = kLanes<T>;
+  const int64_t calls = layout.n / kColumns<T> * (tile.padded / kRows);
+  const int64_t lines_a_call = ((ahead_end - ahead) / 64 + calls - 1) / calls;
+  for (int64_t i0 = 0; i0 < layout.n; i0 += kColumns<T>)
+    for (int64_t j = 0; j < tile.padded; j += kRows) {
+      const T* a = tile.rows + j * layout.row_stride;
+      const T* b = by_axis + i0 * s.D;
+      Vec<T> left[kRows], right[kRows];
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; r++) left[r] = right[r] = Vec<T>{};
+      const char* fetch_end = std::min(ahead_end, ahead + lines_a_call * 64);
+      for (int64_t k = 0; k < s.D; k++) {
+        if (ahead < fetch_end) {
+          __builtin_prefetch(ahead, 0, 2);
+          ahead += 64;
+        }
+        const Vec<T> b0 = load(b), b1 = load(b + L);
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; r++) {
+          const Vec<T> x = splat(a[r * layout.row_stride]);
+          left[r] = left[r] + x * b0;
+          right[r] = right[r] + x * b1;
+        }
+        a++;
+        b += kColumns<T>;
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; r++) {
+        store(tile.scores + (j + r) * layout.score_stride + i0, left[r]);
+        store(tile.scores + (j + r) * layout.score_stride + i0 + L, right[r]);
+      }
+    }
+}
+
+// sum[i][k] += Σ_j scores[j][i]·rows[j][k]
+template <class T>
+static __attribute__((noinline)) void add_features(const ClassSweep<T>& s, const SweepLayout<T>& layout,
+                                                   const Tile<T>& tile, T* sum) {
+  constexpr int L = kLanes<T>;
+  const int64_t blocks = (s.N + kRows - 1) / kRows;
+  for (int64_t k = 0; k < layout.d; k += kColumns<T>)
+    for (int64_t block = 0; block < blocks; block++) {
+      const int64_t i = s.N * block / blocks, end = s.N * (block + 1) / blocks;
+      T* out = sum + i * layout.row_stride + k;
+      for (int64_t r = 0; r < end - i; r++) __builtin_prefetch(out + r * layout.row_stride, 1, 3);
+      micro_kernel_rows<T>(int(end - i), tile.scores + i, 1, layout.score_stride, tile.rows + k, layout.row_stride,
+                           tile.count, [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
+                             T* to = out + r * layout.row_stride;
+                             store(to, load(to) + left);
+                             store(to + L, load(to + L) + right);
+                           });
+    }
+}
+
+template <class T>
+FM_INLINE void apply_gradient(const ClassSweep<T>& s, int64_t at, int lanes, Vec<T> gradient, Vec<T> w, bool update) {
+  if (!update) return store_part(s.d_weight + at, gradient, lanes);
+  const Vec<T> g = gradient + splat(s.weight_decay) * w;
+  const Vec<T> v = splat(s.momentum) * load_part(s.velocity + at, lanes) + g;
+  store_part(s.velocity + at, v, lanes);
+  store_part(s.weight_out + at, w - splat(s.learning_rate) * v, lanes);
+}
+
+// dW = Σᵢ scores[j][i]·e_i, projected on the tangent of its row: (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and ⟨dW, ŵ⟩ = Σᵢ G·cos.
+template <class T, bool update>
+static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, const SweepLayout<T>& layout,
+                                                      const Tile<T>& tile, const T* by_row) {
+  constexpr int L = kLanes<T>;
+  for (int64_t j = 0; j < tile.padded; j += kRows) {
+    T across[kRows], along[kRows];  // gradient = across·dW − along·w
+    for (int r = 0; r < kRows; r++) {
+      const T inverse = tile.inverse[j + r];
+      across[r] = s.project || inverse == 0 ? inverse : T(1);
+      along[r] = s.project ? tile.dots[j + r] * inverse : T(0);
+    }
+    const int64_t rows = std::min<int64_t>(kRows, tile.count - j);
+    for (int64_t k = 0; k < s.D; k += kColumns<T>) {
+      const int64_t corner = (tile.first + j) * s.D + k;
+      if (update)
+        for (int r = 0; r < rows; r++) {
+          __builtin_prefetch(s.velocity + corner + r * s.D, 1, 3);
+          __builtin_prefetch(s.velocity + corner + r * s.D + L, 1, 3);
+        }
+      const bool whole = k + kColumns<T> <= s.D;
+      micro_kernel<kRows, T>(
+          tile.scores + j * layout.score_stride, layout.score_stride, 1, by_row + k * s.N, kColumns<T>, s.N,
+          [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
+            if (r >= rows) return;
+            const int64_t at = corner + r * s.D;
+            const Vec<T> scale = splat(across[r]), part = splat(along[r]);
+            if (whole) {
+              const Vec<T> w0 = load(s.weight + at), w1 = load(s.weight + at + L);
+              apply_gradient(s, at, L, scale * (left - part * w0), w0, update);
+              apply_gradient(s, at + L, L, scale * (right - part * w1), w1, update);
+              return;
+            }
+            const int n0 = int(std::min<int64_t>(L, s.D - k)), n1 = int(s.D - k) - n0;
+            const Vec<T> w0 = load_part(s.weight + at, n0);
+            apply_gradient(s, at, n0, scale * (left - part * w0), w0, update);
+            if (n1 <= 0) return;
+            const Vec<T> w1 = load_part(s.weight + at + L, n1);
+            apply_gradient(s, at + L, n1, scale * (right - part * w1), w1, update);
+          });
+    }
+  }
+}
+
+// Per row, padded to whole vectors.
+template <class T>
+struct RowVectors {
+  T *shift, *phi_y, *factor;  // read
+  T *sums, *largest;          // of one tile, of one group
+};
+
+// Cosines become what the products need.  `next` is the first target at or after the tile.
+template <class Config>
+static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Config::Real>& s,
+                                                    const SweepLayout<typename Config::Real>& layout,
+                                                    const Tile<typename Config::Real>& tile,
+                                                    const RowVectors<typename Config::Real>& rows,
+                                                    const typename Config::Negative& negative, const Target*& next) {
+  using T = typename Config::Real;
+  constexpr int L = kLanes<T>;
+  constexpr SweepKind kind = Config::kind;
+  constexpr bool sums = kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
+  constexpr bool ranks = sums && kind != SweepKind::gradients;
+  constexpr bool gradients = kind == SweepKind::gradients || kind == SweepKind::update;
+  const Vec<T> scale = splat(s.scale), limit = splat(s.cosine_limit), outside = splat(s.slope_outside);
+  const Target* const end = s.targets + s.target_count;
+
+  for (int64_t j = 0; j < tile.count; j++) {
+    T* score = tile.scores + j * layout.score_stride;
+    const Target* const first = next;
+    for (; next < end && next->label == tile.first + j; ++next) {
+      if (ranks) s.seen_target_cos[next->row] = score[next->row];
+      score[next->row] = T(kAbsent);
+    }
+    Vec<T> dot0 = {}, dot1 = {};
+    for (int64_t i = 0; i < layout.n; i += L) {
+      const Vec<T> cos = load(score + i);
+      if (ranks) store(rows.largest + i, max<T>(load(rows.largest + i), cos));
+      Vec<T> phi = cos, slope = splat(T(1));
+      if constexpr (Config::clips) {
+        phi = min<T>(max<T>(cos, -limit), limit);
+        slope = phi == cos ? slope : outside;
+      }
+      if constexpr (!Config::Negative::plain) {
+        const Phi<Vec<T>> margined = negative.template negative<Vec<T>>(phi, load(rows.phi_y + i));
+        phi = margined.value;
+        slope = slope * margined.slope;
+      }
+      if constexpr (Config::clips || !Config::Negative::plain) phi = cos == splat(T(kAbsent)) ? cos : phi;
+      constexpr bool sloped = Config::clips || !Config::Negative::plain;
+
+      if constexpr (kind == SweepKind::logits) store(score + i, scale * phi);
+      else if constexpr (kind == SweepKind::maximum) store(rows.largest + i, max<T>(load(rows.largest + i), phi));
+      else {
+        Vec<T> e = exp(scale * phi - load(rows.shift + i));
+        if constexpr (sums) store(rows.sums + i, load(rows.sums + i) + e);
+        if constexpr (sloped) e = e * slope;
+        if constexpr (gradients) {
+          e = e * load(rows.factor + i);
+          (i / L % 2 ? dot1 : dot0) += e * cos;
+        }
+        if constexpr (kind != SweepKind::sums) store(score + i, e);
+      }
+    }
+    if constexpr (gradients) {
+      T dot = sum_lanes<T>(dot0 + dot1);
+      if constexpr (kind == SweepKind::update)
+        for (const Target* t = first; t < next; ++t) {
+          score[t->row] = s.target_gradient[t->row];
+          dot += s.target_gradient[t->row] * s.target_cos[t->row];
+        }
+      tile.dots[j] = dot;
+    }
+    if constexpr (kind == SweepKind::logits)
+      for (int64_t i = 0; i < s.N; i++) s.logits[i * s.C + tile.first + j] = score[i];
+  }
+  if constexpr (gradients)
+    for (int64_t j = tile.count; j < tile.padded; j++) {
+      std::memset(tile.scores + j * layout.score_stride, 0, layout.score_stride * sizeof(T));
+      tile.dots[j] = 0;
+    }
+}
+
+template <class T>
+static void fill_rows(T* to, const T* from, int64_t n, int64_t padded, T missing) {
+  for (int64_t i = 0; i < padded; i++) to[i] = from && i < n ? from[i] : missing;
+}
+
+template <class Config>
+static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Config::Negative& negative) {
+  using T = typename Config::Real;
+  constexpr SweepKind kind = Config::kind;
+  constexpr bool features = kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
+  constexpr bool weights = kind == SweepKind::gradients || kind == SweepKind::update;
+  constexpr bool sums_up = kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
+  constexpr bool per_row = sums_up || kind == SweepKind::maximum;
+
+  const SweepLayout<T> layout(s);
+  const int64_t most = round_up(std::min(tile_rows(features), s.C), kRows);
+  const int64_t tiles = (s.C + most - 1) / most;
+  // A group costs [N, D] of partial dX: as many as 8 MiB hold, but enough of them to occupy a few threads.
+  const int64_t affordable = features ? (int64_t(8) << 20) / (s.N * layout.row_stride * int64_t(sizeof(T))) : 64;
+  const int64_t groups = std::min(std::clamp<int64_t>(affordable, 8, 64), std::max<int64_t>(1, tiles / 4));
+
+  const Scratch<T> by_axis(layout.n * s.D);
+  pack_by_axis(s, by_axis.data());
+  const Scratch<T> by_row(weights ? layout.d * s.N : 0);
+  if (weights) pack_by_row(s, by_row.data());
+
+  const Scratch<T> shared(3 * layout.n);
+  T* const shift = shared.data();
+  T* const phi_y = shift + layout.n;
+  T* const factor = phi_y + layout.n;
+  fill_rows<T>(shift, s.shift, s.N, layout.n, 0);
+  fill_rows<T>(phi_y, s.phi_y, s.N, layout.n, 0);
+  fill_rows<T>(factor, s.factor, s.N, layout.n, 0);
+
+  const Scratch<T> group_features(features ? groups * s.N * layout.row_stride : 0);
+  const Scratch<double> group_sums(per_row ? groups * s.N : 0);
+  const Scratch<T> group_largest(per_row ? groups * layout.n : 0);
+  std::vector<int64_t> group_bad(groups, -1);
+
+  // Scratch belongs to a worker and not to a thread, so that its amount is known here.
+  const int64_t workers = std::min<int64_t>(num_threads(), groups);
+  const int64_t tile_size = most * (layout.row_stride + layout.score_stride + 2) + layout.n;
+  const int64_t worker_size = round_up(tile_size, 64 / sizeof(T)) + 64 / sizeof(T);
+  const Scratch<T> worker_scratch(workers * worker_size);
+  std::atomic<int64_t> next_group{0};
+
+  parallel_for(workers, [&](int64_t worker) {
+    T* scratch = worker_scratch.data() + worker * worker_size;
+    Tile<T> tile;
+    tile.rows = scratch;
+    tile.scores = tile.rows + most * layout.row_stride;
+    tile.inverse = tile.scores + most * layout.score_stride;
+    tile.dots = tile.inverse + most;
+    T* const tile_sums = tile.dots + most;
+    for (int64_t group; (group = next_group.fetch_add(1)) < groups;) {
+      const int64_t first = tiles * group / groups, last = tiles * (group + 1) / groups;
+      const int64_t end = std::min(s.C, last * most);
+      T* const sum = group_features.data() + (features ? group * s.N * layout.row_stride : 0);
+      double* const sums = group_sums.data() + (per_row ? group * s.N : 0);
+      T* const largest = group_largest.data() + (per_row ? group * layout.n : 0);
+      if (features) std::memset(sum, 0, s.N * layout.row_stride * sizeof(T));
+      if (per_row) {
+        std::fill_n(sums, s.N, 0.0);
+        std::fill_n(largest, layout.n, T(kAbsent));
+      }
+      const RowVectors<T> rows{shift, phi_y, factor, tile_sums, largest};
+      const Target* next = std::lower_bound(s.targets, s.targets + s.target_count, first * most,
+                                            [](const Target& t, int64_t label) { return t.label < label; });
+      for (tile.first = first * most; tile.first < end; tile.first += most) {
+        tile.count = std::min(most, end - tile.first);
+        tile.padded = round_up(tile.count, kRows);
+        const int64_t bad = load_tile(s, layout, tile);
+        if (bad >= 0 && group_bad[group] < 0) group_bad[group] = bad;
+        const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);
+        tile_cosines(s, layout, tile, by_axis.data(), reinterpret_cast<const char*>(s.weight + ahead * s.D),
+                     reinterpret_cast<const char*>(s.weight + ahead_end * s.D));
+        std::fill_n(tile_sums, layout.n, T(0));
+        tile_epilogue<Config>(s, layout, tile, rows, negative, next);
+        if constexpr (sums_up)
+          for (int64_t i = 0; i < s.N; i++) sums[i] += tile_sums[i];
+        if constexpr (features) add_features(s, layout, tile, sum);
+        if constexpr (weights) weight_gradient<T, kind == SweepKind::update>(s, layout, tile, by_row.data());
+      }
+    }
+  });
+
+  for (int64_t group = groups - 1; group >= 0; group--)
+    if (group_bad[group] >= 0) s.bad_class = group_bad[group];
+  if constexpr (per_row)
+    for (int64_t i = 0; i < s.N; i++) {
+      s.sums[i] = 0;
+      s.largest[i] = T(kAbsent);
+      for (int64_t group = 0; group < groups; group++) {
+        s.sums[i] += group_sums[group * s.N + i];
+        s.largest[i] = std::max(s.largest[i], group_largest[group * layout.n + i]);
+      }
+    }
+  if constexpr (features)
+    parallel_for(s.N, [&](int64_t i) {
+      T* to = s.d_features + i * s.D;
+      for (int64_t k = 0; k < s.D; k += kLanes<T>) {
+        Vec<T> total = {};
+        for (int64_t group = 0; group < groups; group++)
+          total = total + load(group_features.data() + (group * s.N + i) * layout.row_stride + k);
+        store_part(to + k, total, int(std::min<int64_t>(kLanes<T>, s.D - k)));
+      }
+    });
+}

@@ -1,0 +1,142 @@
+// Margins by themselves: every line of methods.def, its slope against finite differences, and its special places.
+#include <cmath>
+#include <cstdio>
+#include <string>
+
+#include "../../native/common/methods.h"
+
+namespace {
+
+using namespace fm;
+
+constexpr double kPi = 3.14159265358979323846;
+int passed = 0, failed = 0;
+
+void expect(bool ok, const std::string& what) {
+  ok ? passed++ : failed++;
+  if (!ok) std::printf("FAILED: %s\n", what.c_str());
+}
+void expect_near(double got, double wanted, double tolerance, const std::string& what) {
+  expect(std::fabs(got - wanted) <= tolerance,
+         what + ": expected " + std::to_string(wanted) + ", got " + std::to_string(got));
+}
+
+const Overflow kOverflows[] = {Overflow::none, Overflow::hard, Overflow::easy, Overflow::clamp};
+
+MarginParams params(Method method, Overflow overflow, double margin = 0.5) {
+  MarginParams p;
+  p.method = method;
+  p.overflow = overflow;
+  p.margin = margin;
+  return p;
+}
+
+template <class M>
+void slopes(const char* name, Method method) {
+  const double h = 1e-6;
+  for (Overflow overflow : kOverflows)
+    for (double margin : {0.0, 0.2, 0.5, 1.2}) {
+      const MarginParams p = params(method, overflow, margin);
+      const M m(p);
+      double worst = 0;
+      for (double cos = -0.995; cos < 0.995; cos += 0.00731) {
+        const double up = m.target(cos + h).value, down = m.target(cos - h).value;
+        if (std::fabs(up - down) > 1e-3) continue;  // a seam lies between
+        const double slope = m.target(cos).slope, difference = (up - down) / (2 * h);
+        if (std::fabs(m.target(cos + h).slope - m.target(cos - h).slope) > 1e-2) continue;  // a kink
+        worst = std::max(worst, std::fabs(slope - difference));
+      }
+      expect(worst < 2e-7, std::string(name) + ": slope is off by " + std::to_string(worst) + " at overflow " +
+                                std::to_string(int(overflow)) + ", margin " + std::to_string(margin));
+      const auto negative = m.negative(0.3, 0.1);
+      expect_near((m.negative(0.3 + h, 0.1).value - m.negative(0.3 - h, 0.1).value) / (2 * h), negative.slope, 1e-8,
+                  std::string(name) + ": slope of a negative");
+    }
+}
+
+template <class M>
+void stays_finite(const char* name, Method method) {
+  for (Overflow overflow : kOverflows)
+    for (double cos : {-1.0, -1 + 1e-16, -0.0, 0.0, 1 - 1e-16, 1.0, 1 + 1e-12, -1 - 1e-12})
+      for (double epsilon : {0.0, 1e-4}) {
+        MarginParams p = params(method, overflow);
+        p.cosine_epsilon = epsilon;
+        const Phi<double> phi = target_phi(M(p), p, cos);
+        expect(std::isfinite(phi.value) && std::isfinite(phi.slope), std::string(name) + ": finite at cos " + std::to_string(cos));
+      }
+}
+
+void arcface_by_angle() {
+  for (double theta = 0.01; theta < kPi; theta += 0.013) {
+    const double cos = std::cos(theta), m = 0.5;
+    const double sum = theta + m;
+    expect_near(ArcFace<double>(params(Method::arcface, Overflow::none)).target(cos).value, std::cos(sum), 1e-12, "arcface none");
+    expect_near(ArcFace<double>(params(Method::arcface, Overflow::hard)).target(cos).value,
+                sum < kPi ? std::cos(sum) : cos - m * std::sin(m), 1e-12, "arcface hard");
+    expect_near(ArcFace<double>(params(Method::arcface, Overflow::easy)).target(cos).value, cos > 0 ? std::cos(sum) : cos, 1e-12,
+                "arcface easy");
+    expect_near(ArcFace<double>(params(Method::arcface, Overflow::clamp)).target(cos).value,
+                std::cos(std::min(sum, kPi - 1e-3)), 1e-12, "arcface clamp");
+    if (sum > kPi) expect(ArcFace<double>(params(Method::arcface, Overflow::clamp)).target(cos).slope == 0, "clamp has no slope");
+    expect_near(CosFace<double>(params(Method::cosface, Overflow::none)).target(cos).value, cos - m, 1e-12, "cosface");
+    expect_near(CosFace<double>(params(Method::cosface, Overflow::easy)).target(cos).value, cos > 0 ? cos - m : cos, 1e-12, "cosface easy");
+    expect_near(ArcFace<double>(params(Method::arcface, Overflow::hard, 0)).target(cos).value,
+                Softmax<double>(params(Method::softmax, Overflow::hard)).target(cos).value, 1e-12, "margin 0 is softmax");
+  }
+}
+
+void gradients_and_clips() {
+  MarginParams p = params(Method::arcface, Overflow::none);
+  const double cos = 0.4, inside = target_phi(ArcFace<double>(p), p, cos).slope;
+  expect_near(inside, std::sin(std::acos(cos) + 0.5) / std::sin(std::acos(cos)), 1e-12, "exact slope is sin(θ + m)/sin θ");
+  p.gradient = Gradient::detached;
+  expect(target_phi(ArcFace<double>(p), p, cos).slope == 1, "detached slope is 1");
+  p.cosine_epsilon = 1e-2;
+  expect(target_phi(ArcFace<double>(p), p, 0.999).slope == 1, "a detached gradient passes the clip");
+  expect_near(target_phi(ArcFace<double>(p), p, 0.999).value, std::cos(std::acos(0.99) + 0.5), 1e-12, "the clip's value");
+  p.gradient = Gradient::exact;
+  expect(target_phi(ArcFace<double>(p), p, 0.999).slope == 0, "an exact gradient stops at the clip");
+  expect(target_phi(ArcFace<double>(p), p, -0.999).slope == 0, "an exact gradient stops at the lower clip");
+  expect(target_phi(ArcFace<double>(p), p, 0.98).slope != 0, "inside the clip");
+  p.cosine_epsilon = 0;
+  expect(target_phi(ArcFace<double>(p), p, 1.0).slope > 1, "without a clip, cos = 1 keeps its slope");
+  p.target_epsilon = 1e-2;
+  expect(target_phi(ArcFace<double>(p), p, 0.999).slope == 0, "the target's own clip");
+  p.overflow = Overflow::clamp;
+  p.angle_limit = 2;
+  expect_near(target_phi(ArcFace<double>(p), p, -0.5).value, std::cos(2.0), 1e-12, "the upper end of the angle");
+}
+
+void dispatch() {
+  int seen = 0;
+#define METHOD(name, Struct)                                                              \
+  expect(std::string(name_of(Method::name)) == #name, "the name of " #name);              \
+  expect(dispatch_method(Method::name, [](auto tag) {                                     \
+           return std::is_same_v<typename decltype(tag)::template Of<float>, Struct<float>>; \
+         }), "the struct of " #name);                                                     \
+  seen++;
+#include "../../native/common/methods.def"
+#undef METHOD
+  expect(seen >= 3, "methods.def lists the methods");
+  try {
+    dispatch_method(Method(999), [](auto) { return 0; });
+    expect(false, "an unknown method is an error");
+  } catch (const Error& error) {
+    expect(std::string(error.what()) == "expected a margin method, got number 999", error.what());
+  }
+}
+
+}  // namespace
+
+int main() {
+#define METHOD(name, Struct)                     \
+  slopes<Struct<double>>(#name, Method::name);   \
+  stays_finite<Struct<double>>(#name, Method::name);
+#include "../../native/common/methods.def"
+#undef METHOD
+  arcface_by_angle();
+  gradients_and_clips();
+  dispatch();
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed != 0;
+}
