@@ -1,0 +1,156 @@
+/** A tape: each operation remembers how to turn the gradient of its output into gradients of its inputs. */
+import { type Handle, native } from './binding.js';
+import { expected, ShapeError } from './errors.js';
+import { keep, ones, Tensor } from './tensor.js';
+
+let recording = true;
+
+/** Runs f without remembering anything for a backward pass: for evaluation. */
+export function noGrad<T>(f: () => T): T {
+  const before = recording;
+  recording = false;
+  try {
+    return f();
+  } finally {
+    recording = before;
+  }
+}
+
+export interface OpDefinition<Inputs extends readonly Tensor[], Attributes, Saved> {
+  readonly name: string;
+  /** Runs the operation; `saved` is all that backward may see besides the inputs. */
+  forward(inputs: Inputs, attributes: Attributes): { y: Handle; saved: Saved };
+  /** Gradients of the inputs, in their order (dy itself may be among them); `needs` is false where nobody will look. */
+  backward(
+    dy: Handle,
+    context: { inputs: Inputs; attributes: Attributes; saved: Saved; needs: readonly boolean[] },
+  ): readonly (Handle | undefined)[];
+}
+
+/**
+ * Makes an operation of a forward and its backward.
+ *
+ * @example
+ * const double = defineOp<readonly [Tensor], undefined, undefined>({
+ *   name: 'double',
+ *   forward: ([x]) => ({ y: native.scale(x.handle, 2), saved: undefined }),
+ *   backward: (dy) => [native.scale(dy, 2)],
+ * });
+ */
+export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
+  definition: OpDefinition<Inputs, Attributes, Saved>,
+): (inputs: Inputs, attributes: Attributes) => Tensor {
+  return (inputs, attributes) => {
+    const { y, saved } = definition.forward(inputs, attributes);
+    const device = inputs[0]?.device ?? 'cpu';
+    const out = new Tensor(y, device);
+    const needs = inputs.map((x) => x.requiresGrad || x.node !== undefined);
+    if (recording && needs.some(Boolean)) {
+      out.node = {
+        name: definition.name,
+        inputs,
+        backward: (dy) =>
+          definition
+            .backward(dy.handle, { inputs, attributes, saved, needs })
+            .map((handle) => (handle === dy.handle ? dy : handle && new Tensor(handle, device))),
+      };
+    }
+    return out;
+  };
+}
+
+/**
+ * Adds to the `grad` of every parameter behind `y` the gradient of ⟨dy, y⟩; dy is 1 for a tensor of one element.
+ * Frees the tape behind `y` on the way.
+ */
+export function backward(y: Tensor, dy?: Tensor): void {
+  const start = dy ?? scalarOne(y);
+  if (start.shape.join() !== y.shape.join()) {
+    throw new ShapeError(`backward: expected dy [${y.shape.join(', ')}], got [${start.shape.join(', ')}]`, { code: 'ERR_FM_SHAPE' });
+  }
+  const flows = new Map<Tensor, Flow>([[y, { gradient: start, users: 1, owned: dy === undefined }]]);
+  for (const out of inReverseOrder(y)) {
+    const flow = flows.get(out);
+    flows.delete(out);
+    if (!flow) continue;
+    const node = out.node;
+    out.node = undefined;
+    node?.backward(flow.gradient).forEach((part, i) => {
+      if (!part) return;
+      const input = node.inputs[i] as Tensor;
+      const arriving: Flow = part === flow.gradient ? flow : { gradient: part, users: 0, owned: true };
+      arriving.users++;
+      if (!input.requiresGrad && !input.node) release(arriving);
+      else flows.set(input, merged(flows.get(input), arriving));
+    });
+    if (out.requiresGrad) leaveGradient(out, flow);
+    else release(flow);
+  }
+}
+
+/** A gradient on its way, and how many tensors it is the gradient of; only a sole user may write into it. */
+interface Flow {
+  readonly gradient: Tensor;
+  users: number;
+  readonly owned: boolean;
+}
+
+function release(flow: Flow): void {
+  if (--flow.users === 0 && flow.owned) flow.gradient.dispose();
+}
+
+function merged(before: Flow | undefined, arriving: Flow): Flow {
+  if (!before) return arriving;
+  for (const [into, from] of [
+    [before, arriving],
+    [arriving, before],
+  ] as const) {
+    if (into.owned && into.users === 1) {
+      native.accumulate(into.gradient.handle, from.gradient.handle);
+      release(from);
+      return into;
+    }
+  }
+  const sum = new Tensor(native.add(before.gradient.handle, arriving.gradient.handle), before.gradient.device);
+  release(before);
+  release(arriving);
+  return { gradient: sum, users: 1, owned: true };
+}
+
+function leaveGradient(parameter: Tensor, flow: Flow): void {
+  const { gradient } = flow;
+  if (parameter.grad) {
+    native.accumulate(parameter.grad.handle, gradient.handle);
+    release(flow);
+  } else if (flow.owned && flow.users === 1) {
+    parameter.grad = keep(gradient);
+  } else {
+    parameter.grad = keep(new Tensor(native.scale(gradient.handle, 1), gradient.device));
+    release(flow);
+  }
+}
+
+function scalarOne(y: Tensor): Tensor {
+  expected(y.size === 1, 'backward', 'dy for a tensor of more than one element', y.shape);
+  return ones(y.shape, y.dtype, y.device);
+}
+
+/** Every tensor behind y, each after all that were made from it. */
+function inReverseOrder(y: Tensor): Tensor[] {
+  const order: Tensor[] = [];
+  const seen = new Set<Tensor>([y]);
+  const stack: { at: Tensor; next: number }[] = [{ at: y, next: 0 }];
+  while (stack.length > 0) {
+    const top = stack.at(-1) as { at: Tensor; next: number };
+    const inputs = top.at.node?.inputs ?? [];
+    const input = inputs[top.next++];
+    if (input === undefined) {
+      order.push(top.at);
+      stack.pop();
+    } else if (!seen.has(input)) {
+      seen.add(input);
+      stack.push({ at: input, next: 0 });
+    }
+  }
+  return order.reverse();
+}

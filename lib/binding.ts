@@ -1,0 +1,198 @@
+/** The only door to the addon: finds it, loads it, declares its typed surface, and turns its errors into ours. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { FlashmarginError, fromNative } from './errors.js';
+
+/** A tensor as the addon sees it. */
+export type Handle = { readonly __tensor: unique symbol };
+export type Dtype = 'float32' | 'float64' | 'int32' | 'uint8';
+export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array;
+
+export interface ConvParams {
+  readonly stride: number;
+  readonly padding: number;
+}
+export interface SgdParams {
+  readonly lr: number;
+  readonly momentum: number;
+  readonly weightDecay: number;
+}
+/** native/common/margin.h says what each field means. */
+export interface MarginParams {
+  readonly method: string;
+  readonly scale: number;
+  readonly margin: number;
+  readonly gradient?: 'exact' | 'detached';
+  readonly overflow?: 'none' | 'hard' | 'easy' | 'clamp';
+  readonly cosineEpsilon?: number;
+  readonly angleEpsilon?: number;
+  readonly angleLimit?: number;
+  readonly targetEpsilon?: number;
+  readonly projectWeightGradient?: boolean;
+}
+export interface NativeHeadStep {
+  readonly loss: number;
+  readonly correct: number;
+  readonly labelled: number;
+  readonly rowLoss: Handle;
+  readonly lse: Handle;
+  readonly dFeatures: Handle;
+}
+
+/** What the addon exports; each function is documented in native/common/backend.h under its snake_case name. */
+export interface Native {
+  fromArray(data: HostArray, shape: readonly number[], device: number): Handle;
+  zeros(dtype: Dtype, shape: readonly number[], device: number): Handle;
+  readInto(x: Handle, out: HostArray): void;
+  writeFrom(x: Handle, data: HostArray): void;
+  reshape(x: Handle, shape: readonly number[]): Handle;
+  describe(x: Handle): { shape: number[]; dtype: Dtype };
+  dispose(x: Handle): void;
+  mapFile(path: string): ArrayBuffer;
+  nearest(queries: Float32Array, gallery: Float32Array, dim: number, k: number): { index: Int32Array; score: Float32Array };
+  pairHistograms(
+    embeddings: Float32Array,
+    labels: Int32Array,
+    dim: number,
+    bins: number,
+  ): { genuine: Float64Array; impostor: Float64Array };
+  memory(): { used: number; cached: number; peak: number };
+  status(): { isa: string; threads: number; onednn: string; cudaDevices: number; cuda: string };
+  setNumThreads(threads: number): void;
+  emptyCache(): void;
+  resetPeakMemory(): void;
+
+  fill(x: Handle, value: number): void;
+  normalizeForward(x: Handle): { y: Handle; norm: Handle };
+  normalizeBackward(dy: Handle, y: Handle, norm: Handle): Handle;
+  matmul(a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle;
+  addBias(x: Handle, bias: Handle): Handle;
+  sumRows(x: Handle): Handle;
+  conv2dForward(x: Handle, weight: Handle, p: ConvParams): Handle;
+  conv2dBackwardData(dy: Handle, weight: Handle, xShape: readonly number[], p: ConvParams): Handle;
+  conv2dBackwardWeight(dy: Handle, x: Handle, weightShape: readonly number[], p: ConvParams): Handle;
+  batchNormTrain(
+    x: Handle,
+    weight: Handle,
+    bias: Handle,
+    runningMean: Handle,
+    runningVar: Handle,
+    momentum: number,
+    epsilon: number,
+  ): { y: Handle; mean: Handle; invStd: Handle };
+  batchNormEval(
+    x: Handle,
+    weight: Handle,
+    bias: Handle,
+    runningMean: Handle,
+    runningVar: Handle,
+    epsilon: number,
+  ): { y: Handle; mean: Handle; invStd: Handle };
+  batchNormBackward(
+    dy: Handle,
+    x: Handle,
+    weight: Handle,
+    mean: Handle,
+    invStd: Handle,
+    batchStatistics: boolean,
+  ): { dx: Handle; dWeight: Handle; dBias: Handle };
+  preluForward(x: Handle, slope: Handle): Handle;
+  preluBackward(dy: Handle, x: Handle, slope: Handle): { dx: Handle; dSlope: Handle };
+  reluForward(x: Handle): Handle;
+  reluBackward(dy: Handle, y: Handle): Handle;
+  add(a: Handle, b: Handle): Handle;
+  multiply(a: Handle, b: Handle): Handle;
+  accumulate(into: Handle, x: Handle): void;
+  scale(x: Handle, factor: number): Handle;
+  sum(x: Handle): number;
+  dropout(x: Handle, rate: number, seed: number): Handle;
+  imageToFloat(x: Handle): Handle;
+  globalAvgPoolForward(x: Handle): Handle;
+  globalAvgPoolBackward(dy: Handle, xShape: readonly number[]): Handle;
+  flattenForward(x: Handle): Handle;
+  flattenBackward(dy: Handle, xShape: readonly number[]): Handle;
+  marginSoftmaxForward(
+    features: Handle,
+    weight: Handle,
+    labels: Handle,
+    p: MarginParams,
+  ): { loss: number; rowLoss: Handle; lse: Handle; correct: number; labelled: number };
+  marginSoftmaxBackward(
+    features: Handle,
+    weight: Handle,
+    labels: Handle,
+    lse: Handle,
+    dLoss: number,
+    p: MarginParams,
+  ): { dFeatures: Handle; dWeight: Handle };
+  marginLogits(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
+  headStep(features: Handle, weight: Handle, velocity: Handle, labels: Handle, p: MarginParams, sgd: SgdParams): Promise<NativeHeadStep>;
+  headStepSync(features: Handle, weight: Handle, velocity: Handle, labels: Handle, p: MarginParams, sgd: SgdParams): NativeHeadStep;
+  sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
+  allFinite(x: Handle): boolean;
+}
+
+const require = createRequire(import.meta.url);
+
+/** The folder of package.json, from lib/ as from dist/. */
+export const packageRoot = (() => {
+  let folder = path.dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(path.join(folder, 'package.json')) && folder !== path.dirname(folder)) folder = path.dirname(folder);
+  return folder;
+})();
+
+function loadAddon(): Native {
+  const tried: string[] = [];
+  const attempts: readonly (readonly [string, () => unknown])[] = process.env.FLASHMARGIN_ADDON
+    ? [[process.env.FLASHMARGIN_ADDON, () => require(path.resolve(process.env.FLASHMARGIN_ADDON as string))]]
+    : [
+        [
+          `bindings('flashmargin') under ${packageRoot}`,
+          () => require('bindings')({ bindings: 'flashmargin', module_root: packageRoot }),
+        ],
+        [`@flashmargin/${process.platform}-${process.arch}`, () => require(`@flashmargin/${process.platform}-${process.arch}`)],
+      ];
+  for (const [name, load] of attempts) {
+    try {
+      return load() as Native;
+    } catch (error) {
+      tried.push(`${name}: ${String((error as Error).message).split('\n')[0]}`);
+    }
+  }
+  throw new FlashmarginError(`no native addon for ${process.platform}-${process.arch} could be loaded; tried\n  ${tried.join('\n  ')}`, {
+    code: 'ERR_FM_NO_ADDON',
+    hint: `cd ${packageRoot} && npm run build:native   (needs g++, make, cmake; or npm run build:gyp, which needs python3 instead of cmake)`,
+  });
+}
+
+function wrapped(addon: Native): Native {
+  const out: Record<string, unknown> = {};
+  for (const [name, member] of Object.entries(addon)) {
+    const f = member as (...args: unknown[]) => unknown;
+    out[name] = (...args: unknown[]): unknown => {
+      try {
+        const result = f(...args);
+        return result instanceof Promise
+          ? result.catch((error: unknown) => {
+              throw fromNative(error);
+            })
+          : result;
+      } catch (error) {
+        throw fromNative(error);
+      }
+    };
+  }
+  return out as unknown as Native;
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded on first use, so that importing the package never throws. */
+export const native: Native = new Proxy({} as Native, {
+  get: (_, name) => {
+    loaded ??= wrapped(loadAddon());
+    return Reflect.get(loaded, name);
+  },
+});

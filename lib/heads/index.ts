@@ -1,0 +1,1 @@
+export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadOptions } from './marginHead.js';

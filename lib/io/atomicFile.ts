@@ -1,0 +1,48 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import path from 'node:path';
+import { DataError } from '../errors.js';
+
+/**
+ * Writes a file so that a reader, or a crash at any moment, finds the old content or the new one, never a part:
+ * a temporary file in the same folder, flushed, then renamed.
+ */
+export function writeAtomically(file: string, write: (fd: number) => void): void {
+  const temporary = `${file}.${process.pid}.tmp`;
+  try {
+    mkdirSync(path.dirname(file), { recursive: true });
+    const fd = openSync(temporary, 'w');
+    try {
+      write(fd);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, file);
+    const folder = openSync(path.dirname(file), 'r');
+    fsyncSync(folder);
+    closeSync(folder);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    throw new DataError(`cannot write ${file}: ${(error as Error).message}`, {
+      code: 'ERR_FM_DATA',
+      hint: 'check that the folder is writable and the disk not full; the previous file, if any, is untouched',
+      cause: error,
+    });
+  }
+}
+
+/** A text or binary file in one piece, atomically. */
+export function writeFileAtomically(file: string, content: string | Uint8Array): void {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content;
+  writeAtomically(file, (fd) => writeAll(fd, bytes));
+}
+
+/** Everything, in pieces that a single write can take. */
+export function writeAll(fd: number, bytes: Uint8Array, position?: number): void {
+  const piece = 64 << 20;
+  for (let at = 0; at < bytes.byteLength; ) {
+    const length = Math.min(piece, bytes.byteLength - at);
+    at += writeSync(fd, bytes, at, length, position === undefined ? null : position + at);
+  }
+}

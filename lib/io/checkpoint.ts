@@ -1,0 +1,106 @@
+/**
+ * A checkpoint is one safetensors file, `checkpoints/step-00001200.safetensors`: every tensor of the run under a
+ * prefix, and a JSON description in the metadata.  Files appear whole or not at all.
+ */
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { DataError } from '../errors.js';
+import type { Tensor } from '../tensor.js';
+import { type FileTensor, readSafetensors, writeSafetensors } from './safetensors.js';
+
+const FORMAT = 'flashmargin-checkpoint-1';
+
+export interface CheckpointState {
+  /** Steps done. */
+  readonly step: number;
+  /** Where the data stream goes on. */
+  readonly epoch: number;
+  readonly batch: number;
+  /** The configuration of the run, as it was resolved. */
+  readonly config: unknown;
+}
+
+/** Parts of a run by prefix: `backbone`, `optimizer`, `head`. */
+export type CheckpointParts = Readonly<Record<string, Iterable<readonly [string, Tensor]>>>;
+
+export function saveCheckpoint(file: string, state: CheckpointState, parts: CheckpointParts): void {
+  const entries = Object.entries(parts).flatMap(([prefix, tensors]) =>
+    Array.from(
+      tensors,
+      ([name, x]) => [`${prefix}.${name}`, { shape: x.shape, dtype: x.dtype, data: () => x.toArray() }] as const,
+    ),
+  );
+  writeSafetensors(file, entries, { format: FORMAT, state: JSON.stringify(state) });
+}
+
+export interface Checkpoint {
+  readonly file: string;
+  readonly state: CheckpointState;
+  readonly tensors: Map<string, FileTensor>;
+}
+
+/** Reads and verifies a checkpoint. */
+export function readCheckpoint(file: string): Checkpoint {
+  const { tensors, metadata } = readSafetensors(file);
+  if (metadata.format !== FORMAT) {
+    throw new DataError(`${file}: expected a checkpoint (format ${FORMAT}), got ${metadata.format ?? 'another safetensors file'}`, {
+      code: 'ERR_FM_DATA',
+      hint: 'name a file in a run\'s checkpoints folder',
+    });
+  }
+  return { file, tensors, state: JSON.parse(metadata.state ?? '{}') as CheckpointState };
+}
+
+/** Copies a checkpoint's tensors into those of a run; all must be there, with their shapes. */
+export function restore({ file, tensors }: Checkpoint, parts: CheckpointParts): void {
+  const pairs = Object.entries(parts).flatMap(([prefix, own]) => Array.from(own, ([name, x]) => [`${prefix}.${name}`, x] as const));
+  const problems = pairs.flatMap(([name, x]) => {
+    const entry = tensors.get(name);
+    if (!entry) return [`missing ${name}`];
+    const fits = entry.shape.join() === x.shape.join() && dtypeOf(entry.data) === x.dtype;
+    return fits ? [] : [`${name}: expected ${x.dtype} [${x.shape.join(', ')}], got ${dtypeOf(entry.data)} [${entry.shape.join(', ')}]`];
+  });
+  if (problems.length > 0) {
+    throw new DataError(`${file}: ${problems.length} tensors do not fit this run\n  ${problems.slice(0, 8).join('\n  ')}`, {
+      code: 'ERR_FM_DATA',
+      hint: 'resume with the configuration that the run was started with',
+    });
+  }
+  for (const [name, x] of pairs) x.set((tensors.get(name) as FileTensor).data as Float32Array);
+}
+
+function dtypeOf(data: FileTensor['data']): string {
+  return data.constructor.name.replace('Array', '').toLowerCase();
+}
+
+export function checkpointFile(folder: string, step: number): string {
+  return path.join(folder, 'checkpoints', `step-${String(step).padStart(8, '0')}.safetensors`);
+}
+
+/** Checkpoints of a run, the newest first. */
+export function listCheckpoints(folder: string): string[] {
+  const inside = path.join(folder, 'checkpoints');
+  if (!existsSync(inside)) return [];
+  return readdirSync(inside)
+    .filter((name) => /^step-\d+\.safetensors$/.test(name))
+    .sort()
+    .reverse()
+    .map((name) => path.join(inside, name));
+}
+
+/** The newest checkpoint that is whole; `onBad` hears of every one that is not. */
+export function lastGoodCheckpoint(folder: string, onBad: (error: unknown) => void = () => {}): Checkpoint | undefined {
+  for (const file of listCheckpoints(folder)) {
+    try {
+      return readCheckpoint(file);
+    } catch (error) {
+      onBad(error);
+    }
+  }
+  return undefined;
+}
+
+/** Removes all but the newest `keep` checkpoints. */
+export function pruneCheckpoints(folder: string, keep: number): void {
+  for (const file of listCheckpoints(folder).slice(keep)) rmSync(file, { force: true });
+}

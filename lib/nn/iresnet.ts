@@ -1,0 +1,124 @@
+/**
+ * The field's residual network (insightface's iresnet; METHODS in docs/backbones.md): stem, four stages of
+ * BN – conv – BN – PReLU – conv – BN blocks without an activation after the addition, and the BN – flatten –
+ * dropout – FC – BN neck whose last weight stays 1.
+ */
+import * as ops from '../ops/index.js';
+import { Random } from '../random.js';
+import type { Tensor } from '../tensor.js';
+import { expected } from '../errors.js';
+import { BatchNorm, Conv2d, Dropout, type LayerOptions, Linear, PRelu, Sequential } from './layers.js';
+import { Module } from './module.js';
+
+const INIT = { std: 0.1 }; // of every convolution
+
+/** y = BN(conv(PReLU(BN(conv(BN(x)))))) + shortcut(x); the second convolution has the stride. */
+export class IBasicBlock extends Module {
+  readonly bn1: BatchNorm;
+  readonly conv1: Conv2d;
+  readonly bn2: BatchNorm;
+  readonly prelu: PRelu;
+  readonly conv2: Conv2d;
+  readonly bn3: BatchNorm;
+  readonly downsample: Sequential | undefined;
+
+  constructor(inputs: number, outputs: number, stride: number, options: LayerOptions = {}) {
+    super();
+    this.bn1 = new BatchNorm(inputs, options);
+    this.conv1 = new Conv2d(inputs, outputs, { ...INIT, ...options });
+    this.bn2 = new BatchNorm(outputs, options);
+    this.prelu = new PRelu(outputs, options);
+    this.conv2 = new Conv2d(outputs, outputs, { stride, ...INIT, ...options });
+    this.bn3 = new BatchNorm(outputs, options);
+    this.downsample =
+      stride !== 1 || inputs !== outputs
+        ? new Sequential(new Conv2d(inputs, outputs, { kernel: 1, stride, ...INIT, ...options }), new BatchNorm(outputs, options))
+        : undefined;
+  }
+
+  override forward(x: Tensor): Tensor {
+    let y = this.conv1.forward(this.bn1.forward(x));
+    y = this.conv2.forward(this.prelu.forward(this.bn2.forward(y)));
+    return ops.add(this.bn3.forward(y), this.downsample ? this.downsample.forward(x) : x);
+  }
+}
+
+export interface IResNetOptions extends LayerOptions {
+  /** Blocks in each stage. */
+  readonly blocks: readonly number[];
+  /** Channels of each stage. */
+  readonly widths?: readonly number[];
+  /** Channels of the stem; the first stage's by default, as published. */
+  readonly stemWidth?: number;
+  /** Height and width of the input. */
+  readonly imageSize?: number;
+  readonly channels?: number;
+  /** Stride of the stem; 1 in the published networks. */
+  readonly stemStride?: number;
+  readonly embeddingSize?: number;
+  readonly dropout?: number;
+}
+
+export class IResNet extends Module {
+  readonly conv1: Conv2d;
+  readonly bn1: BatchNorm;
+  readonly prelu: PRelu;
+  readonly layer1: Sequential;
+  readonly layer2: Sequential | undefined;
+  readonly layer3: Sequential | undefined;
+  readonly layer4: Sequential | undefined;
+  readonly bn2: BatchNorm;
+  readonly dropout: Dropout | undefined;
+  readonly fc: Linear;
+  readonly features: BatchNorm;
+  readonly embeddingSize: number;
+
+  constructor({
+    blocks,
+    widths = [64, 128, 256, 512],
+    imageSize = 112,
+    channels = 3,
+    stemWidth = widths[0] as number,
+    stemStride = 1,
+    embeddingSize = 512,
+    dropout = 0,
+    ...rest
+  }: IResNetOptions) {
+    super();
+    expected(blocks.length >= 1 && blocks.length <= 4 && blocks.length <= widths.length, 'iresnet', 'blocks for 1 to 4 stages, each with a width', blocks);
+    const options = { ...rest, rng: rest.rng ?? new Random(0) };
+    this.conv1 = new Conv2d(channels, stemWidth, { stride: stemStride, ...INIT, ...options });
+    this.bn1 = new BatchNorm(stemWidth, options);
+    this.prelu = new PRelu(stemWidth, options);
+    const stage = (i: number): Sequential | undefined => {
+      const count = blocks[i];
+      if (count === undefined) return undefined;
+      const outputs = widths[i] as number;
+      const inputs = i === 0 ? stemWidth : (widths[i - 1] as number);
+      return new Sequential(
+        ...Array.from({ length: count }, (_, b) => new IBasicBlock(b === 0 ? inputs : outputs, outputs, b === 0 ? 2 : 1, options)),
+      );
+    };
+    this.layer1 = stage(0) as Sequential;
+    this.layer2 = stage(1);
+    this.layer3 = stage(2);
+    this.layer4 = stage(3);
+    const last = widths[blocks.length - 1] as number;
+    this.bn2 = new BatchNorm(last, options);
+    this.dropout = dropout > 0 ? new Dropout(dropout, options) : undefined;
+    let side = Math.ceil(imageSize / stemStride);
+    for (const _ of blocks) side = Math.ceil(side / 2);
+    this.fc = new Linear(last * side * side, embeddingSize, options);
+    this.embeddingSize = embeddingSize;
+    this.features = new BatchNorm(embeddingSize, { ...options, frozenWeight: true });
+  }
+
+  /** Images [N, H, W, C] in [−1, 1] → features [N, D], not normalised. */
+  override forward(x: Tensor): Tensor {
+    x = this.prelu.forward(this.bn1.forward(this.conv1.forward(x)));
+    for (const layer of [this.layer1, this.layer2, this.layer3, this.layer4]) if (layer) x = layer.forward(x);
+    x = ops.flatten(this.bn2.forward(x));
+    if (this.dropout) x = this.dropout.forward(x);
+    return this.features.forward(this.fc.forward(x));
+  }
+}

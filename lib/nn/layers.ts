@@ -1,0 +1,143 @@
+/** The layers that the field's backbones are made of, with its initialisations. */
+import * as ops from '../ops/index.js';
+import { normalArray, Random, uniformArray } from '../random.js';
+import { ones, parameter, type Tensor, tensor, zeros } from '../tensor.js';
+import { buffer, Module } from './module.js';
+
+export interface LayerOptions {
+  /** Where initial weights come from; layers of one network share it. */
+  readonly rng?: Random;
+  readonly device?: string;
+}
+
+const make = (options: LayerOptions) => ({ rng: options.rng ?? new Random(0), device: options.device ?? 'cpu' });
+
+/** A square convolution without bias, [N, H, W, I] → [N, OH, OW, O]; weights N(0, std²), by default He's std. */
+export class Conv2d extends Module {
+  readonly weight: Tensor;
+  readonly #stride: number;
+  readonly #padding: number;
+
+  constructor(
+    inputs: number,
+    outputs: number,
+    { kernel = 3, stride = 1, padding = (kernel - 1) / 2, std, ...rest }: LayerOptions & {
+      kernel?: number;
+      stride?: number;
+      padding?: number;
+      std?: number;
+    } = {},
+  ) {
+    super();
+    const { rng, device } = make(rest);
+    const shape = [outputs, inputs, kernel, kernel];
+    const spread = std ?? Math.sqrt(2 / (inputs * kernel * kernel));
+    this.weight = parameter(tensor(normalArray(outputs * inputs * kernel * kernel, spread, rng), shape, device));
+    this.#stride = stride;
+    this.#padding = padding;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return ops.conv2d(x, this.weight, { stride: this.#stride, padding: this.#padding });
+  }
+}
+
+/** x·Wᵀ + b; both uniform in ±1/√I, as PyTorch initialises them. */
+export class Linear extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor | undefined;
+
+  constructor(inputs: number, outputs: number, { bias = true, ...rest }: LayerOptions & { bias?: boolean } = {}) {
+    super();
+    const { rng, device } = make(rest);
+    const bound = 1 / Math.sqrt(inputs);
+    this.weight = parameter(tensor(uniformArray(outputs * inputs, bound, rng), [outputs, inputs], device));
+    this.bias = bias ? parameter(tensor(uniformArray(outputs, bound, rng), [outputs], device)) : undefined;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return ops.linear(x, this.weight, this.bias);
+  }
+}
+
+/** Batch normalisation over all axes but the last; ε = 1e-5, momentum 0.1. */
+export class BatchNorm extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+  readonly running_mean: Tensor;
+  readonly running_var: Tensor;
+
+  /** frozenWeight, frozenBias: kept at 1 and 0, not trained. */
+  constructor(
+    channels: number,
+    { frozenWeight = false, frozenBias = false, ...rest }: LayerOptions & { frozenWeight?: boolean; frozenBias?: boolean } = {},
+  ) {
+    super();
+    const { device } = make(rest);
+    this.weight = buffer(ones([channels], 'float32', device));
+    this.weight.requiresGrad = !frozenWeight;
+    this.bias = buffer(zeros([channels], 'float32', device));
+    this.bias.requiresGrad = !frozenBias;
+    this.running_mean = buffer(zeros([channels], 'float32', device));
+    this.running_var = buffer(ones([channels], 'float32', device));
+  }
+
+  override forward(x: Tensor): Tensor {
+    return ops.batchNorm(x, this.weight, this.bias, {
+      runningMean: this.running_mean,
+      runningVar: this.running_var,
+      training: this.training,
+      momentum: 0.1,
+      epsilon: 1e-5,
+    });
+  }
+}
+
+/** PReLU with one slope a channel, 0.25 at first. */
+export class PRelu extends Module {
+  readonly weight: Tensor;
+
+  constructor(channels: number, options: LayerOptions = {}) {
+    super();
+    this.weight = parameter(tensor(new Float32Array(channels).fill(0.25), [channels], make(options).device));
+  }
+
+  override forward(x: Tensor): Tensor {
+    return ops.prelu(x, this.weight);
+  }
+}
+
+/** Dropout while training; every forward draws the next seed of its own sequence, which a checkpoint holds. */
+export class Dropout extends Module {
+  readonly #rate: number;
+  readonly #device: string;
+  /** int32 [1]: forwards so far. */
+  readonly draws: Tensor;
+
+  constructor(rate: number, options: LayerOptions = {}) {
+    super();
+    this.#rate = rate;
+    this.#device = make(options).device;
+    this.draws = buffer(zeros([1], 'int32', this.#device));
+  }
+
+  override forward(x: Tensor): Tensor {
+    if (!this.training || this.#rate === 0) return x;
+    const draw = this.draws.item();
+    this.draws.set(new Int32Array([draw + 1]));
+    return ops.dropout(x, { rate: this.#rate, seed: draw });
+  }
+}
+
+/** Modules one after another. */
+export class Sequential extends Module {
+  constructor(...modules: readonly Module[]) {
+    super();
+    Object.assign(this, modules);
+  }
+
+  override forward(x: Tensor): Tensor {
+    for (const [, child] of this.children()) x = child.forward(x);
+    return x;
+  }
+}

@@ -1,0 +1,40 @@
+import { defineOp } from '../autograd.js';
+import { native } from '../binding.js';
+import type { Tensor } from '../tensor.js';
+
+const preluOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
+  name: 'prelu',
+  forward: ([x, slope]) => ({ y: native.preluForward(x.handle, slope.handle), saved: undefined }),
+  backward: (dy, { inputs: [x, slope] }) => {
+    const { dx, dSlope } = native.preluBackward(dy, x.handle, slope.handle);
+    return [dx, dSlope];
+  },
+});
+
+/** x where x > 0, slope·x elsewhere; slope [C], one a channel (the last axis). */
+export function prelu(x: Tensor, slope: Tensor): Tensor {
+  return preluOp([x, slope], undefined);
+}
+
+const reluOp = defineOp<readonly [Tensor], undefined, undefined>({
+  name: 'relu',
+  forward: ([x]) => ({ y: native.reluForward(x.handle), saved: undefined }),
+  // relu_backward asks only where its second argument is positive, which x and y answer alike.
+  backward: (dy, { inputs: [x] }) => [native.reluBackward(dy, x.handle)],
+});
+
+/** max(x, 0). */
+export function relu(x: Tensor): Tensor {
+  return reluOp([x], undefined);
+}
+
+const dropoutOp = defineOp<readonly [Tensor], { rate: number; seed: number }, undefined>({
+  name: 'dropout',
+  forward: ([x], { rate, seed }) => ({ y: native.dropout(x.handle, rate, seed), saved: undefined }),
+  backward: (dy, { attributes: { rate, seed } }) => [native.dropout(dy, rate, seed)],
+});
+
+/** Each element kept with probability 1 − rate and divided by it; the mask is a function of the seed alone. */
+export function dropout(x: Tensor, { rate, seed }: { rate: number; seed: number }): Tensor {
+  return dropoutOp([x], { rate, seed });
+}

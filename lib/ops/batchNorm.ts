@@ -1,0 +1,34 @@
+import { defineOp } from '../autograd.js';
+import { native } from '../binding.js';
+import { Tensor } from '../tensor.js';
+
+export interface BatchNormState {
+  /** [C], changed in place while training. */
+  readonly runningMean: Tensor;
+  readonly runningVar: Tensor;
+  readonly training: boolean;
+  readonly momentum: number;
+  readonly epsilon: number;
+}
+
+const batchNormOp = defineOp<readonly [Tensor, Tensor, Tensor], BatchNormState, { mean: Tensor; invStd: Tensor }>({
+  name: 'batchNorm',
+  forward: ([x, weight, bias], { runningMean, runningVar, training, momentum, epsilon }) => {
+    const { y, mean, invStd } = training
+      ? native.batchNormTrain(x.handle, weight.handle, bias.handle, runningMean.handle, runningVar.handle, momentum, epsilon)
+      : native.batchNormEval(x.handle, weight.handle, bias.handle, runningMean.handle, runningVar.handle, epsilon);
+    return { y, saved: { mean: new Tensor(mean, x.device), invStd: new Tensor(invStd, x.device) } };
+  },
+  backward: (dy, { inputs: [x, weight], attributes: { training }, saved: { mean, invStd } }) => {
+    const { dx, dWeight, dBias } = native.batchNormBackward(dy, x.handle, weight.handle, mean.handle, invStd.handle, training);
+    return [dx, dWeight, dBias];
+  },
+});
+
+/**
+ * Batch normalisation over all axes but the last: x [..., C], weight and bias [C].  While training, with the batch's
+ * own statistics, and the running ones move towards them (the variance unbiased); otherwise with the running ones.
+ */
+export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, state: BatchNormState): Tensor {
+  return batchNormOp([x, weight, bias], state);
+}

@@ -1,0 +1,40 @@
+/** Learning rates as functions of the step, so that a resumed run needs nothing but its step number. */
+import { expected } from '../errors.js';
+
+export interface ScheduleOptions {
+  readonly base: number;
+  readonly totalSteps: number;
+  readonly warmupSteps?: number;
+  /** poly: the exponent. */
+  readonly power?: number;
+  /** step: the steps at which the rate is multiplied by `gamma`. */
+  readonly milestones?: readonly number[];
+  readonly gamma?: number;
+}
+
+/** What follows the warm-up; t is the share of it that has passed, in [0, 1). */
+const decays = {
+  constant: () => 1,
+  poly: ({ power = 1 }: ScheduleOptions, _step: number, t: number) => (1 - t) ** power,
+  cosine: (_: ScheduleOptions, _step: number, t: number) => (1 + Math.cos(Math.PI * t)) / 2,
+  step: ({ milestones = [], gamma = 0.1 }: ScheduleOptions, step: number) => gamma ** milestones.filter((m) => step >= m).length,
+} as const;
+
+export type ScheduleName = keyof typeof decays;
+
+/**
+ * The rate at each step, from 0: a linear warm-up (base·(step + 1)/warmupSteps), then the decay.
+ *
+ * @example
+ * const lr = schedule('poly', { base: 0.1, totalSteps: 1000, warmupSteps: 100, power: 2 });
+ * lr(0); // 0.001
+ */
+export function schedule(name: ScheduleName, options: ScheduleOptions): (step: number) => number {
+  const { base, totalSteps, warmupSteps = 0 } = options;
+  expected(warmupSteps <= totalSteps, 'schedule', `at most ${totalSteps} warm-up steps`, warmupSteps);
+  const decay = decays[name];
+  return (step) => {
+    if (step < warmupSteps) return (base * (step + 1)) / warmupSteps;
+    return base * decay(options, step, Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps)));
+  };
+}

@@ -1,0 +1,73 @@
+/**
+ * A seeded generator (xoshiro128**, Blackman & Vigna 2018) whose whole state is four words, so that a checkpoint can
+ * hold it.
+ *
+ * @example
+ * const rng = new Random(7);
+ * rng.uniform(); // in [0, 1)
+ */
+export class Random {
+  #state: Uint32Array;
+
+  constructor(seed: number) {
+    // SplitMix32 spreads a small seed over the state.
+    let z = (seed ^ (seed / 2 ** 32)) >>> 0;
+    this.#state = Uint32Array.from({ length: 4 }, () => {
+      z = (z + 0x9e3779b9) >>> 0;
+      let t = z ^ (z >>> 16);
+      t = Math.imul(t, 0x21f0aaad);
+      t ^= t >>> 15;
+      t = Math.imul(t, 0x735a2d97);
+      return (t ^ (t >>> 15)) >>> 0;
+    });
+  }
+
+  get state(): number[] {
+    return [...this.#state];
+  }
+  set state(words: readonly number[]) {
+    this.#state = Uint32Array.from(words);
+  }
+
+  /** 32 random bits. */
+  uint32(): number {
+    const s = this.#state as unknown as [number, number, number, number];
+    const x = Math.imul(s[1], 5);
+    const result = Math.imul((x << 7) | (x >>> 25), 9) >>> 0;
+    const t = s[1] << 9;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = (s[3] << 11) | (s[3] >>> 21);
+    return result;
+  }
+
+  /** Uniform in [0, 1), 53 bits. */
+  uniform(): number {
+    return ((this.uint32() >>> 5) * 2 ** 26 + (this.uint32() >>> 6)) / 2 ** 53;
+  }
+
+  /** Standard normal, by Box and Muller. */
+  normal(): number {
+    return Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
+  }
+}
+
+/** n draws of N(0, std²). */
+export function normalArray(n: number, std: number, rng: Random): Float32Array {
+  const out = new Float32Array(n);
+  for (let i = 0; i < n; i += 2) {
+    const radius = std * Math.sqrt(-2 * Math.log(1 - rng.uniform()));
+    const angle = 2 * Math.PI * rng.uniform();
+    out[i] = radius * Math.cos(angle);
+    if (i + 1 < n) out[i + 1] = radius * Math.sin(angle);
+  }
+  return out;
+}
+
+/** n draws, uniform in [−bound, bound). */
+export function uniformArray(n: number, bound: number, rng: Random): Float32Array {
+  return Float32Array.from({ length: n }, () => (2 * rng.uniform() - 1) * bound);
+}

@@ -1,0 +1,116 @@
+// A tensor: dtype, shape, device, and storage that several tensors may share.  Always contiguous, row-major.
+// Images are [N, H, W, C]: channels last, so that a pixel's channels are one run in memory.
+#pragma once
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <ostream>
+#include <vector>
+
+#include "error.h"
+
+namespace fm {
+
+enum class Dtype : int { float32 = 0, float64 = 1, int32 = 2, uint8 = 3 };
+
+inline size_t size_of(Dtype dtype) {
+  constexpr size_t sizes[] = {4, 8, 4, 1};
+  return sizes[int(dtype)];
+}
+inline const char* name_of(Dtype dtype) {
+  constexpr const char* names[] = {"float32", "float64", "int32", "uint8"};
+  return names[int(dtype)];
+}
+
+template <class T> struct DtypeOf;
+template <> struct DtypeOf<float> { static constexpr Dtype value = Dtype::float32; };
+template <> struct DtypeOf<double> { static constexpr Dtype value = Dtype::float64; };
+template <> struct DtypeOf<int32_t> { static constexpr Dtype value = Dtype::int32; };
+template <> struct DtypeOf<uint8_t> { static constexpr Dtype value = Dtype::uint8; };
+
+struct Shape : std::vector<int64_t> {
+  using std::vector<int64_t>::vector;
+  int64_t numel() const {
+    int64_t n = 1;
+    for (int64_t extent : *this) n *= extent;
+    return n;
+  }
+};
+inline std::ostream& operator<<(std::ostream& out, const Shape& shape) {
+  out << '[';
+  for (size_t i = 0; i < shape.size(); i++) out << (i ? ", " : "") << shape[i];
+  return out << ']';
+}
+
+// −1 is the CPU; 0, 1, … are CUDA devices.
+struct Device {
+  int index = -1;
+  bool is_cpu() const { return index < 0; }
+  bool operator==(const Device& other) const { return index == other.index; }
+};
+inline std::ostream& operator<<(std::ostream& out, const Device& device) {
+  return device.is_cpu() ? out << "cpu" : out << "cuda:" << device.index;
+}
+
+struct Storage {
+  void* data = nullptr;
+  size_t bytes = 0;
+  Device device;
+  void (*release)(void* data, size_t bytes, Device device) = nullptr;
+  Storage(void* data, size_t bytes, Device device, void (*release)(void*, size_t, Device))
+      : data(data), bytes(bytes), device(device), release(release) {}
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  ~Storage() {
+    if (release) release(data, bytes, device);
+  }
+};
+
+struct Tensor {
+  Dtype dtype = Dtype::float32;
+  Shape shape;
+  std::shared_ptr<Storage> storage;
+
+  int64_t numel() const { return shape.numel(); }
+  size_t bytes() const { return size_t(numel()) * size_of(dtype); }
+  int64_t dim(size_t axis) const { return shape[axis]; }
+  Device device() const { return live().device; }
+
+  template <class T>
+  T* data() const {
+    FM_CHECK(type, dtype == DtypeOf<T>::value, "expected a tensor of dtype ", name_of(DtypeOf<T>::value), ", got ",
+             name_of(dtype));
+    return static_cast<T*>(live().data);
+  }
+  void* raw() const { return live().data; }
+
+ private:
+  const Storage& live() const {
+    FM_CHECK(disposed, storage != nullptr, "tensor ", shape, " was disposed");
+    return *storage;
+  }
+};
+
+// Calls f with a value of the C++ type behind a floating dtype: dispatch_float(x.dtype, [&](auto zero) { using T = decltype(zero); … });
+template <class F>
+auto dispatch_float(Dtype dtype, F&& f) {
+  if (dtype == Dtype::float32) return f(float{});
+  FM_CHECK(type, dtype == Dtype::float64, "expected a tensor of dtype float32 or float64, got ", name_of(dtype));
+  return f(double{});
+}
+
+inline void check_rank(const char* what, const Tensor& t, size_t rank) {
+  FM_CHECK(shape, t.shape.size() == rank, "expected ", what, " with ", rank, " axes, got ", t.shape);
+}
+inline void check_shape(const char* what, const Tensor& t, const Shape& shape) {
+  FM_CHECK(shape, t.shape == shape, "expected ", what, " ", shape, ", got ", t.shape);
+}
+inline void check_dtype(const char* what, const Tensor& t, Dtype dtype) {
+  FM_CHECK(type, t.dtype == dtype, "expected ", what, " of dtype ", name_of(dtype), ", got ", name_of(t.dtype));
+}
+// Operands of one operation live on one device.
+inline void check_same_device(const Tensor& a, const Tensor& b) {
+  FM_CHECK(device, a.device() == b.device(), "expected both tensors on one device, got ", a.device(), " and ", b.device());
+}
+
+}  // namespace fm

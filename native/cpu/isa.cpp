@@ -1,0 +1,42 @@
+#include "isa.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+
+namespace fm {
+namespace {
+
+Isa best() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl"))
+    return Isa::avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
+#endif
+  return Isa::portable;
+}
+
+Isa choose() {
+  const Isa available = best();
+  const char* wanted = std::getenv("FLASHMARGIN_ISA");
+  if (!wanted) return available;
+  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+    if (!std::strcmp(wanted, name_of(isa)) && int(isa) <= int(available)) return isa;
+  return available;
+}
+
+}  // namespace
+
+Isa isa() {
+  static const Isa chosen = choose();
+  return chosen;
+}
+
+const char* name_of(Isa isa) {
+  constexpr const char* names[] = {"portable", "avx2", "avx512"};
+  return names[int(isa)];
+}
+
+}  // namespace fm

@@ -1,0 +1,210 @@
+// Tensors in and out of JavaScript memory, mapped files, and what the addon says of the machine.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "../native/common/devices.h"
+#include "../native/cpu/allocator.h"
+#include "../native/cpu/isa.h"
+#include "../native/cpu/onednn.h"
+#include "../native/cpu/parallel.h"
+#include "../native/cpu/search.h"
+#include "bind.h"
+
+namespace fm {
+namespace {
+
+struct HostArray {
+  void* data;
+  size_t bytes;
+  Dtype dtype;
+};
+
+HostArray host_array(const Napi::Value& value, const char* what) {
+  FM_CHECK(type, value.IsTypedArray(), "expected ", what, " to be a typed array");
+  const auto array = value.As<Napi::TypedArray>();
+  char* data = static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
+  switch (array.TypedArrayType()) {
+    case napi_float32_array: return {data, array.ByteLength(), Dtype::float32};
+    case napi_float64_array: return {data, array.ByteLength(), Dtype::float64};
+    case napi_int32_array: return {data, array.ByteLength(), Dtype::int32};
+    case napi_uint8_array: return {data, array.ByteLength(), Dtype::uint8};
+    default: fail(ErrorKind::type, "expected ", what, " to be a Float32Array, Float64Array, Int32Array or Uint8Array");
+  }
+}
+
+template <class F>
+void define(Napi::Object exports, const char* name, F f) {
+  exports.Set(name, Napi::Function::New(
+                        exports.Env(),
+                        [f, name](const Napi::CallbackInfo& info) -> Napi::Value {
+                          try {
+                            return f(info);
+                          } catch (const Napi::Error&) {
+                            throw;
+                          } catch (const std::exception& error) {
+                            throw to_js_error(info.Env(), name, error);
+                          }
+                        },
+                        name));
+}
+
+// (typed array, shape, device index) → handle; copies.
+Napi::Value from_array(const Napi::CallbackInfo& info) {
+  const HostArray array = host_array(info[0], "data");
+  const Shape shape = Js<Shape>::from(info[1]);
+  Backend& backend = backend_of(Device{Js<int>::from(info[2])});
+  FM_CHECK(shape, size_t(shape.numel()) * size_of(array.dtype) == array.bytes, "expected ", shape.numel(),
+           " elements for shape ", shape, ", got ", array.bytes / size_of(array.dtype));
+  const Tensor t = backend.empty(array.dtype, shape);
+  backend.copy_from_host(t, array.data, array.bytes);
+  return to_handle(info.Env(), t);
+}
+
+// (dtype, shape, device index) → handle, filled with zeros.
+Napi::Value zeros(const Napi::CallbackInfo& info) {
+  Backend& backend = backend_of(Device{Js<int>::from(info[2])});
+  const Tensor t = backend.empty(Js<Dtype>::from(info[0]), Js<Shape>::from(info[1]));
+  backend.fill(t, 0);
+  return to_handle(info.Env(), t);
+}
+
+// (handle, typed array): copies the tensor into the array.
+Napi::Value read_into(const Napi::CallbackInfo& info) {
+  const Tensor& t = from_handle(info[0], "tensor");
+  const HostArray array = host_array(info[1], "out");
+  check_dtype("out's tensor", t, array.dtype);
+  backend_of(t.device()).copy_to_host(array.data, t, array.bytes);
+  return info.Env().Undefined();
+}
+
+// (handle, typed array): copies the array into the tensor.
+Napi::Value write_from(const Napi::CallbackInfo& info) {
+  const Tensor& t = from_handle(info[0], "tensor");
+  const HostArray array = host_array(info[1], "data");
+  check_dtype("tensor", t, array.dtype);
+  backend_of(t.device()).copy_from_host(t, array.data, array.bytes);
+  return info.Env().Undefined();
+}
+
+// (handle, shape) → a handle on the same storage.
+Napi::Value reshape(const Napi::CallbackInfo& info) {
+  Tensor t = from_handle(info[0], "tensor");
+  const Shape shape = Js<Shape>::from(info[1]);
+  FM_CHECK(shape, shape.numel() == t.numel(), "expected a shape of ", t.numel(), " elements for ", t.shape, ", got ", shape);
+  t.shape = shape;
+  return to_handle(info.Env(), t);
+}
+
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  const Tensor& t = from_handle(info[0], "tensor");
+  Napi::Array shape = Napi::Array::New(info.Env(), t.shape.size());
+  for (size_t i = 0; i < t.shape.size(); i++) shape.Set(uint32_t(i), double(t.shape[i]));
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("shape", shape);
+  out.Set("dtype", Js<Dtype>::to(info.Env(), t.dtype));
+  return out;
+}
+
+// The whole file as an ArrayBuffer, mapped: pages are read when touched, and writes stay private to the process.
+Napi::Value map_file(const Napi::CallbackInfo& info) {
+  const std::string path = Js<std::string>::from(info[0]);
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  FM_CHECK(io, file >= 0, "cannot open ", path, ": ", std::strerror(errno));
+  struct stat status;
+  const bool known = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+  const size_t bytes = known ? size_t(status.st_size) : 0;
+  void* data = bytes ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file, 0) : MAP_FAILED;
+  const int error = errno;
+  close(file);
+  FM_CHECK(io, known, "cannot map ", path, ": not a regular file");
+  if (bytes == 0) return Napi::ArrayBuffer::New(info.Env(), 0);
+  FM_CHECK(io, data != MAP_FAILED, "cannot map ", path, ": ", std::strerror(error));
+  return Napi::ArrayBuffer::New(info.Env(), data, bytes, [bytes](Napi::Env, void* data) { munmap(data, bytes); });
+}
+
+Napi::Value nearest_rows(const Napi::CallbackInfo& info) {
+  const HostArray queries = host_array(info[0], "queries"), gallery = host_array(info[1], "gallery");
+  const int64_t dim = Js<int64_t>::from(info[2]);
+  const int k = Js<int>::from(info[3]);
+  FM_CHECK(type, queries.dtype == Dtype::float32 && gallery.dtype == Dtype::float32, "expected Float32Arrays");
+  FM_CHECK(range, dim >= 1 && queries.bytes % (dim * 4) == 0 && gallery.bytes % (dim * 4) == 0,
+           "expected rows of ", dim, " elements, got arrays of ", queries.bytes / 4, " and ", gallery.bytes / 4);
+  const int64_t q = queries.bytes / (dim * 4), g = gallery.bytes / (dim * 4);
+  FM_CHECK(range, k >= 1 && k <= g, "expected k in [1, ", g, "], got ", k);
+  auto index = Napi::Int32Array::New(info.Env(), size_t(q) * k);
+  auto score = Napi::Float32Array::New(info.Env(), size_t(q) * k);
+  nearest(static_cast<float*>(queries.data), q, static_cast<float*>(gallery.data), g, dim, k, index.Data(), score.Data());
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("index", index);
+  out.Set("score", score);
+  return out;
+}
+
+Napi::Value histograms_of_pairs(const Napi::CallbackInfo& info) {
+  const HostArray embeddings = host_array(info[0], "embeddings"), labels = host_array(info[1], "labels");
+  const int64_t dim = Js<int64_t>::from(info[2]), bins = Js<int64_t>::from(info[3]);
+  FM_CHECK(type, embeddings.dtype == Dtype::float32 && labels.dtype == Dtype::int32,
+           "expected a Float32Array and an Int32Array");
+  const int64_t n = labels.bytes / 4;
+  FM_CHECK(range, dim >= 1 && int64_t(embeddings.bytes) == n * dim * 4, "expected ", n * dim, " elements for ", n,
+           " labels of ", dim, ", got ", embeddings.bytes / 4);
+  FM_CHECK(range, bins >= 1 && bins <= (1 << 22), "expected bins in [1, 4194304], got ", bins);
+  auto genuine = Napi::Float64Array::New(info.Env(), size_t(bins));
+  auto impostor = Napi::Float64Array::New(info.Env(), size_t(bins));
+  pair_histograms(static_cast<float*>(embeddings.data), static_cast<int32_t*>(labels.data), n, dim, bins, genuine.Data(),
+                  impostor.Data());
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("genuine", genuine);
+  out.Set("impostor", impostor);
+  return out;
+}
+
+Napi::Value memory(const Napi::CallbackInfo& info) {
+  const MemoryUse use = memory_use();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("used", double(use.used));
+  out.Set("cached", double(use.cached));
+  out.Set("peak", double(use.peak));
+  return out;
+}
+
+Napi::Value status(const Napi::CallbackInfo& info) {
+  const CudaStatus cuda = cuda_status();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("isa", name_of(isa()));
+  out.Set("threads", num_threads());
+  out.Set("onednn", onednn_status());
+  out.Set("cudaDevices", cuda.devices);
+  out.Set("cuda", cuda.reason);
+  return out;
+}
+
+}  // namespace
+
+void bind_host(Napi::Object exports) {
+  define(exports, "fromArray", from_array);
+  define(exports, "zeros", zeros);
+  define(exports, "readInto", read_into);
+  define(exports, "writeFrom", write_from);
+  define(exports, "reshape", reshape);
+  define(exports, "describe", describe);
+  define(exports, "dispose", [](const Napi::CallbackInfo& info) {
+    dispose_handle(info[0]);
+    return info.Env().Undefined();
+  });
+  define(exports, "mapFile", map_file);
+  define(exports, "nearest", nearest_rows);
+  define(exports, "pairHistograms", histograms_of_pairs);
+  define(exports, "memory", memory);
+  define(exports, "status", status);
+  bind(exports, "setNumThreads", set_num_threads);
+  bind(exports, "emptyCache", empty_cache);
+  bind(exports, "resetPeakMemory", reset_peak_memory);
+}
+
+}  // namespace fm

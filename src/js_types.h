@@ -1,0 +1,203 @@
+// Js<T>: one conversion a type.  from() reads a JavaScript value or throws fm::Error naming what it expected;
+// to() makes one.  Structs list their fields once (FM_OBJECT) and cross as objects with those names.
+#pragma once
+#include <napi.h>
+
+#include <cctype>
+#include <initializer_list>
+#include <string>
+#include <type_traits>
+
+#include "../native/common/backend.h"
+#include "../native/common/methods.h"
+#include "tensor_handle.h"
+
+namespace fm {
+
+template <class T, class = void>
+struct Js;
+
+template <>
+struct Js<Tensor> {
+  static Tensor from(const Napi::Value& v) { return from_handle(v, "argument"); }
+  static Napi::Value to(Napi::Env env, const Tensor& t) { return to_handle(env, t); }
+};
+
+template <class T>
+struct Js<T, std::enable_if_t<std::is_arithmetic_v<T> && !std::is_same_v<T, bool>>> {
+  static T from(const Napi::Value& v) {
+    FM_CHECK(type, v.IsNumber(), "expected a number");
+    return T(v.As<Napi::Number>().DoubleValue());
+  }
+  static Napi::Value to(Napi::Env env, T x) { return Napi::Number::New(env, double(x)); }
+};
+
+template <>
+struct Js<bool> {
+  static bool from(const Napi::Value& v) {
+    FM_CHECK(type, v.IsBoolean(), "expected a boolean");
+    return v.As<Napi::Boolean>().Value();
+  }
+  static Napi::Value to(Napi::Env env, bool x) { return Napi::Boolean::New(env, x); }
+};
+
+template <>
+struct Js<std::string> {
+  static std::string from(const Napi::Value& v) {
+    FM_CHECK(type, v.IsString(), "expected a string");
+    return v.As<Napi::String>().Utf8Value();
+  }
+  static Napi::Value to(Napi::Env env, const std::string& s) { return Napi::String::New(env, s); }
+};
+
+template <>
+struct Js<Shape> {
+  static Shape from(const Napi::Value& v) {
+    FM_CHECK(type, v.IsArray(), "expected a shape, an array of numbers");
+    const auto array = v.As<Napi::Array>();
+    Shape shape(array.Length());
+    for (uint32_t i = 0; i < array.Length(); i++) shape[i] = Js<int64_t>::from(array.Get(i));
+    return shape;
+  }
+};
+
+template <>
+struct Js<Dtype> {
+  static Dtype from(const Napi::Value& v) {
+    const std::string name = Js<std::string>::from(v);
+    for (Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::int32, Dtype::uint8})
+      if (name == name_of(dtype)) return dtype;
+    fail(ErrorKind::type, "expected dtype float32, float64, int32 or uint8, got '", name, "'");
+  }
+  static Napi::Value to(Napi::Env env, Dtype dtype) { return Napi::String::New(env, name_of(dtype)); }
+};
+
+// An enum that crosses as one of its names.
+template <class E>
+E enum_from(const Napi::Value& v, const char* what, std::initializer_list<const char*> names) {
+  const std::string name = Js<std::string>::from(v);
+  int index = 0;
+  std::string all;
+  for (const char* candidate : names) {
+    if (name == candidate) return E(index);
+    all += (index++ ? ", " : "") + std::string(candidate);
+  }
+  fail(ErrorKind::range, "expected ", what, " to be one of ", all, "; got '", name, "'");
+}
+template <>
+struct Js<Gradient> {
+  static Gradient from(const Napi::Value& v) { return enum_from<Gradient>(v, "gradient", {"exact", "detached"}); }
+};
+template <>
+struct Js<Overflow> {
+  static Overflow from(const Napi::Value& v) { return enum_from<Overflow>(v, "overflow", {"none", "hard", "easy", "clamp"}); }
+};
+template <>
+struct Js<Method> {
+  static Method from(const Napi::Value& v) {
+#define METHOD(name, Struct) #name,
+    return enum_from<Method>(v, "method", {
+#include "../native/common/methods.def"
+                                          });
+#undef METHOD
+  }
+};
+
+// --- structs as objects -----------------------------------------------------------------------------------------
+
+template <class T>
+void read_field(const Napi::Object& object, const char* name, T& field) {
+  const Napi::Value value = object.Get(name);
+  if (value.IsUndefined()) return;  // the C++ default holds
+  try {
+    field = Js<T>::from(value);
+  } catch (const Error& error) {
+    throw Error(error.kind, std::string(name) + ": " + error.what());
+  }
+}
+
+// row_loss → rowLoss
+inline std::string camel_case(const char* name) {
+  std::string out;
+  for (bool upper = false; *name; name++) {
+    if (*name != '_') out += upper ? char(std::toupper(*name)) : *name;
+    upper = *name == '_';
+  }
+  return out;
+}
+
+#define FM_FIELD_TO(field) object.Set(camel_case(#field), Js<std::decay_t<decltype(x.field)>>::to(env, x.field));
+#define FM_EACH1(f, a) f(a)
+#define FM_EACH2(f, a, ...) f(a) FM_EACH1(f, __VA_ARGS__)
+#define FM_EACH3(f, a, ...) f(a) FM_EACH2(f, __VA_ARGS__)
+#define FM_EACH4(f, a, ...) f(a) FM_EACH3(f, __VA_ARGS__)
+#define FM_EACH5(f, a, ...) f(a) FM_EACH4(f, __VA_ARGS__)
+#define FM_EACH6(f, a, ...) f(a) FM_EACH5(f, __VA_ARGS__)
+#define FM_PICK(_1, _2, _3, _4, _5, _6, name, ...) name
+#define FM_EACH(f, ...) FM_PICK(__VA_ARGS__, FM_EACH6, FM_EACH5, FM_EACH4, FM_EACH3, FM_EACH2, FM_EACH1)(f, __VA_ARGS__)
+
+// A result: a JavaScript object with the same names, in camelCase.
+#define FM_RESULT(Type, ...)                             \
+  template <>                                            \
+  struct Js<Type> {                                      \
+    static Napi::Value to(Napi::Env env, const Type& x) { \
+      Napi::Object object = Napi::Object::New(env);      \
+      FM_EACH(FM_FIELD_TO, __VA_ARGS__)                  \
+      return object;                                     \
+    }                                                    \
+  };
+
+FM_RESULT(Normalized, y, norm)
+FM_RESULT(BatchNormForward, y, mean, inv_std)
+FM_RESULT(BatchNormGradients, dx, d_weight, d_bias)
+FM_RESULT(PreluGradients, dx, d_slope)
+FM_RESULT(MarginSoftmaxForward, loss, row_loss, lse, correct, labelled)
+FM_RESULT(MarginSoftmaxGradients, d_features, d_weight)
+FM_RESULT(HeadStep, loss, correct, labelled, row_loss, lse, d_features)
+
+inline Napi::Object object_from(const Napi::Value& v) {
+  FM_CHECK(type, v.IsObject(), "expected an object");
+  return v.As<Napi::Object>();
+}
+
+template <>
+struct Js<ConvParams> {
+  static ConvParams from(const Napi::Value& v) {
+    ConvParams p;
+    const Napi::Object object = object_from(v);
+    read_field(object, "stride", p.stride);
+    read_field(object, "padding", p.padding);
+    return p;
+  }
+};
+template <>
+struct Js<SgdParams> {
+  static SgdParams from(const Napi::Value& v) {
+    SgdParams p;
+    const Napi::Object object = object_from(v);
+    read_field(object, "lr", p.lr);
+    read_field(object, "momentum", p.momentum);
+    read_field(object, "weightDecay", p.weight_decay);
+    return p;
+  }
+};
+template <>
+struct Js<MarginParams> {
+  static MarginParams from(const Napi::Value& v) {
+    MarginParams p;
+    const Napi::Object object = object_from(v);
+    read_field(object, "method", p.method);
+    read_field(object, "scale", p.scale);
+    read_field(object, "margin", p.margin);
+    read_field(object, "gradient", p.gradient);
+    read_field(object, "overflow", p.overflow);
+    read_field(object, "cosineEpsilon", p.cosine_epsilon);
+    read_field(object, "angleEpsilon", p.angle_epsilon);
+    read_field(object, "angleLimit", p.angle_limit);
+    read_field(object, "targetEpsilon", p.target_epsilon);
+    read_field(object, "projectWeightGradient", p.project_weight_gradient);
+    return p;
+  }
+};
+
+}  // namespace fm

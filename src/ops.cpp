@@ -1,0 +1,42 @@
+#include "bind.h"
+
+namespace fm {
+
+void bind_ops(Napi::Object exports) {
+  bind(exports, "fill", &Backend::fill);
+  bind(exports, "normalizeForward", &Backend::normalize_forward);
+  bind(exports, "normalizeBackward", &Backend::normalize_backward);
+  bind(exports, "matmul", &Backend::matmul);
+  bind(exports, "addBias", &Backend::add_bias);
+  bind(exports, "sumRows", &Backend::sum_rows);
+  bind(exports, "conv2dForward", &Backend::conv2d_forward);
+  bind(exports, "conv2dBackwardData", &Backend::conv2d_backward_data);
+  bind(exports, "conv2dBackwardWeight", &Backend::conv2d_backward_weight);
+  bind(exports, "batchNormTrain", &Backend::batch_norm_train);
+  bind(exports, "batchNormEval", &Backend::batch_norm_eval);
+  bind(exports, "batchNormBackward", &Backend::batch_norm_backward);
+  bind(exports, "preluForward", &Backend::prelu_forward);
+  bind(exports, "preluBackward", &Backend::prelu_backward);
+  bind(exports, "reluForward", &Backend::relu_forward);
+  bind(exports, "reluBackward", &Backend::relu_backward);
+  bind(exports, "add", &Backend::add);
+  bind(exports, "multiply", &Backend::multiply);
+  bind(exports, "accumulate", &Backend::accumulate);
+  bind(exports, "scale", &Backend::scale);
+  bind(exports, "sum", &Backend::sum);
+  bind(exports, "dropout", &Backend::dropout);
+  bind(exports, "imageToFloat", &Backend::image_to_float);
+  bind(exports, "globalAvgPoolForward", &Backend::global_avg_pool_forward);
+  bind(exports, "globalAvgPoolBackward", &Backend::global_avg_pool_backward);
+  bind(exports, "flattenForward", &Backend::flatten_forward);
+  bind(exports, "flattenBackward", &Backend::flatten_backward);
+  bind(exports, "marginSoftmaxForward", &Backend::margin_softmax_forward);
+  bind(exports, "marginSoftmaxBackward", &Backend::margin_softmax_backward);
+  bind(exports, "marginLogits", &Backend::margin_logits);
+  bind(exports, "headStepSync", &Backend::head_step);
+  bind_async(exports, "headStep", &Backend::head_step);
+  bind(exports, "sgdStep", &Backend::sgd_step);
+  bind(exports, "allFinite", &Backend::all_finite);
+}
+
+}  // namespace fm

@@ -1,0 +1,38 @@
+#include "tensor_handle.h"
+
+namespace fm {
+namespace {
+
+constexpr napi_type_tag kTensorTag = {0x8d1f6c52a7e94b03, 0xb6c3f0e2915d4a78};
+
+void tell_v8(Napi::Env env, int64_t bytes) { Napi::MemoryManagement::AdjustExternalMemory(env, bytes); }
+
+}  // namespace
+
+Napi::Value to_handle(Napi::Env env, const Tensor& tensor) {
+  auto* owned = new Tensor(tensor);
+  tell_v8(env, int64_t(owned->bytes()));
+  auto handle = Napi::External<Tensor>::New(env, owned, [](Napi::Env env, Tensor* tensor) {
+    if (tensor->storage) tell_v8(env, -int64_t(tensor->bytes()));
+    delete tensor;
+  });
+  handle.TypeTag(&kTensorTag);
+  return handle;
+}
+
+static Tensor& tensor_in(const Napi::Value& value, const char* what) {
+  FM_CHECK(type, value.IsExternal() && value.As<Napi::External<Tensor>>().CheckTypeTag(&kTensorTag), "expected ", what,
+           " to be a tensor handle");
+  return *value.As<Napi::External<Tensor>>().Data();
+}
+
+const Tensor& from_handle(const Napi::Value& value, const char* what) { return tensor_in(value, what); }
+
+void dispose_handle(const Napi::Value& value) {
+  Tensor& tensor = tensor_in(value, "tensor");
+  if (!tensor.storage) return;
+  tell_v8(value.Env(), -int64_t(tensor.bytes()));
+  tensor.storage.reset();
+}
+
+}  // namespace fm

@@ -1,0 +1,15 @@
+// A tensor in JavaScript: an opaque, type-tagged External that owns a C++ Tensor.  Shape, dtype and device are plain
+// fields on the TypeScript side; V8 is told of the memory behind the handle.
+#pragma once
+#include <napi.h>
+
+#include "../native/common/tensor.h"
+
+namespace fm {
+
+Napi::Value to_handle(Napi::Env env, const Tensor& tensor);
+// Throws fm::Error(type) for anything but a tensor handle; `what` names the argument.
+const Tensor& from_handle(const Napi::Value& value, const char* what);
+void dispose_handle(const Napi::Value& value);
+
+}  // namespace fm
