@@ -4,27 +4,23 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define FM_RANDOM_HD __host__ __device__
-#else
-#define FM_RANDOM_HD
-#endif
+#include "host_device.h"
 
 namespace fm {
 
 // Two rounds of a 64-bit bijection with full avalanche (multiply, xor-shift; the odd constants are 2⁶⁴/φ and primes'
 // neighbours found in Stafford's "mix13" search), keyed by the seed before each.
-FM_RANDOM_HD inline uint64_t random_mix(uint64_t z) {
+FM_HD uint64_t random_mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
   return z ^ (z >> 31);
 }
-FM_RANDOM_HD inline uint32_t random_bits(uint64_t seed, uint64_t index) {
+FM_HD uint32_t random_bits(uint64_t seed, uint64_t index) {
   const uint64_t key = seed * 0x9e3779b97f4a7c15ull + 0x632be59bd9b4e019ull;
   return uint32_t(random_mix(random_mix(index + key) ^ key) >> 32);
 }
 // In [0, 1), on a grid of 2⁻³².
-FM_RANDOM_HD inline double random_uniform(uint64_t seed, uint64_t index) {
+FM_HD double random_uniform(uint64_t seed, uint64_t index) {
   return double(random_bits(seed, index)) * (1.0 / 4294967296.0);
 }
 // random_bits(…) ≥ random_threshold(rate)  ⇔  random_uniform(…) ≥ rate, for rate in [0, 1).

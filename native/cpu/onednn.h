@@ -15,7 +15,8 @@ bool onednn_forward(const ConvShape& s, const float* x, const float* weight, flo
 bool onednn_backward_data(const ConvShape& s, const float* dy, const float* weight, float* dx);
 bool onednn_backward_weight(const ConvShape& s, const float* dy, const float* x, float* d_weight);
 
-// Whether convolutions may use the plug-in, for comparisons; default true.
-void set_onednn_enabled(bool enabled);
+// Which convolutions the plug-in gets, for comparisons; default: those that it is faster at.
+enum class OnednnUse { never, where_faster, always };
+void set_onednn_use(OnednnUse use);
 
 }  // namespace fm
