@@ -8,7 +8,7 @@
 #include <cstring>
 #include <string>
 
-#include "../onednn/plugin.h"
+#include "../common/onednn_plugin.h"
 #include "allocator.h"
 #include "conv2d.h"
 #include "parallel.h"

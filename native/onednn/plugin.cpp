@@ -1,7 +1,7 @@
 // Convolutions by oneDNN.  Source and destination stay channels-last, for which oneDNN has generated kernels; weights
 // are reordered into the layout that it prefers, which is cheap beside the product.  Each run is on one thread: the caller
 // cuts the batch, so that its threads share the work as it comes and no result depends on their number.
-#include "plugin.h"
+#include "../common/onednn_plugin.h"
 
 #include <omp.h>
 
