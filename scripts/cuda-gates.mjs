@@ -32,7 +32,15 @@ export function parseKernels(log) {
   const kernels = [];
   for (const line of log.split('\n')) {
     const start = /Compiling entry function '(\S+)' for '(\S+)'/.exec(line);
-    if (start) kernels.push({ name: start[1], architecture: start[2], stackBytes: 0, spillBytes: 0, registers: 0, sharedBytes: 0 });
+    if (start)
+      kernels.push({
+        name: start[1],
+        architecture: start[2],
+        stackBytes: 0,
+        spillBytes: 0,
+        registers: 0,
+        sharedBytes: 0,
+      });
     const kernel = kernels.at(-1);
     if (!kernel) continue;
     const stack = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
@@ -53,7 +61,10 @@ export function violations(kernel) {
   const own = Object.entries(allowances).find(([part]) => kernel.name.includes(part))?.[1];
   return Object.entries({ ...limits, ...own })
     .filter(([quantity, limit]) => kernel[quantity] > limit)
-    .map(([quantity, limit]) => `${kernel.name} for ${kernel.architecture}: ${quantity} ${kernel[quantity]}, at most ${limit}`);
+    .map(
+      ([quantity, limit]) =>
+        `${kernel.name} for ${kernel.architecture}: ${quantity} ${kernel[quantity]}, at most ${limit}`,
+    );
 }
 
 async function main() {
@@ -74,23 +85,47 @@ async function main() {
     for (const file of files) {
       const { stdout, stderr } = await run(
         nvcc,
-        ['-std=c++17', '-O3', '-Xcompiler', '-fPIC,-fvisibility=hidden', '-Xptxas', '-v', ...targets, '-c', join(sources, file), '-o', join(folder, `${file}.o`)],
+        [
+          '-std=c++17',
+          '-O3',
+          '-Xcompiler',
+          '-fPIC,-fvisibility=hidden',
+          '-Xptxas',
+          '-v',
+          ...targets,
+          '-c',
+          join(sources, file),
+          '-o',
+          join(folder, `${file}.o`),
+        ],
         { maxBuffer: 64 << 20 },
       );
       const log = stdout + stderr;
       kernels.push(...parseKernels(log));
-      problems.push(...log.split('\n').filter((line) => /warning/i.test(line)).map((line) => `${file}: ${line}`));
+      problems.push(
+        ...log
+          .split('\n')
+          .filter((line) => /warning/i.test(line))
+          .map((line) => `${file}: ${line}`),
+      );
     }
     problems.push(...kernels.flatMap(violations));
 
     const expected = new Set(real.map((n) => `sm_${n}`));
     for (const architecture of expected)
-      if (!kernels.some((kernel) => kernel.architecture === architecture)) problems.push(`no kernel was compiled for ${architecture}`);
+      if (!kernels.some((kernel) => kernel.architecture === architecture))
+        problems.push(`no kernel was compiled for ${architecture}`);
 
     const library = join(folder, 'libflashmargin_cuda.so');
     await run(nvcc, ['-shared', '-cudart', 'static', ...files.map((file) => join(folder, `${file}.o`)), '-o', library]);
-    const needed = [...execFileSync('readelf', ['-d', library], { encoding: 'utf8' }).matchAll(/\(NEEDED\).*\[(.+)\]/g)].map((match) => match[1]);
-    problems.push(...needed.filter((name) => !systemLibraries.test(name)).map((name) => `the library needs ${name}: open it at run time instead`));
+    const needed = [
+      ...execFileSync('readelf', ['-d', library], { encoding: 'utf8' }).matchAll(/\(NEEDED\).*\[(.+)\]/g),
+    ].map((match) => match[1]);
+    problems.push(
+      ...needed
+        .filter((name) => !systemLibraries.test(name))
+        .map((name) => `the library needs ${name}: open it at run time instead`),
+    );
 
     for (const problem of problems) console.error(`cuda gates: ${problem}`);
     const most = (quantity) => Math.max(...kernels.map((kernel) => kernel[quantity]));

@@ -12,7 +12,10 @@ namespace fm {
 template <class Source>
 class BlockCache {
  public:
-  struct Use { size_t used = 0, cached = 0, peak = 0; };  // bytes handed out, kept for reuse, high-water mark of used
+  // Bytes handed out, kept for reuse, high-water mark of used.
+  struct Use {
+    size_t used = 0, cached = 0, peak = 0;
+  };
 
   // grain: the smallest block and the unit of all sizes; a power of two.
   BlockCache(Source source, size_t grain) : source_(source), grain_(grain) {}

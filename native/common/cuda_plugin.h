@@ -13,10 +13,13 @@ constexpr int kCudaPluginVersion = 1;
 
 struct CudaDevice {
   char name[256];
-  int major, minor;      // compute capability
-  uint64_t memory;       // bytes
+  int major, minor;  // compute capability
+  uint64_t memory;   // bytes
 };
-struct CudaMemory { uint64_t used, cached, peak, total; };  // bytes; used, cached and peak are this process's
+// Bytes; used, cached and peak are this process's, total is the device's.
+struct CudaMemory {
+  uint64_t used, cached, peak, total;
+};
 
 // The sentence for a library that is not there: no_cuda.cpp or with_cuda.cpp, whichever the build chose.
 const char* cuda_library_hint();

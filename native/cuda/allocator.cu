@@ -39,8 +39,8 @@ void* DeviceAllocator::allocate(size_t bytes) {
   const DeviceGuard guard(device_);
   size_t free = 0, total = 0;
   FM_CUDA(cudaMemGetInfo(&free, &total));
-  fail(ErrorKind::device, "cudaErrorMemoryAllocation allocating ", gibibytes(bytes), " GiB (", gibibytes(total - free), " of ",
-       gibibytes(total), " in use): ", remedy_for(cudaErrorMemoryAllocation));
+  fail(ErrorKind::device, "cudaErrorMemoryAllocation allocating ", gibibytes(bytes), " GiB (", gibibytes(total - free),
+       " of ", gibibytes(total), " in use): ", remedy_for(cudaErrorMemoryAllocation));
 }
 
 CudaMemory DeviceAllocator::use() {

@@ -9,10 +9,12 @@ namespace fm {
 inline const char* remedy_for(cudaError_t error) {
   switch (error) {
     case cudaErrorMemoryAllocation: return "lower batchSize or sampleRate";
-    case cudaErrorInsufficientDriver: return "install an NVIDIA driver that supports this CUDA runtime, or use device 'cpu'";
+    case cudaErrorInsufficientDriver:
+      return "install an NVIDIA driver that supports this CUDA runtime, or use device 'cpu'";
     case cudaErrorNoDevice: return "no GPU is visible to this process; check nvidia-smi and CUDA_VISIBLE_DEVICES";
     case cudaErrorInvalidDevice: return "no such device; check CUDA_VISIBLE_DEVICES";
-    case cudaErrorNoKernelImageForDevice: return "the library holds no code for this GPU; build it with its architecture in CMAKE_CUDA_ARCHITECTURES";
+    case cudaErrorNoKernelImageForDevice:
+      return "the library holds no code for this GPU; build it with its architecture in CMAKE_CUDA_ARCHITECTURES";
     case cudaErrorSystemDriverMismatch: return "driver and its user libraries differ; reboot or reinstall the driver";
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
@@ -30,8 +32,8 @@ inline const char* remedy_for(cudaError_t error) {
 
 }  // namespace fm
 
-#define FM_CUDA(call)                                                  \
-  do {                                                                 \
-    const cudaError_t fm_error = (call);                               \
-    if (fm_error != cudaSuccess) ::fm::fail_cuda(fm_error, #call);     \
+#define FM_CUDA(call)                                              \
+  do {                                                             \
+    const cudaError_t fm_error = (call);                           \
+    if (fm_error != cudaSuccess) ::fm::fail_cuda(fm_error, #call); \
   } while (0)

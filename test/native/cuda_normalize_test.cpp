@@ -109,8 +109,10 @@ void agrees(const Rows<T>& x, const std::string& why) {
   // One rounding an element, and a sum of D/kRowThreads terms a thread.
   const double tolerance = std::numeric_limits<T>::epsilon() * (8 + double(x.D) / kRowThreads);
   const std::string name = why + " [" + std::to_string(x.N) + ", " + std::to_string(x.D) + "] " +
-                           (sizeof(T) == 4 ? "float32, " : "float64, ") + std::to_string(kRowThreads) + " threads a row";
-  const double y = error_of(got.y, want.y, x.N), norm = error_of(got.norm, want.norm, x.N), dx = error_of(got.dx, want.dx, x.N);
+                           (sizeof(T) == 4 ? "float32, " : "float64, ") + std::to_string(kRowThreads) +
+                           " threads a row";
+  const double y = error_of(got.y, want.y, x.N), norm = error_of(got.norm, want.norm, x.N),
+               dx = error_of(got.dx, want.dx, x.N);
   check(y <= tolerance && norm <= tolerance, name + ": y " + std::to_string(y) + ", norm " + std::to_string(norm));
   check(dx <= 8 * tolerance, name + ": dx " + std::to_string(dx));
   check(got.guarded, name + ": wrote past its end");
@@ -125,7 +127,10 @@ void agrees_in_both_ways(const Rows<T>& x, const std::string& why) {
   agrees<T, 128>(x, why);
 }
 
-struct Case { int64_t N, D; const char* why; };
+struct Case {
+  int64_t N, D;
+  const char* why;
+};
 constexpr Case kCases[] = {
     {1, 2, "the fewest elements"},
     {3, 17, "less than a warp"},

@@ -57,7 +57,8 @@ void a_missing_device_is_a_sentence() {
     fm::backend_of(fm::Device{status.devices});
     check(false, "a device past the last one is refused");
   } catch (const fm::Error& error) {
-    check(error.kind == fm::ErrorKind::device && has(error.what(), "cuda:" + std::to_string(status.devices)), error.what());
+    check(error.kind == fm::ErrorKind::device && has(error.what(), "cuda:" + std::to_string(status.devices)),
+          error.what());
   }
   check(std::string(fm::backend_of(fm::Device{}).name()) == "cpu", "−1 is the CPU");
 }
