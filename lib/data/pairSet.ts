@@ -77,7 +77,7 @@ function encodedImages(value: PickleValue, name: string): readonly Uint8Array[] 
     if (item instanceof Uint8Array) return item;
     if (item instanceof NdArray && item.dtype === 'u1') return item.data;
     // Python 2's str, written by a Python 3 that had read it as latin-1 text.
-    if (typeof item === 'string') return Uint8Array.from(item, (char) => char.charCodeAt(0));
+    if (typeof item === 'string') return Buffer.from(item, 'latin1');
     throw dataError(`${name} image ${i}: expected bytes or a uint8 array, got ${describe(item)}`);
   });
 }

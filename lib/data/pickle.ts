@@ -38,7 +38,11 @@ class Mark {}
 
 type Item = null | boolean | number | string | Uint8Array | NdArray | Dtype | Unbuilt | Callable | Mark | Item[];
 
-const latin1 = (text: string): Uint8Array => Uint8Array.from(text, (char) => char.charCodeAt(0));
+/** The bytes of a text whose characters are all below 256. */
+const latin1 = (text: string): Uint8Array | undefined => {
+  const bytes = Buffer.from(text, 'latin1');
+  return bytes.toString('latin1') === text ? bytes : undefined;
+};
 const isLatin1 = (text: Item): boolean => text === 'latin1' || text === 'latin-1';
 
 const bytesOf = (data: Item): Uint8Array | undefined =>
@@ -127,7 +131,7 @@ const opcodes: Readonly<Record<number, readonly [name: string, run: (m: Machine)
   [op('K')]: ['BININT1', (m) => m.push(m.uint(1))],
   [op('M')]: ['BININT2', (m) => m.push(m.uint(2))],
   138: ['LONG1', (m) => m.push(signed(m.take(m.uint(1)), m))],
-  [op('S')]: ['STRING', (m) => m.push(latin1(unescape2(m.line(), m)))],
+  [op('S')]: ['STRING', (m) => m.push(Buffer.from(unescape2(m.line(), m), 'latin1'))],
   [op('T')]: ['BINSTRING', (m) => m.push(m.take(m.uint(4)))],
   [op('U')]: ['SHORT_BINSTRING', (m) => m.push(m.take(m.uint(1)))],
   [op('B')]: ['BINBYTES', (m) => m.push(m.take(m.uint(4)))],

@@ -1,9 +1,10 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openPairSet } from '../../lib/data/pairSet.js';
+import { writePairSet } from '../../lib/data/pairWriter.js';
 import { readPickle } from '../../lib/data/pickle.js';
 import { DataError } from '../../lib/errors.js';
 
@@ -36,6 +37,25 @@ describe('pair sets', () => {
       expect(pairs.same.subarray(fold * 600, (fold + 1) * 600).reduce((a, b) => a + b, 0)).toBe(300);
     }
     expect(Math.max(...pairs.images(0, 20))).toBe(255);
+  });
+});
+
+describe('the writer', () => {
+  const path = join(tmpdir(), `flashmargin-written-${process.pid}.bin`);
+  const images = ['a.png', 'b.png', 'c.png', 'd.jpg'].map((name) => readFileSync(fixture(name)));
+
+  it('writes what the reader reads', () => {
+    writePairSet(path, images, [true, false]);
+    const pairs = openPairSet(path);
+    expect([...pairs.same]).toEqual([1, 0]);
+    for (const [i, image] of images.entries()) expect(Buffer.from(pairs.encoded(i)).equals(image)).toBe(true);
+    rmSync(path);
+  });
+
+  it('refuses half a pair, and a folder that is not there', () => {
+    expect(() => writePairSet(path, images.slice(1), [true, false])).toThrow('expected 4 images for 2 pairs, got 3');
+    expect(() => writePairSet('/nowhere/x.bin', images, [true, false])).toThrow(/\/nowhere\/x.bin: cannot be written/);
+    expect(existsSync(path)).toBe(false);
   });
 });
 
