@@ -33,11 +33,6 @@ struct WeightOrder {
   int64_t base, row, column, channel, output;
 };
 
-int panel_vectors(int64_t columns, int lanes) {
-  const int64_t vectors = (columns + lanes - 1) / lanes;
-  return vectors == 1 ? 1 : vectors % 2 == 1 && vectors % 3 == 0 ? 3 : 2;
-}
-
 // packed[panel][depth][width], zeros beyond the last column.
 template <class T>
 void pack_weight(const T* weight, WeightOrder order, const ConvWindows& w, int64_t columns, int64_t width, T* packed) {
@@ -49,32 +44,33 @@ void pack_weight(const T* weight, WeightOrder order, const ConvWindows& w, int64
     T* to = packed + panel * width * depth;
     for (int64_t j = 0; j < width; j++) {
       const int64_t output = panel * width + j;
-      for (int64_t c = first; c < last; c++)
+      for (int64_t a = 0; output >= columns && a < w.kernel_height * w.kernel_width; a++)
+        for (int64_t c = first; c < last; c++) to[(a * w.channels + c) * width + j] = T(0);
+      if (output >= columns) continue;
+      const T* from = weight + order.base + output * order.output;
+      for (int64_t c = first; c < last; c++) {
+        T* row = to + c * width + j;
         for (int64_t a = 0; a < w.kernel_height; a++)
-          for (int64_t b = 0; b < w.kernel_width; b++) {
-            const int64_t k = (a * w.kernel_width + b) * w.channels + c;
-            to[k * width + j] = output < columns ? weight[order.base + a * order.row + b * order.column + c * order.channel +
-                                                          output * order.output]
-                                                 : T(0);
-          }
+          for (int64_t b = 0; b < w.kernel_width; b++, row += w.channels * width)
+            *row = from[a * order.row + b * order.column + c * order.channel];
+      }
     }
   });
 }
 
 template <class T>
 void product(const T* source, const ConvWindows& w, const T* weight, WeightOrder order, T* to, const ConvTarget& target) {
-  const int lanes = FM_KERNEL(lanes<T>)(), vectors = panel_vectors(target.channels, lanes);
-  const int64_t width = int64_t(vectors) * lanes, columns = (target.channels + width - 1) / width * width;
+  const int64_t width = FM_KERNEL(panel_width<T>)(target.channels), columns = (target.channels + width - 1) / width * width;
   Scratch<T> packed(size_t(columns) * w.depth());
   pack_weight(weight, order, w, target.channels, width, packed.data());
-  const int64_t pixels = w.pixels(), step = vectors == 3 ? 9 : 14;
+  const int64_t pixels = w.pixels(), step = width == 3 * FM_KERNEL(lanes<T>)() ? 9 : 14;
   // Smaller tiles where there are few pixels, so that there is work for several threads.
   const int64_t tile = std::clamp((pixels / 16 + step - 1) / step * step, step, kConvTile);
   const int64_t scratch_size = kConvTile * (kConvDepth + 16) + 16;
   Scratch<T> scratch(size_t(scratch_size) * num_threads());
   const auto kernel = FM_KERNEL(conv_tile<T>);
   parallel_for((pixels + tile - 1) / tile, [&](int64_t i, int thread) {
-    kernel(source, w, packed.data(), vectors, to, target, i * tile, std::min(tile, pixels - i * tile),
+    kernel(source, w, packed.data(), width, to, target, i * tile, std::min(tile, pixels - i * tile),
            scratch.data() + thread * scratch_size);
   });
 }
@@ -146,12 +142,20 @@ void backward_weight(const ConvShape& s, const T* dy, const T* x, T* d_weight) {
              sums.data() + chunk * s.outputs * pitch, pitch, scratch.data() + thread * scratch_size);
   });
   const int64_t taps = s.kernel_height * s.kernel_width;
-  parallel_for(s.outputs, [&](int64_t o) {
-    for (int64_t k = 0; k < depth; k++) {
-      T sum = 0;
-      for (int64_t i = 0; i < used; i++) sum += sums[((i * parts + k / part) * s.outputs + o) * pitch + k % part];
-      d_weight[(o * s.inputs + k % s.inputs) * taps + k / s.inputs] = sum;
-    }
+  Scratch<T> rows(size_t(depth) * num_threads());
+  parallel_for(s.outputs, [&](int64_t o, int thread) {
+    T* row = rows.data() + thread * depth;  // [taps][inputs]
+    for (int64_t i = 0; i < used; i++)
+      for (int64_t k = 0; k < depth; k += part) {
+        const T* from = sums.data() + ((i * parts + k / part) * s.outputs + o) * pitch;
+        const int64_t count = std::min(part, depth - k);
+        if (i == 0) std::copy_n(from, count, row + k);
+        else
+          for (int64_t j = 0; j < count; j++) row[k + j] += from[j];
+      }
+    T* to = d_weight + o * depth;
+    for (int64_t c = 0; c < s.inputs; c++)
+      for (int64_t t = 0; t < taps; t++) to[c * taps + t] = row[t * s.inputs + c];
   });
 }
 

@@ -17,8 +17,7 @@ template <class T>
 void gemm(MatrixView<T> a, MatrixView<T> b, int64_t rows, int64_t depth, int64_t columns, T* c) {
   const auto pack = FM_KERNEL(pack_panel<T>);
   const auto multiply = FM_KERNEL(gemm_rows<T>);
-  const int lanes = FM_KERNEL(lanes<T>)();
-  const int64_t width = columns <= lanes ? lanes : 2 * lanes;
+  const int64_t width = FM_KERNEL(panel_width<T>)(columns);
   const int64_t count = (columns + width - 1) / width, whole = columns / width;
   const bool in_place = b.column == 1 && rows <= kGemmRows / 2;  // too few rows to repay the packing
   const int64_t packed_first = in_place ? whole : 0;

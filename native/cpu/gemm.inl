@@ -24,7 +24,6 @@ static void pack_panel(MatrixView<T> b, int64_t first, int64_t count, int64_t de
 template <class T>
 static void gemm_rows(MatrixView<T> a, int64_t rows, int64_t depth, const Panels<T>& b, int64_t first, int64_t last, T* c,
                       size_t c_row, T* scratch) {
-  const int panel_vectors = int(b.width / kLanes<T>);
   constexpr int64_t kPitch = kGemmDepth + 16;
   for (int64_t k0 = 0; k0 < depth; k0 += kGemmDepth) {
     const int64_t size = std::min(kGemmDepth, depth - k0);
@@ -41,8 +40,8 @@ static void gemm_rows(MatrixView<T> a, int64_t rows, int64_t depth, const Panels
       const size_t k_step = packed_tail ? size_t(b.width) : b.k_step;
       const T* right = (packed_tail ? b.tail : b.data + p * b.panel_step) + k0 * k_step;
       const EvenRows<T> to{c + (p - first) * b.width, c_row};
-      if (left_row == 1) tiles(panel_vectors, left, UnitRow{}, left_step, right, k_step, size, rows, to, k0 > 0, columns);
-      else tiles(panel_vectors, left, left_row, left_step, right, k_step, size, rows, to, k0 > 0, columns);
+      if (left_row == 1) tiles(b.width, left, UnitRow{}, left_step, right, k_step, size, rows, to, k0 > 0, columns);
+      else tiles(b.width, left, left_row, left_step, right, k_step, size, rows, to, k0 > 0, columns);
     }
   }
 }

@@ -127,8 +127,9 @@ bool onednn_backward_weight(const ConvShape& s, const float* dy, const float* x,
   int64_t chunks = 8;
   while (s.images % chunks != 0) chunks--;
   if (use == OnednnUse::where_faster) {
-    const bool strided = s.stride > 1 && s.kernel_height > 1;  // oneDNN's channels-last kernel is slow there
-    if (strided && s.inputs >= 16) return false;
+    // Measured by conv_bench: oneDNN's channels-last kernel is slow for a strided window, large images and 3 channels.
+    const bool strided = s.stride > 1 && s.kernel_height > 1;
+    if ((strided && s.inputs >= 16) || s.inputs == 3 || s.out_height * s.out_width > 5000) return false;
     if (chunks < 4 || size > 300000) return false;  // too few for our threads, or the sums cost more than is won
   }
   const fm_onednn_shape shape = shape_of(s, s.images / chunks);
