@@ -17,7 +17,10 @@ export interface OpenDatasetOptions {
   readonly tsv?: string;
   /** Channels to decode to; default: those of the first image. */
   readonly channels?: 1 | 3;
-  /** `'map'` (default) maps the `.rec`; `'read'` reads each record, for file systems where a mapping may fail. */
+  /**
+   * `'map'` (default) maps the `.rec`. `'read'` reads each record by itself: a file that shrinks while it is open is
+   * then an error, where a mapping would end the process.
+   */
   readonly access?: FileAccess;
 }
 
