@@ -37,24 +37,26 @@ struct WeightOrder {
 template <class T>
 void pack_weight(const T* weight, WeightOrder order, const ConvWindows& w, int64_t columns, int64_t width, T* packed) {
   const int64_t panels = (columns + width - 1) / width, depth = w.depth();
-  constexpr int64_t kChannels = 16;  // a chunk: its packed rows stay in the L1 cache while columns are filled in
-  const int64_t groups = (w.channels + kChannels - 1) / kChannels;
-  parallel_for(panels * groups, [&](int64_t chunk) {
-    const int64_t panel = chunk / groups, first = chunk % groups * kChannels, last = std::min(first + kChannels, w.channels);
-    T* to = packed + panel * width * depth;
-    for (int64_t j = 0; j < width; j++) {
-      const int64_t output = panel * width + j;
-      for (int64_t a = 0; output >= columns && a < w.kernel_height * w.kernel_width; a++)
-        for (int64_t c = first; c < last; c++) to[(a * w.channels + c) * width + j] = T(0);
-      if (output >= columns) continue;
-      const T* from = weight + order.base + output * order.output;
-      for (int64_t c = first; c < last; c++) {
-        T* row = to + c * width + j;
+  // A chunk is a few channels of one panel, put together [tap][channel][column] in a buffer: written directly, the taps of
+  // one channel would share a set of the cache wherever their distance is a power of two.
+  const int64_t taps = w.kernel_height * w.kernel_width, group = std::clamp<int64_t>(128 / taps, 1, 16);
+  const int64_t groups = (w.channels + group - 1) / group, buffer_size = group * taps * width;
+  Scratch<T> buffers(size_t(buffer_size) * num_threads());
+  parallel_for(panels * groups, [&](int64_t chunk, int thread) {
+    const int64_t panel = chunk / groups, first = chunk % groups * group, count = std::min(group, w.channels - first);
+    T* buffer = buffers.data() + thread * buffer_size;
+    const int64_t used = std::min(width, columns - panel * width);
+    if (used < width) std::fill_n(buffer, buffer_size, T(0));
+    for (int64_t j = 0; j < used; j++) {
+      const T* from = weight + order.base + (panel * width + j) * order.output + first * order.channel;
+      for (int64_t c = 0; c < count; c++, from += order.channel) {
+        T* to = buffer + c * width + j;
         for (int64_t a = 0; a < w.kernel_height; a++)
-          for (int64_t b = 0; b < w.kernel_width; b++, row += w.channels * width)
-            *row = from[a * order.row + b * order.column + c * order.channel];
+          for (int64_t b = 0; b < w.kernel_width; b++, to += count * width) *to = from[a * order.row + b * order.column];
       }
     }
+    for (int64_t t = 0; t < taps; t++)
+      std::copy_n(buffer + t * count * width, count * width, packed + (panel * depth + t * w.channels + first) * width);
   });
 }
 
