@@ -80,17 +80,52 @@ function moveImage(
   { dx, dy, flip }: Placement,
   border: 'replicate' | number,
 ): void {
-  let to = outStart;
+  const stride = width * channels;
+  const columns = Int32Array.from({ length: width }, (_, x) => inside((flip ? width - 1 - x : x) + dx, width, border));
+  // Without a flip, output columns [first, last) lie side by side in the source too.
+  const first = flip ? width : Math.min(width, Math.max(0, -dx));
+  const last = flip ? width : Math.max(first, Math.min(width, width - dx));
   for (let y = 0; y < height; y++) {
     const row = inside(y + dy, height, border);
-    for (let x = 0; x < width; x++) {
-      const column = inside((flip ? width - 1 - x : x) + dx, width, border);
-      if (row < 0 || column < 0) {
-        for (let c = 0; c < channels; c++) out[to++] = border as number;
-      } else {
-        let from = sourceStart + (row * width + column) * channels;
-        for (let c = 0; c < channels; c++) out[to++] = source[from++];
-      }
+    const to = outStart + y * stride;
+    if (row < 0) {
+      out.fill(border as number, to, to + stride);
+      continue;
+    }
+    const from = sourceStart + row * stride;
+    copyPixels(source, from, out, to, columns, 0, first, channels, border);
+    if (last > first) {
+      out.set(source.subarray(from + (first + dx) * channels, from + (last + dx) * channels), to + first * channels);
+    }
+    copyPixels(source, from, out, to, columns, last, width, channels, border);
+  }
+}
+
+/** Output columns [begin, end) of one row, pixel by pixel; a column of -1 takes the border's value. */
+function copyPixels(
+  source: Uint8Array,
+  from: number,
+  out: Uint8Array,
+  to: number,
+  columns: Int32Array,
+  begin: number,
+  end: number,
+  channels: number,
+  border: 'replicate' | number,
+): void {
+  for (let x = begin, at = to + begin * channels; x < end; x++) {
+    const column = columns[x];
+    if (column < 0) {
+      for (let c = 0; c < channels; c++) out[at++] = border as number;
+    } else if (channels === 3) {
+      const pixel = from + column * 3;
+      out[at] = source[pixel];
+      out[at + 1] = source[pixel + 1];
+      out[at + 2] = source[pixel + 2];
+      at += 3;
+    } else {
+      const pixel = from + column * channels;
+      for (let c = 0; c < channels; c++) out[at++] = source[pixel + c];
     }
   }
 }

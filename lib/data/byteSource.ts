@@ -1,3 +1,4 @@
+import { constants } from 'node:buffer';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
 import { dataError } from './dataError.js';
@@ -78,13 +79,10 @@ class MappedSource implements ByteSource {
     readonly path: string,
     mapFile: MapFile,
   ) {
-    // Opened first for the errors of a missing or unreadable file, which name the file.
-    closeSync(openForReading(path));
     this.#buffer = mapFile(path);
     this.size = this.#buffer.byteLength;
   }
 
-  // A view per read: one typed array over the whole mapping could not exceed 4 GiB.
   read(offset: number, length: number): Uint8Array {
     checkRange(this, offset, length);
     return new Uint8Array(this.#buffer, offset, length);
@@ -95,9 +93,15 @@ class MappedSource implements ByteSource {
   }
 }
 
-/** Opens a file for random access: mapped where a mapping function is given, with `pread` otherwise. */
+/**
+ * Opens a file for random access: mapped where a mapping function is given, with `pread` otherwise, and where the file
+ * is larger than an ArrayBuffer of foreign memory may be (4 GiB in Node 20).
+ */
 export function openSource(path: string, mapFile?: MapFile): ByteSource {
-  return mapFile === undefined ? new FileSource(path) : new MappedSource(path, mapFile);
+  const read = new FileSource(path);
+  if (mapFile === undefined || read.size > constants.MAX_LENGTH) return read;
+  read.close();
+  return new MappedSource(path, mapFile);
 }
 
 function openForReading(path: string): number {

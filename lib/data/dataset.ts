@@ -18,8 +18,8 @@ export interface OpenDatasetOptions {
   /** Channels to decode to; default: those of the first image. */
   readonly channels?: 1 | 3;
   /**
-   * `'map'` (default) maps the `.rec`. `'read'` reads each record by itself: a file that shrinks while it is open is
-   * then an error, where a mapping would end the process.
+   * `'map'` (default) maps the `.rec`, unless it is larger than 4 GiB (a limit of Node 20). `'read'` reads each record
+   * by itself: a file that shrinks while it is open is then an error, where a mapping would end the process.
    */
   readonly access?: FileAccess;
 }

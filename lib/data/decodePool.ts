@@ -46,6 +46,8 @@ export class DecodePool implements FillPool {
     const thread = this.#threads.reduce((a, b) => (b.pending.size < a.pending.size ? b : a));
     return new Promise<void>((resolve, reject) => {
       thread.pending.set(job.slot, { resolve, reject });
+      // Only threads with work keep the process alive: a loader that is forgotten does not.
+      thread.worker.ref();
       thread.worker.postMessage(job);
     });
   }
@@ -56,10 +58,13 @@ export class DecodePool implements FillPool {
   }
 
   #start(entry: string, options: FillerOptions): Thread {
-    const thread: Thread = { worker: new Worker(entry, { workerData: options }), pending: new Map() };
+    // Flags of the main thread such as --input-type or --import are not for this entry.
+    const worker = new Worker(entry, { workerData: options, execArgv: [] });
+    const thread: Thread = { worker, pending: new Map() };
     thread.worker.on('message', ({ slot, failure }: WorkerReply) => {
       const pending = thread.pending.get(slot);
       thread.pending.delete(slot);
+      if (thread.pending.size === 0) thread.worker.unref();
       if (failure === undefined) pending?.resolve();
       else pending?.reject(revive(failure));
     });

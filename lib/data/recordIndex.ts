@@ -29,10 +29,10 @@ export function readIndexFile(path: string): RecordIndex {
       cause,
     );
   }
-  let lines = 0;
-  for (const byte of text) if (byte === NEWLINE) lines++;
-  const keys = new Float64Array(lines + 1);
-  const offsets = new Float64Array(lines + 1);
+  let lines = 1;
+  for (let at = text.indexOf(NEWLINE); at >= 0; at = text.indexOf(NEWLINE, at + 1)) lines++;
+  const keys = new Float64Array(lines);
+  const offsets = new Float64Array(lines);
   let count = 0;
   for (let at = 0, line = 1; at < text.length; line++) {
     let end = text.indexOf(NEWLINE, at);

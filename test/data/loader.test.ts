@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -168,6 +169,23 @@ describe('the end of a stream', () => {
     expect(threads()).toBe(before);
     await loader.close();
   });
+});
+
+it('a forgotten loader does not keep the process alive', () => {
+  const program = `
+    import { createJiti } from 'jiti';
+    const lib = (file) => createJiti(import.meta.url).import(file);
+    const { openDataset } = await lib('./lib/data/dataset.ts');
+    const { BatchLoader } = await lib('./lib/data/loader.ts');
+    const set = openDataset(${JSON.stringify(join(folder, 'small.rec'))}, { access: 'read' });
+    const { value } = await new BatchLoader(set, { batchSize: 2, workers: 1 }).next();
+    console.log(value.labels.length);`;
+  const { status, stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+    cwd: join(import.meta.dirname, '../..'),
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  expect([status, stdout.trim()]).toEqual([0, '2']);
 });
 
 describe('a damaged image', () => {

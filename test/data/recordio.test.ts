@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -166,6 +166,19 @@ describe('sets', () => {
       writeFileSync(path.replace('.rec', '.idx'), keys.map((key, i) => `${key}\t${offsets[i]}\n`).join(''));
       expect([...openDataset(path, read).labels()]).toEqual([0, 1]);
     }
+  });
+
+  it.each(['map', 'read'] as const)('may be larger than 4 GiB (%s)', (access) => {
+    const { path } = writeRaw([payload(0, 0, png)]);
+    const far = 5 * 2 ** 30;
+    const fd = openSync(path, 'r+');
+    writeSync(fd, encodeRecord(payload(1, 1, jpeg)), 0, undefined, far);
+    closeSync(fd);
+    writeFileSync(path.replace('.rec', '.idx'), `0\t0\n1\t${far}\n`);
+    const set = openDataset(path, { access });
+    expect([...set.labels()]).toEqual([0, 1]);
+    expect(Buffer.from(set.encoded(1)).equals(jpeg)).toBe(true);
+    rmSync(path);
   });
 
   it('hold Kanji-28', () => {
