@@ -163,7 +163,7 @@ function loadAddon(): Native {
   }
   throw new FlashmarginError(`no native addon for ${process.platform}-${process.arch} could be loaded; tried\n  ${tried.join('\n  ')}`, {
     code: 'ERR_FM_NO_ADDON',
-    hint: `cd ${packageRoot} && npm run build:native   (needs g++, make, cmake; or npm run build:gyp, which needs python3 instead of cmake)`,
+    hint: `npx flashmargin build   (in a clone: npm run build:native); needs g++, make and cmake`,
   });
 }
 

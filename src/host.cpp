@@ -24,15 +24,19 @@ struct HostArray {
   Dtype dtype;
 };
 
+// The plain C call: node-addon-api's wrapper refuses an array on a SharedArrayBuffer.
 HostArray host_array(const Napi::Value& value, const char* what) {
   FM_CHECK(type, value.IsTypedArray(), "expected ", what, " to be a typed array");
-  const auto array = value.As<Napi::TypedArray>();
-  char* data = static_cast<char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-  switch (array.TypedArrayType()) {
-    case napi_float32_array: return {data, array.ByteLength(), Dtype::float32};
-    case napi_float64_array: return {data, array.ByteLength(), Dtype::float64};
-    case napi_int32_array: return {data, array.ByteLength(), Dtype::int32};
-    case napi_uint8_array: return {data, array.ByteLength(), Dtype::uint8};
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  const napi_status status = napi_get_typedarray_info(value.Env(), value, &type, &length, &data, nullptr, nullptr);
+  FM_CHECK(type, status == napi_ok, "expected ", what, " to be a typed array");
+  switch (type) {
+    case napi_float32_array: return {data, length * 4, Dtype::float32};
+    case napi_float64_array: return {data, length * 8, Dtype::float64};
+    case napi_int32_array: return {data, length * 4, Dtype::int32};
+    case napi_uint8_array: return {data, length, Dtype::uint8};
     default: fail(ErrorKind::type, "expected ", what, " to be a Float32Array, Float64Array, Int32Array or Uint8Array");
   }
 }

@@ -8,9 +8,14 @@ export interface LayerOptions {
   /** Where initial weights come from; layers of one network share it. */
   readonly rng?: Random;
   readonly device?: string;
+  /** float64 is for checks: slow, and exact enough to judge float32. */
+  readonly dtype?: 'float32' | 'float64';
 }
 
-const make = (options: LayerOptions) => ({ rng: options.rng ?? new Random(0), device: options.device ?? 'cpu' });
+/** A tensor of initial values in the layer's precision. */
+function initial(values: Float32Array, shape: readonly number[], { device = 'cpu', dtype = 'float32' }: LayerOptions): Tensor {
+  return tensor(dtype === 'float64' ? Float64Array.from(values) : values, shape, device);
+}
 
 /** A square convolution without bias, [N, H, W, I] → [N, OH, OW, O]; weights N(0, std²), by default He's std. */
 export class Conv2d extends Module {
@@ -29,10 +34,10 @@ export class Conv2d extends Module {
     } = {},
   ) {
     super();
-    const { rng, device } = make(rest);
+    const { rng = new Random(0) } = rest;
     const shape = [outputs, inputs, kernel, kernel];
     const spread = std ?? Math.sqrt(2 / (inputs * kernel * kernel));
-    this.weight = parameter(tensor(normalArray(outputs * inputs * kernel * kernel, spread, rng), shape, device));
+    this.weight = parameter(initial(normalArray(outputs * inputs * kernel * kernel, spread, rng), shape, rest));
     this.#stride = stride;
     this.#padding = padding;
   }
@@ -49,10 +54,10 @@ export class Linear extends Module {
 
   constructor(inputs: number, outputs: number, { bias = true, ...rest }: LayerOptions & { bias?: boolean } = {}) {
     super();
-    const { rng, device } = make(rest);
+    const { rng = new Random(0) } = rest;
     const bound = 1 / Math.sqrt(inputs);
-    this.weight = parameter(tensor(uniformArray(outputs * inputs, bound, rng), [outputs, inputs], device));
-    this.bias = bias ? parameter(tensor(uniformArray(outputs, bound, rng), [outputs], device)) : undefined;
+    this.weight = parameter(initial(uniformArray(outputs * inputs, bound, rng), [outputs, inputs], rest));
+    this.bias = bias ? parameter(initial(uniformArray(outputs, bound, rng), [outputs], rest)) : undefined;
   }
 
   override forward(x: Tensor): Tensor {
@@ -73,13 +78,13 @@ export class BatchNorm extends Module {
     { frozenWeight = false, frozenBias = false, ...rest }: LayerOptions & { frozenWeight?: boolean; frozenBias?: boolean } = {},
   ) {
     super();
-    const { device } = make(rest);
-    this.weight = buffer(ones([channels], 'float32', device));
+    const { device = 'cpu', dtype = 'float32' } = rest;
+    this.weight = buffer(ones([channels], dtype, device));
     this.weight.requiresGrad = !frozenWeight;
-    this.bias = buffer(zeros([channels], 'float32', device));
+    this.bias = buffer(zeros([channels], dtype, device));
     this.bias.requiresGrad = !frozenBias;
-    this.running_mean = buffer(zeros([channels], 'float32', device));
-    this.running_var = buffer(ones([channels], 'float32', device));
+    this.running_mean = buffer(zeros([channels], dtype, device));
+    this.running_var = buffer(ones([channels], dtype, device));
   }
 
   override forward(x: Tensor): Tensor {
@@ -99,7 +104,7 @@ export class PRelu extends Module {
 
   constructor(channels: number, options: LayerOptions = {}) {
     super();
-    this.weight = parameter(tensor(new Float32Array(channels).fill(0.25), [channels], make(options).device));
+    this.weight = parameter(initial(new Float32Array(channels).fill(0.25), [channels], options));
   }
 
   override forward(x: Tensor): Tensor {
@@ -117,7 +122,7 @@ export class Dropout extends Module {
   constructor(rate: number, options: LayerOptions = {}) {
     super();
     this.#rate = rate;
-    this.#device = make(options).device;
+    this.#device = options.device ?? 'cpu';
     this.draws = buffer(zeros([1], 'int32', this.#device));
   }
 

@@ -1,0 +1,31 @@
+import { Command } from 'commander';
+import { native, packageRoot } from '../binding.js';
+
+interface Finding {
+  readonly part: string;
+  readonly state: 'ok' | 'off';
+  readonly detail: string;
+}
+
+/** What was found, what was not, and why. */
+export function diagnose(): Finding[] {
+  const { isa, threads, onednn, cudaDevices, cuda } = native.status();
+  return [
+    { part: 'addon', state: 'ok', detail: packageRoot },
+    { part: 'node', state: 'ok', detail: `${process.version} ${process.platform}-${process.arch}` },
+    { part: 'cpu', state: 'ok', detail: `${isa}, ${threads} thread${threads === 1 ? '' : 's'}` },
+    { part: 'onednn', state: onednn.startsWith('oneDNN') ? 'ok' : 'off', detail: onednn },
+    { part: 'cuda', state: cudaDevices > 0 ? 'ok' : 'off', detail: cudaDevices > 0 ? `${cudaDevices} device(s)` : cuda },
+  ];
+}
+
+export function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('says what was found, what was not, and why')
+    .option('--json', 'machine-readable, on stdout')
+    .action(({ json }: { json?: boolean }) => {
+      const findings = diagnose();
+      if (json) console.log(JSON.stringify(findings, null, 2));
+      else for (const { part, state, detail } of findings) console.log(`${part.padEnd(8)} ${state.padEnd(4)} ${detail}`);
+    });
+}

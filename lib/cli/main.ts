@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+/** The command line: data on stdout, talk on stderr, exit codes that mean something (1 an error, 2 usage, 130 Ctrl-C). */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { packageRoot } from '../binding.js';
+import { FlashmarginError } from '../errors.js';
+import { buildCommand } from './build.js';
+import { doctorCommand } from './doctor.js';
+import { evalCommand } from './evaluate.js';
+import { Interrupted } from './interrupt.js';
+import { reportCommand } from './report.js';
+import { trainCommand } from './train.js';
+
+const { version, description } = JSON.parse(readFileSync(path.join(packageRoot, 'package.json'), 'utf8')) as {
+  version: string;
+  description: string;
+};
+
+const program = new Command('flashmargin')
+  .description(description)
+  .version(version)
+  .exitOverride()
+  .showSuggestionAfterError()
+  .showHelpAfterError('(add --help for the options)');
+for (const command of [trainCommand, evalCommand, reportCommand, doctorCommand, buildCommand]) program.addCommand(command().exitOverride());
+
+program.parseAsync().catch((error: unknown) => {
+  if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
+  if (error instanceof Interrupted) {
+    process.stderr.write(`${error.message}\n`);
+    process.exit(error.exitCode);
+  }
+  if (error instanceof FlashmarginError) process.stderr.write(`flashmargin: ${error.message}\n`);
+  else process.stderr.write(`flashmargin: unexpected error\n${(error as Error)?.stack ?? String(error)}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,47 @@
+import { Command } from 'commander';
+import { type Config, evaluateRun, loadConfig, train, writeRunReport } from '../train/index.js';
+import { interruptSignal } from './interrupt.js';
+import { duration, Progress } from './progress.js';
+import { evaluationTable } from './tables.js';
+
+interface Options {
+  readonly out?: string;
+  readonly epochs?: string;
+  readonly resume?: boolean;
+  readonly overwrite?: boolean;
+  readonly json?: boolean;
+}
+
+export function trainCommand(): Command {
+  return new Command('train')
+    .description('trains from a .ts, .json or .yaml configuration, then evaluates and writes a report')
+    .argument('<config>', 'the configuration file')
+    .option('--out <dir>', 'the run folder, instead of the one in the configuration')
+    .option('--resume', 'goes on from the newest whole checkpoint')
+    .option('--overwrite', 'removes a run that is already in the folder')
+    .option('--json', 'prints the summary as JSON on stdout')
+    .action(async (file: string, options: Options) => {
+      const loaded = await loadConfig(file);
+      const config: Config = options.out ? { ...loaded, out: options.out } : loaded;
+      const progress = new Progress();
+      const { signal, release } = interruptSignal(() => progress.note('stopping after this step; once more ends at once'));
+      try {
+        const run = await train(config, {
+          resume: options.resume ?? false,
+          overwrite: options.overwrite ?? false,
+          signal,
+          onMetrics: (metrics) => progress.step(metrics),
+          onNote: (message) => progress.note(message),
+        });
+        progress.note(`trained ${run.steps} steps in ${duration(run.seconds)}: ${run.imagesPerSecond.toFixed(0)} images/s, ${(100 * run.headShare).toFixed(0)}% of it in the head`);
+        const evaluation = await evaluateRun(run, (message) => progress.note(message));
+        const { summary, reportFile, summaryFile } = writeRunReport(run, evaluation);
+        if (options.json) console.log(JSON.stringify(summary, null, 2));
+        else if (evaluation) console.log(evaluationTable(evaluation));
+        progress.note(`wrote ${summaryFile}${reportFile ? ` and ${reportFile}` : ''}`);
+      } finally {
+        progress.end();
+        release();
+      }
+    });
+}

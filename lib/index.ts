@@ -1,0 +1,26 @@
+/** flashmargin: margin-softmax training over very many classes. */
+export { backward, defineOp, noGrad, type OpDefinition } from './autograd.js';
+export * as data from './data/index.js';
+export { BatchLoader, openDataset, openPairSet } from './data/index.js';
+export {
+  ArgumentRangeError,
+  ArgumentTypeError,
+  ConfigError,
+  DataError,
+  DeviceError,
+  DisposedError,
+  FlashmarginError,
+  NonFiniteError,
+  ShapeError,
+} from './errors.js';
+export * as evaluation from './eval/index.js';
+export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadOptions } from './heads/index.js';
+export * as io from './io/index.js';
+export { arcface, cosface, type Margin, type MarginName, type MarginOptions, margins, normface, softmax } from './margins.js';
+export * as nn from './nn/index.js';
+export * as ops from './ops/index.js';
+export { marginLogits, marginSoftmax, normalize } from './ops/index.js';
+export * as optim from './optim/index.js';
+export { Random } from './random.js';
+export { type Dtype, keep, memory, ones, parameter, Tensor, tensor, tidy, zeros } from './tensor.js';
+export * from './train/index.js';

@@ -1,0 +1,165 @@
+/** From a configuration to a trained, evaluated run folder. */
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { native } from '../binding.js';
+import { openDataset, type RecordDataset } from '../data/index.js';
+import { deviceIndex, deviceName } from '../device.js';
+import { ConfigError, DataError } from '../errors.js';
+import { MarginHead } from '../heads/index.js';
+import { listCheckpoints, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
+import { type BackboneName, backbones, type IResNet } from '../nn/index.js';
+import { Sgd, schedule } from '../optim/index.js';
+import { Random } from '../random.js';
+import { type Evaluation, evaluate } from './evaluate.js';
+import { type Config, type ConfigInput, marginOf, resolveConfig } from './config.js';
+import type { RunFacts } from './runReport.js';
+import { type FitResult, type StepMetrics, Trainer } from './trainer.js';
+
+export interface TrainOptions {
+  /** Goes on from the newest whole checkpoint in the run folder. */
+  readonly resume?: boolean;
+  /** Removes a run that is already in the folder. */
+  readonly overwrite?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onMetrics?: (metrics: StepMetrics) => void;
+  readonly onNote?: (message: string) => void;
+}
+
+/** A finished run. */
+export interface TrainedRun extends FitResult, RunFacts {
+  readonly backbone: IResNet;
+  readonly head: MarginHead;
+}
+
+/** 'auto' becomes a CUDA device where there is one, with a word about why not elsewhere. */
+function resolveDevice(device: string, onNote: (message: string) => void): string {
+  if (device !== 'auto') return deviceName(deviceIndex(device));
+  const { cudaDevices, cuda } = native.status();
+  if (cudaDevices > 0) return 'cuda:0';
+  onNote(`device: using the CPU (${cuda})`);
+  return 'cpu';
+}
+
+/** The backbone that a configuration describes, for images of a set. */
+export function buildBackbone(config: Config, imageShape: readonly number[], device = 'cpu'): IResNet {
+  const [height, width, channels] = imageShape as readonly [number, number, number];
+  if (height !== width) {
+    throw new ConfigError(`backbone: expected square images, got ${height}×${width}`, { code: 'ERR_FM_CONFIG', hint: 'align and crop the set first' });
+  }
+  const { name, ...options } = config.backbone;
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  return backbones[name as BackboneName]({ ...given, imageSize: height, channels, device, rng: new Random(config.seed) });
+}
+
+function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void {
+  const { out } = config;
+  if (resume || !existsSync(path.join(out, 'config.json'))) return;
+  if (!overwrite) {
+    throw new DataError(`train: ${out} already holds a run`, {
+      code: 'ERR_FM_DATA',
+      hint: '--resume goes on with it, --overwrite removes it, --out names another folder',
+    });
+  }
+  for (const name of ['config.json', 'metrics.jsonl', 'checkpoints', 'summary.json', 'report.html']) {
+    rmSync(path.join(out, name), { recursive: true, force: true });
+  }
+}
+
+/**
+ * Trains from a configuration; writes config.json, metrics.jsonl and checkpoints into `config.out`.
+ *
+ * @example
+ * const run = await train({ data: { train: 'data/kanji28/train.rec', shift: 2 }, epochs: 5, out: 'runs/first' });
+ */
+export async function train(input: ConfigInput | Config, options: TrainOptions = {}): Promise<TrainedRun> {
+  const config = resolveConfig(input);
+  const onNote = options.onNote ?? (() => {});
+  if (config.threads > 0) native.setNumThreads(config.threads);
+  const device = resolveDevice(config.device, onNote);
+  const dataset = openDataset(config.data.train);
+  try {
+    claimFolder(config, options);
+    mkdirSync(config.out, { recursive: true });
+    const backbone = buildBackbone(config, dataset.imageShape, device);
+    const head = buildHead(config, dataset, backbone, device);
+    const { lr, momentum, weightDecay } = config.optimizer;
+    const optimizer = new Sgd(backbone.namedParameters(), { momentum, weightDecay });
+    const batchesPerEpoch = Math.max(1, Math.floor(dataset.size / config.batchSize));
+    const { name, milestones, ...shape } = config.schedule;
+    const trainer = new Trainer({
+      backbone,
+      head,
+      optimizer,
+      schedule: schedule(name, {
+        ...shape,
+        base: lr,
+        totalSteps: batchesPerEpoch * config.epochs,
+        milestones: milestones.map((epoch) => Math.round(epoch * batchesPerEpoch)),
+      }),
+      dataset,
+      batchSize: config.batchSize,
+      epochs: config.epochs,
+      seed: config.seed,
+      augment: { shift: config.data.shift, flip: config.data.flip, affine: config.data.affine },
+      workers: config.data.workers,
+      cacheBytes: config.data.cacheMiB * 2 ** 20,
+      out: config.out,
+      config,
+      logEverySteps: config.log.everySteps,
+      checkpointEverySteps: config.checkpoint.everySteps,
+      keepCheckpoints: config.checkpoint.keep,
+      resume: options.resume ?? false,
+      signal: options.signal,
+      onMetrics: options.onMetrics,
+      onNote,
+    });
+    if (!options.resume || !existsSync(path.join(config.out, 'config.json'))) {
+      writeFileAtomically(path.join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    }
+    const result = await trainer.fit();
+    optimizer.dispose();
+    const facts = { parameters: backbone.parameterCount(), identities: dataset.numClasses, images: dataset.size };
+    return { ...result, ...facts, out: config.out, config, backbone, head };
+  } finally {
+    dataset.close();
+  }
+}
+
+function buildHead(config: Config, dataset: RecordDataset, backbone: IResNet, device: string): MarginHead {
+  const { momentum, weightDecay, headWeightDecay } = config.optimizer;
+  return new MarginHead({
+    numClasses: dataset.numClasses,
+    embeddingSize: backbone.embeddingSize,
+    margin: marginOf(config.margin),
+    device,
+    seed: config.seed + 1, // not the backbone's draws again
+    momentum,
+    weightDecay: headWeightDecay ?? weightDecay,
+  });
+}
+
+/** The evaluation that the run's configuration asks for, if any. */
+export async function evaluateRun({ config, backbone, head }: TrainedRun, onNote: (message: string) => void = () => {}): Promise<Evaluation | undefined> {
+  return config.evaluation && evaluate(backbone, config.evaluation, { device: head.device, onNote });
+}
+
+/** The backbone of a run or of one checkpoint, in evaluation mode. */
+export function loadBackbone({ run, checkpoint }: { run?: string; checkpoint?: string }, imageShape: readonly number[]): { backbone: IResNet; config: Config; step: number } {
+  if (run !== undefined && !existsSync(path.join(run, 'config.json'))) {
+    throw new DataError(`${run}: is not a run folder (no config.json)`, { code: 'ERR_FM_DATA', hint: 'name the folder that `flashmargin train` wrote' });
+  }
+  const file = checkpoint ?? (run === undefined ? undefined : listCheckpoints(run)[0]);
+  if (file === undefined) {
+    throw new DataError(`${run}: holds no checkpoint`, { code: 'ERR_FM_DATA', hint: 'train first: flashmargin train CONFIG' });
+  }
+  const loaded = readCheckpoint(file);
+  const config = resolveConfig(loaded.state.config, `${file}: config`);
+  const backbone = buildBackbone(config, imageShape);
+  restore(loaded, { backbone: backbone.namedTensors() });
+  return { backbone: backbone.eval() as IResNet, config, step: loaded.state.step };
+}
+
+/** The configuration of a run folder. */
+export function readRunConfig(run: string): Config {
+  return resolveConfig(JSON.parse(readFileSync(path.join(run, 'config.json'), 'utf8')), path.join(run, 'config.json'));
+}

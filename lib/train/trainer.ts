@@ -1,0 +1,322 @@
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { backward } from '../autograd.js';
+import { type AugmentOptions, type Batch, BatchLoader, type RecordDataset } from '../data/index.js';
+import { DataError, NonFiniteError } from '../errors.js';
+import type { HeadStepResult, MarginHead } from '../heads/index.js';
+import { checkpointFile, type CheckpointParts, lastGoodCheckpoint, listCheckpoints, pruneCheckpoints, restore, saveCheckpoint } from '../io/index.js';
+import { writeFileAtomically } from '../io/atomicFile.js';
+import { writeSafetensors } from '../io/safetensors.js';
+import type { Module } from '../nn/index.js';
+import { imageToFloat } from '../ops/index.js';
+import type { Sgd } from '../optim/index.js';
+import { type Tensor, tensor, tidy } from '../tensor.js';
+
+/** One line of metrics.jsonl: means since the line before. */
+export interface StepMetrics {
+  /** Steps done. */
+  readonly step: number;
+  readonly totalSteps: number;
+  /** From 1. */
+  readonly epoch: number;
+  readonly loss: number;
+  readonly accuracy: number;
+  readonly lr: number;
+  readonly imagesPerSecond: number;
+  /** Share of the time spent in the head's forward, backward and update. */
+  readonly headShare: number;
+  /** Share of the time spent waiting for data. */
+  readonly dataShare: number;
+  /** Seconds of training so far, over all sessions of the run. */
+  readonly seconds: number;
+}
+
+export interface TrainerOptions {
+  readonly backbone: Module;
+  readonly head: MarginHead;
+  readonly optimizer: Sgd;
+  /** The rate at each step, from 0. */
+  readonly schedule: (step: number) => number;
+  readonly dataset: RecordDataset;
+  readonly batchSize: number;
+  readonly epochs: number;
+  readonly seed?: number;
+  readonly augment?: AugmentOptions;
+  readonly workers?: number;
+  readonly cacheBytes?: number;
+  /** The run folder: metrics.jsonl and checkpoints/ go there.  Nothing is written without it. */
+  readonly out?: string;
+  /** Written into every checkpoint; resuming with another one is an error. */
+  readonly config?: unknown;
+  readonly logEverySteps?: number;
+  readonly checkpointEverySteps?: number;
+  readonly keepCheckpoints?: number;
+  /** Goes on from the newest whole checkpoint in `out`. */
+  readonly resume?: boolean;
+  /** Stops at the next step boundary, saves, and rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+  readonly onMetrics?: (metrics: StepMetrics) => void;
+  /** Hears of checkpoints that are damaged, and of what was resumed. */
+  readonly onNote?: (message: string) => void;
+}
+
+export interface FitResult {
+  readonly steps: number;
+  /** Seconds of training, over all sessions of the run. */
+  readonly seconds: number;
+  readonly imagesPerSecond: number;
+  readonly headShare: number;
+}
+
+/** What a checkpoint says of the run's clock, beside its state. */
+interface Progress {
+  step: number;
+  seconds: number;
+  headSeconds: number;
+}
+
+/**
+ * The loop: batch → backbone → head step → backward → optimizer, with checkpoints that go on bit for bit.
+ *
+ * @example
+ * const trainer = new Trainer({ backbone, head, optimizer, schedule, dataset, batchSize: 256, epochs: 5, out: 'runs/a' });
+ * const { imagesPerSecond } = await trainer.fit();
+ */
+export class Trainer {
+  readonly #o: TrainerOptions;
+  readonly batchesPerEpoch: number;
+  readonly totalSteps: number;
+
+  constructor(options: TrainerOptions) {
+    this.#o = options;
+    this.batchesPerEpoch = Math.floor(options.dataset.size / options.batchSize);
+    if (this.batchesPerEpoch === 0) {
+      throw new DataError(`trainer: expected at least one batch of ${options.batchSize}, got a set of ${options.dataset.size} images`, {
+        code: 'ERR_FM_DATA',
+        hint: 'lower batchSize',
+      });
+    }
+    this.totalSteps = this.batchesPerEpoch * options.epochs;
+  }
+
+  /** Trains to the end of the last epoch. */
+  async fit(): Promise<FitResult> {
+    const { out, signal, dataset, batchSize, checkpointEverySteps = 500, keepCheckpoints = 2 } = this.#o;
+    const progress = this.#begin();
+    if (out && progress.step === 0 && listCheckpoints(out).length === 0) this.#save(progress);
+    this.#o.backbone.train();
+    const loader = new BatchLoader(dataset, {
+      batchSize,
+      seed: this.#o.seed ?? 0,
+      dropLast: true,
+      epochs: this.#o.epochs,
+      augment: this.#o.augment,
+      workers: this.#o.workers ?? 1,
+      cacheBytes: this.#o.cacheBytes,
+      reuse: true,
+      start: { epoch: Math.floor(progress.step / this.batchesPerEpoch), batch: progress.step % this.batchesPerEpoch },
+    });
+    const window = new Window(progress);
+    try {
+      while (progress.step < this.totalSteps) {
+        if (signal?.aborted) {
+          this.#save(progress);
+          throw signal.reason;
+        }
+        const began = performance.now();
+        const { value: batch } = await loader.next();
+        const waited = performance.now() - began;
+        const lr = this.#o.schedule(progress.step);
+        const { loss, accuracy, headSeconds } = this.#step(batch as Batch, lr, progress.step);
+        progress.step++;
+        window.add({ loss, accuracy, headSeconds, waited: waited / 1000, seconds: (performance.now() - began) / 1000, images: batchSize });
+        if (progress.step % (this.#o.logEverySteps ?? 20) === 0 || progress.step === this.totalSteps) {
+          this.#report(window.flush(progress, this.totalSteps, this.batchesPerEpoch, lr));
+        }
+        if (progress.step % checkpointEverySteps === 0 && progress.step < this.totalSteps) {
+          this.#save(progress);
+          if (out) pruneCheckpoints(out, keepCheckpoints);
+        }
+        await new Promise(setImmediate); // lets signals and timers in
+      }
+    } finally {
+      await loader.close();
+    }
+    this.#save(progress);
+    if (out) pruneCheckpoints(out, keepCheckpoints);
+    return {
+      steps: progress.step,
+      seconds: progress.seconds,
+      imagesPerSecond: (progress.step * batchSize) / progress.seconds,
+      headShare: progress.headSeconds / progress.seconds,
+    };
+  }
+
+  #step(batch: Batch, lr: number, step: number): { loss: number; accuracy: number; headSeconds: number } {
+    const { backbone, head, optimizer, dataset } = this.#o;
+    return tidy(() => {
+      const images = tensor(batch.images, [batch.labels.length, ...dataset.imageShape], head.device);
+      const features = backbone.forward(imageToFloat(images));
+      const began = performance.now();
+      let result: HeadStepResult<Tensor>;
+      try {
+        result = head.stepSync(features, batch.labels, { lr });
+      } catch (error) {
+        throw error instanceof NonFiniteError ? this.#nonFinite(error, batch, features, step) : error;
+      }
+      const headSeconds = (performance.now() - began) / 1000;
+      backward(features, result.gradEmbeddings);
+      optimizer.step(lr);
+      return { loss: result.loss, accuracy: result.accuracy, headSeconds };
+    });
+  }
+
+  /** Saves the batch, and says which rows are to blame. */
+  #nonFinite(error: NonFiniteError, batch: Batch, features: Tensor, step: number): NonFiniteError {
+    const D = features.shape[1] as number;
+    const values = features.toArray();
+    const rows = Array.from({ length: features.shape[0] as number }, (_, i) => ({
+      row: i,
+      norm: Math.hypot(...values.subarray(i * D, (i + 1) * D)),
+      key: batch.keys[i] as number,
+    }));
+    const bad = rows.filter(({ norm }) => !Number.isFinite(norm));
+    const finite = rows.map(({ norm }) => norm).filter(Number.isFinite);
+    const listed = bad.slice(0, 8).map(({ row, norm, key }) => `row ${row} (key ${key}, norm ${norm})`);
+    const file = this.#o.out && path.join(this.#o.out, `non-finite-step-${step}.safetensors`);
+    if (file) {
+      writeSafetensors(file, [
+        ['images', { shape: [batch.labels.length, ...this.#o.dataset.imageShape], dtype: 'uint8', data: () => new Uint8Array(batch.images) }],
+        ['labels', { shape: [batch.labels.length], dtype: 'int32', data: () => new Int32Array(batch.labels) }],
+        ['keys', { shape: [batch.labels.length], dtype: 'float64', data: () => new Float64Array(batch.keys) }],
+        ['features', { shape: features.shape, dtype: 'float32', data: () => values as Float32Array }],
+      ]);
+    }
+    const norms = finite.length > 0 ? `; norms of the other rows ${Math.min(...finite).toPrecision(4)} to ${Math.max(...finite).toPrecision(4)}` : '';
+    return new NonFiniteError(
+      `step ${step}: ${bad.length > 0 ? `${bad.length} of ${rows.length} features are not finite: ${listed.join(', ')}${norms}` : error.message}` +
+        `${file ? `\n  the batch is in ${file}` : ''}`,
+      {
+        code: 'ERR_FM_NON_FINITE',
+        hint: 'lower optimizer.lr or raise schedule.warmupSteps, then resume from the last checkpoint, which is from before this step',
+        cause: error,
+      },
+    );
+  }
+
+  /** Everything that a resumed run needs, by prefix. */
+  parts(): CheckpointParts {
+    const { backbone, head, optimizer } = this.#o;
+    return {
+      backbone: backbone.namedTensors(),
+      optimizer: optimizer.namedState(),
+      head: [
+        ['weight', head.weight],
+        ['velocity', head.velocity],
+      ],
+    };
+  }
+
+  #save({ step, seconds, headSeconds }: Progress): void {
+    const { out, config } = this.#o;
+    if (!out) return;
+    const state = { step, epoch: Math.floor(step / this.batchesPerEpoch), batch: step % this.batchesPerEpoch, config, seconds, headSeconds };
+    saveCheckpoint(checkpointFile(out, step), state, this.parts());
+  }
+
+  /** A fresh start, or the newest whole checkpoint. */
+  #begin(): Progress {
+    const { out, resume, config, onNote = () => {} } = this.#o;
+    const fresh = { step: 0, seconds: 0, headSeconds: 0 };
+    if (out) mkdirSync(out, { recursive: true });
+    if (!out || !resume) return fresh;
+    const checkpoint = lastGoodCheckpoint(out, (error) => onNote(`skipping a damaged checkpoint: ${(error as Error).message}`));
+    if (!checkpoint) {
+      onNote(`no checkpoint in ${out} yet: starting from the beginning`);
+      trimMetrics(out, 0);
+      return fresh;
+    }
+    const different = differences(checkpoint.state.config, config);
+    if (different.length > 0) {
+      throw new DataError(`${checkpoint.file}: was made with another configuration; different at ${different.slice(0, 6).join(', ')}`, {
+        code: 'ERR_FM_DATA',
+        hint: 'resume with the configuration in config.json of the run, or start a new run in another folder',
+      });
+    }
+    restore(checkpoint, this.parts());
+    const { step, seconds, headSeconds } = checkpoint.state as typeof checkpoint.state & Progress;
+    trimMetrics(out, step);
+    onNote(`resuming from ${checkpoint.file}: step ${step} of ${this.totalSteps}`);
+    return { step, seconds, headSeconds };
+  }
+
+  #report(metrics: StepMetrics): void {
+    const { out, onMetrics } = this.#o;
+    if (out) appendFileSync(path.join(out, 'metrics.jsonl'), `${JSON.stringify(metrics)}\n`);
+    onMetrics?.(metrics);
+  }
+}
+
+/** Sums since the last line of metrics. */
+class Window {
+  #sums = { loss: 0, accuracy: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
+  readonly #progress: Progress;
+
+  constructor(progress: Progress) {
+    this.#progress = progress;
+  }
+
+  add(step: { loss: number; accuracy: number; headSeconds: number; waited: number; seconds: number; images: number }): void {
+    for (const [name, value] of Object.entries(step)) this.#sums[name as keyof typeof step] += value;
+    this.#sums.steps++;
+    this.#progress.seconds += step.seconds;
+    this.#progress.headSeconds += step.headSeconds;
+  }
+
+  flush({ step, seconds }: Progress, totalSteps: number, batchesPerEpoch: number, lr: number): StepMetrics {
+    const s = this.#sums;
+    this.#sums = { loss: 0, accuracy: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
+    return {
+      step,
+      totalSteps,
+      epoch: Math.floor((step - 1) / batchesPerEpoch) + 1,
+      loss: s.loss / s.steps,
+      accuracy: s.accuracy / s.steps,
+      lr,
+      imagesPerSecond: s.images / s.seconds,
+      headShare: s.headSeconds / s.seconds,
+      dataShare: s.waited / s.seconds,
+      seconds,
+    };
+  }
+}
+
+export function readMetrics(out: string): StepMetrics[] {
+  const file = path.join(out, 'metrics.jsonl');
+  if (!existsSync(file)) return [];
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .flatMap((line) => {
+      try {
+        return line ? [JSON.parse(line) as StepMetrics] : [];
+      } catch {
+        return []; // a line that a crash cut short
+      }
+    });
+}
+
+/** Drops what was logged after the step that training resumes from. */
+function trimMetrics(out: string, step: number): void {
+  const lines = readMetrics(out).filter((line) => line.step <= step);
+  if (existsSync(path.join(out, 'metrics.jsonl'))) {
+    writeFileAtomically(path.join(out, 'metrics.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  }
+}
+
+/** The paths at which two configurations differ, leaving out what does not change the numbers. */
+function differences(a: unknown, b: unknown, at = ''): string[] {
+  if (['out', 'threads', 'log', 'checkpoint', 'evaluation', 'data.workers', 'data.cacheMiB'].includes(at)) return [];
+  const isObject = (x: unknown): x is Record<string, unknown> => typeof x === 'object' && x !== null;
+  if (!isObject(a) || !isObject(b)) return a === b ? [] : [at || '(top)'];
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) => differences(a[key], b[key], at ? `${at}.${key}` : key));
+}
