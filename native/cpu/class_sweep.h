@@ -52,6 +52,10 @@ struct ClassSweep {
   T learning_rate, momentum, weight_decay;
   T* logits = nullptr;           // [N, C]
 
+  // sums_and_features leaves the cosines of the first classes here, and update takes them from here.
+  T* kept = nullptr;
+  int64_t kept_classes = 0;
+
   int64_t bad_class = -1;  // out: the first class whose row is not finite
 };
 

@@ -14,8 +14,10 @@ constexpr double kAbsent = -1e30;  // a "cosine" whose exponential is 0
 
 static inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
+// Rows of a tile.  dX is read and written once a tile, which wants long tiles; dW wants short ones, so that the rows
+// of weight and velocity are still in the second-level cache when they are updated.
 static inline int64_t tile_rows(bool adds_features) {
-  return adds_features ? kRows * (FM_VECTOR_BYTES == 64 ? 8 : 16) : kRows * (FM_VECTOR_BYTES == 64 ? 4 : 8);
+  return adds_features ? kRows * (FM_VECTOR_BYTES == 64 ? 6 : 16) : kRows * (FM_VECTOR_BYTES == 64 ? 3 : 8);
 }
 
 template <class T>
@@ -55,9 +57,9 @@ struct Tile {
   T* dots;        // [padded] Σᵢ G·cos: what the tangent projection takes away
 };
 
-// Returns the first class that is not finite, or −1.
+// Norms, and unless the tile's cosines are known, unit rows.  Returns the first class that is not finite, or −1.
 template <class T>
-static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, Tile<T>& tile) {
+static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, Tile<T>& tile, bool norms_only) {
   constexpr int L = kLanes<T>;
   const T low = T(sizeof(T) == 4 ? 1e-18 : 1e-200), high = T(sizeof(T) == 4 ? 1e30 : 1e200);
   int64_t bad = -1;
@@ -80,6 +82,7 @@ static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, T
     if (square > low && square < high) {
       const T scale = T(1) / std::sqrt(square);
       tile.inverse[j] = scale;
+      if (norms_only) continue;
       for (k = 0; k < whole; k += L) store(row + k, load(w + k) * splat(scale));
       for (; k < s.D; k++) row[k] = w[k] * scale;
     } else {
@@ -98,42 +101,59 @@ static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, T
   return bad;
 }
 
-// scores[j][i] = ŵ_j · e_i.  Meanwhile `ahead`, the memory of the next tile, is fetched into cache a line at a time.
+// micro_kernel of kRows rows that calls fetch(k) before step k: a place to ask for memory that is needed later.
+template <class T, class Fetch, class Finish>
+FM_INLINE void fetching_kernel(const T* a, size_t a_row, const T* b, int64_t k_count, Fetch&& fetch, Finish&& finish) {
+  Vec<T> left[kRows], right[kRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; r++) left[r] = right[r] = Vec<T>{};
+  for (int64_t k = 0; k < k_count; k++) {
+    fetch(k);
+    const Vec<T> b0 = load(b), b1 = load(b + kLanes<T>);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; r++) {
+      const Vec<T> x = splat(a[r * a_row]);
+      left[r] = left[r] + x * b0;
+      right[r] = right[r] + x * b1;
+    }
+    a++;
+    b += kColumns<T>;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; r++) finish(r, left[r], right[r]);
+}
+
+// Memory that is needed soon, fetched into the second-level cache a line at a time.
+struct Ahead {
+  const char *next, *end;
+  int64_t lines() const { return (end - next) / 64; }
+};
+
+// scores[j][i] = ŵ_j · e_i.  Meanwhile the next tile's weight, and this one's velocity, are fetched.
 template <class T>
 static __attribute__((noinline)) void tile_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout,
-                                                   const Tile<T>& tile, const T* by_axis, const char* ahead,
-                                                   const char* ahead_end) {
+                                                   const Tile<T>& tile, const T* by_axis, Ahead weight, Ahead velocity) {
   constexpr int L = kLanes<T>;
   const int64_t calls = layout.n / kColumns<T> * (tile.padded / kRows);
-  const int64_t lines_a_call = ((ahead_end - ahead) / 64 + calls - 1) / calls;
+  const int64_t weight_lines = (weight.lines() + calls - 1) / calls, velocity_lines = (velocity.lines() + calls - 1) / calls;
   for (int64_t i0 = 0; i0 < layout.n; i0 += kColumns<T>)
     for (int64_t j = 0; j < tile.padded; j += kRows) {
-      const T* a = tile.rows + j * layout.row_stride;
-      const T* b = by_axis + i0 * s.D;
-      Vec<T> left[kRows], right[kRows];
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; r++) left[r] = right[r] = Vec<T>{};
-      const char* fetch_end = std::min(ahead_end, ahead + lines_a_call * 64);
-      for (int64_t k = 0; k < s.D; k++) {
-        if (ahead < fetch_end) {
-          __builtin_prefetch(ahead, 0, 2);
-          ahead += 64;
-        }
-        const Vec<T> b0 = load(b), b1 = load(b + L);
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; r++) {
-          const Vec<T> x = splat(a[r * layout.row_stride]);
-          left[r] = left[r] + x * b0;
-          right[r] = right[r] + x * b1;
-        }
-        a++;
-        b += kColumns<T>;
-      }
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; r++) {
-        store(tile.scores + (j + r) * layout.score_stride + i0, left[r]);
-        store(tile.scores + (j + r) * layout.score_stride + i0 + L, right[r]);
-      }
+      T* const out = tile.scores + j * layout.score_stride + i0;
+      fetching_kernel<T>(
+          tile.rows + j * layout.row_stride, layout.row_stride, by_axis + i0 * s.D, s.D,
+          [&](int64_t k) __attribute__((always_inline)) {
+            if (k < velocity_lines && velocity.next < velocity.end) {
+              __builtin_prefetch(velocity.next, 0, 2);
+              velocity.next += 64;
+            } else if (k < velocity_lines + weight_lines && weight.next < weight.end) {
+              __builtin_prefetch(weight.next, 0, 2);
+              weight.next += 64;
+            }
+          },
+          [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
+            store(out + r * layout.score_stride, left);
+            store(out + r * layout.score_stride + L, right);
+          });
     }
 }
 
@@ -181,14 +201,17 @@ static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, co
     const int64_t rows = std::min<int64_t>(kRows, tile.count - j);
     for (int64_t k = 0; k < s.D; k += kColumns<T>) {
       const int64_t corner = (tile.first + j) * s.D + k;
-      if (update)
-        for (int r = 0; r < rows; r++) {
-          __builtin_prefetch(s.velocity + corner + r * s.D, 1, 3);
-          __builtin_prefetch(s.velocity + corner + r * s.D + L, 1, 3);
-        }
       const bool whole = k + kColumns<T> <= s.D;
-      micro_kernel<kRows, T>(
-          tile.scores + j * layout.score_stride, layout.score_stride, 1, by_row + k * s.N, kColumns<T>, s.N,
+      fetching_kernel<T>(
+          tile.scores + j * layout.score_stride, layout.score_stride, by_row + k * s.N, s.N,
+          [&](int64_t step) __attribute__((always_inline)) {  // what finish reads and writes
+            if (!update || step >= rows) return;
+            const int64_t at = corner + step * s.D;
+            __builtin_prefetch(s.velocity + at, 1, 3);
+            __builtin_prefetch(s.velocity + at + L, 1, 3);
+            __builtin_prefetch(s.weight_out + at, 1, 3);
+            __builtin_prefetch(s.weight_out + at + L, 1, 3);
+          },
           [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
             if (r >= rows) return;
             const int64_t at = corner + r * s.D;
@@ -294,6 +317,14 @@ static void fill_rows(T* to, const T* from, int64_t n, int64_t padded, T missing
   for (int64_t i = 0; i < padded; i++) to[i] = from && i < n ? from[i] : missing;
 }
 
+// Classes whose cosines fit into `bytes`, half of all at the most, and the elements that they take.
+template <class T>
+static void kept_cosines(const ClassSweep<T>& s, int64_t bytes, int64_t& classes, int64_t& elements) {
+  const int64_t stride = SweepLayout<T>(s).score_stride;
+  classes = std::min(bytes / (stride * int64_t(sizeof(T))), s.C / 2);
+  elements = classes * stride;
+}
+
 template <class Config>
 static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Config::Negative& negative) {
   using T = typename Config::Real;
@@ -339,8 +370,8 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
     T* scratch = worker_scratch.data() + worker * worker_size;
     Tile<T> tile;
     tile.rows = scratch;
-    tile.scores = tile.rows + most * layout.row_stride;
-    tile.inverse = tile.scores + most * layout.score_stride;
+    T* const scores = tile.rows + most * layout.row_stride;
+    tile.inverse = scores + most * layout.score_stride;
     tile.dots = tile.inverse + most;
     T* const tile_sums = tile.dots + most;
     for (int64_t group; (group = next_group.fetch_add(1)) < groups;) {
@@ -360,11 +391,21 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
       for (tile.first = first * most; tile.first < end; tile.first += most) {
         tile.count = std::min(most, end - tile.first);
         tile.padded = round_up(tile.count, kRows);
-        const int64_t bad = load_tile(s, layout, tile);
+        const bool keeps = tile.first + tile.padded <= s.kept_classes;
+        const bool known = keeps && kind == SweepKind::update;
+        tile.scores = known ? s.kept + tile.first * layout.score_stride : scores;
+        const int64_t bad = load_tile(s, layout, tile, known);
         if (bad >= 0 && group_bad[group] < 0) group_bad[group] = bad;
         const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);
-        tile_cosines(s, layout, tile, by_axis.data(), reinterpret_cast<const char*>(s.weight + ahead * s.D),
-                     reinterpret_cast<const char*>(s.weight + ahead_end * s.D));
+        const auto rows_ahead = [&](const T* of, int64_t from, int64_t to) {
+          return Ahead{reinterpret_cast<const char*>(of + from * s.D), reinterpret_cast<const char*>(of + to * s.D)};
+        };
+        if (!known)
+          tile_cosines(s, layout, tile, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
+                       kind == SweepKind::update ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
+        if (kind == SweepKind::sums_and_features && tile.first < s.kept_classes)
+          std::memcpy(s.kept + tile.first * layout.score_stride, tile.scores,
+                      std::min(tile.count, s.kept_classes - tile.first) * layout.score_stride * sizeof(T));
         std::fill_n(tile_sums, layout.n, T(0));
         tile_epilogue<Config>(s, layout, tile, rows, negative, next);
         if constexpr (sums_up)

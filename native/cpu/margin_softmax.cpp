@@ -32,6 +32,10 @@ void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
   else FM_KERNEL(class_sweep<Plain>)(sweep, negative);
 }
 
+// A step keeps this much of its first sweep's cosines for its second, whatever N and C are; the others are computed
+// twice.
+constexpr int64_t kKeptBytes = int64_t(12) << 20;
+
 // One row of the batch.
 struct Row {
   double inverse = 0;        // 1 / max(‖x‖, kTiny)
@@ -184,7 +188,7 @@ struct Head {
   }
 
   // Σ over the negatives, and from it each row's log-sum-exp and loss; optionally the un-normalised dX.
-  void add_up(T* d_features) {
+  void add_up(T* d_features, T* kept = nullptr, int64_t kept_classes = 0) {
     with_negative([&](const auto& negative) {
       if (needs_shift(negative)) {
         ClassSweep<T> s = sweep();
@@ -198,6 +202,8 @@ struct Head {
       }
       ClassSweep<T> s = sweep();
       s.d_features = d_features;
+      s.kept = kept;
+      s.kept_classes = kept_classes;
       if (d_features) run_sweep<SweepKind::sums_and_features>(s, negative);
       else run_sweep<SweepKind::sums>(s, negative);
       if (s.bad_class >= 0) fail_class(s.bad_class);
@@ -336,13 +342,18 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
     FM_CHECK(range, std::isfinite(sgd.lr) && std::isfinite(sgd.momentum) && std::isfinite(sgd.weight_decay),
              "expected finite lr, momentum and weightDecay, got ", sgd.lr, ", ", sgd.momentum, " and ", sgd.weight_decay);
     Tensor d_features = cpu_empty<T>(features.shape);
-    head.add_up(d_features.data<T>());
+    int64_t kept_classes, kept_elements;
+    FM_KERNEL(kept_cosines<T>)(head.sweep(), kKeptBytes, kept_classes, kept_elements);
+    const Scratch<T> kept(kept_elements);
+    head.add_up(d_features.data<T>(), kept.data(), kept_classes);
     HeadStep out{head.mean_loss(), head.correct(), double(head.labelled), row_tensor(head, &Row::loss),
                  row_tensor(head, &Row::lse), d_features};
     head.set_gradient(head.labelled ? 1 / double(head.labelled) : 0);
     head.finish_features(d_features.data<T>(), true);
     head.with_negative([&](const auto& negative) {
       ClassSweep<T> s = head.sweep();
+      s.kept = kept.data();
+      s.kept_classes = kept_classes;
       s.weight_out = weight.data<T>();
       s.velocity = velocity.data<T>();
       s.learning_rate = T(sgd.lr);
