@@ -18,6 +18,9 @@
 namespace fm {
 namespace {
 
+// Of an ArrayBuffer in Node 20; V8 aborts the process past it.
+constexpr size_t kLargestBuffer = size_t(4) << 30;
+
 struct HostArray {
   void* data;
   size_t bytes;
@@ -126,6 +129,10 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   const int error = errno;
   close(file);
   FM_CHECK(io, known, "cannot map ", path, ": not a regular file");
+  if (bytes > kLargestBuffer) {
+    munmap(data, bytes);
+    fail(ErrorKind::io, "cannot map ", path, ": ", bytes, " bytes, more than the ", kLargestBuffer, " of an ArrayBuffer; read it in parts");
+  }
   if (bytes == 0) return Napi::ArrayBuffer::New(info.Env(), 0);
   FM_CHECK(io, data != MAP_FAILED, "cannot map ", path, ": ", std::strerror(error));
   return Napi::ArrayBuffer::New(info.Env(), data, bytes, [bytes](Napi::Env, void* data) { munmap(data, bytes); });

@@ -57,8 +57,8 @@ export function restore({ file, tensors }: Checkpoint, parts: CheckpointParts): 
   const problems = pairs.flatMap(([name, x]) => {
     const entry = tensors.get(name);
     if (!entry) return [`missing ${name}`];
-    const fits = entry.shape.join() === x.shape.join() && dtypeOf(entry.data) === x.dtype;
-    return fits ? [] : [`${name}: expected ${x.dtype} [${x.shape.join(', ')}], got ${dtypeOf(entry.data)} [${entry.shape.join(', ')}]`];
+    const fits = entry.shape.join() === x.shape.join() && entry.dtype === x.dtype;
+    return fits ? [] : [`${name}: expected ${x.dtype} [${x.shape.join(', ')}], got ${entry.dtype} [${entry.shape.join(', ')}]`];
   });
   if (problems.length > 0) {
     throw new DataError(`${file}: ${problems.length} tensors do not fit this run\n  ${problems.slice(0, 8).join('\n  ')}`, {
@@ -67,10 +67,6 @@ export function restore({ file, tensors }: Checkpoint, parts: CheckpointParts): 
     });
   }
   for (const [name, x] of pairs) x.set((tensors.get(name) as FileTensor).data as Float32Array);
-}
-
-function dtypeOf(data: FileTensor['data']): string {
-  return data.constructor.name.replace('Array', '').toLowerCase();
 }
 
 export function checkpointFile(folder: string, step: number): string {

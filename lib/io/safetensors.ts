@@ -1,6 +1,6 @@
 /** The safetensors format: a little-endian 64-bit header length, a JSON header, raw little-endian data. */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import zlib from 'node:zlib';
-import { native } from '../binding.js';
 import { DataError } from '../errors.js';
 import type { HostArray } from '../tensor.js';
 import { writeAll, writeAtomically } from './atomicFile.js';
@@ -9,6 +9,8 @@ import { writeAll, writeAtomically } from './atomicFile.js';
 export type FileArray = HostArray | BigInt64Array;
 export interface FileTensor {
   readonly shape: readonly number[];
+  readonly dtype: string;
+  /** Read from the file each time. */
   readonly data: FileArray;
 }
 export interface TensorFile {
@@ -35,6 +37,7 @@ export interface TensorSource {
 }
 
 const nameOfDtype = { float32: 'F32', float64: 'F64', int32: 'I32', uint8: 'U8' } as const;
+const dtypeNames = { F32: 'float32', F64: 'float64', I32: 'int32', U8: 'uint8', I64: 'int64' } as const;
 
 /**
  * Writes tensors and string metadata, atomically, with a checksum of the data in the metadata.
@@ -77,62 +80,91 @@ export function writeSafetensors(
 }
 
 /**
- * Reads a file by mapping it: arrays are views of the mapping, paged in when touched.  A file that is truncated,
- * whose header does not fit its data, or whose checksum (where there is one) is wrong, is an error.
+ * Opens a file: the header is read and checked against the file's size, and where there is a checksum the data too;
+ * a tensor's data is read each time it is asked for, so that files may be larger than memory.
  *
  * @example
  * const { tensors, metadata } = readSafetensors('w.safetensors');
+ * tensors.get('weight')?.data; // Float32Array
  */
 export function readSafetensors(file: string, { verify = true } = {}): TensorFile {
-  const buffer = native.mapFile(file);
   const corrupt = (what: string): never => {
     throw new DataError(`${file}: ${what}`, {
       code: 'ERR_FM_DATA',
       hint: 'the file is damaged or not a safetensors file; use an earlier checkpoint or copy it again',
     });
   };
-  if (buffer.byteLength < 8) corrupt(`expected a safetensors header, got ${buffer.byteLength} bytes`);
-  const length = Number(new DataView(buffer).getBigUint64(0, true));
-  if (length > buffer.byteLength - 8) corrupt(`expected a header of ${length} bytes, got a file of ${buffer.byteLength}`);
-  let header: Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }> = {};
-  try {
-    header = JSON.parse(Buffer.from(buffer, 8, length).toString());
-  } catch (error) {
-    corrupt(`its header is not JSON (${(error as Error).message})`);
-  }
-  const { __metadata__, ...entries } = header as typeof header & { __metadata__?: Record<string, string> };
-  const metadata = __metadata__ ?? {};
-  const tensors = new Map<string, FileTensor>();
-  const dataStart = 8 + length;
-  let end = 0;
-  for (const [name, entry] of Object.entries(entries)) {
-    const Type = types[entry?.dtype as TypeName];
-    if (!Type) corrupt(`tensor ${name}: expected dtype ${Object.keys(types).join(', ')}, got ${entry?.dtype}`);
-    const [from, to] = Array.isArray(entry.data_offsets) ? entry.data_offsets : [-1, -1];
-    const count = Array.isArray(entry.shape) ? entry.shape.reduce((n, extent) => n * extent, 1) : -1;
-    if (!(from >= 0 && to - from === count * Type.BYTES_PER_ELEMENT)) {
-      corrupt(`tensor ${name}: shape [${entry.shape}] does not fit its ${to - from} bytes`);
+  return withFile(file, (fd) => {
+    const size = fstatSync(fd).size;
+    if (size < 8) corrupt(`expected a safetensors header, got ${size} bytes`);
+    const length = Number(new DataView(readBytes(fd, 0, 8)).getBigUint64(0, true));
+    if (length > size - 8) corrupt(`expected a header of ${length} bytes, got a file of ${size}`);
+    let header: Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }> = {};
+    try {
+      header = JSON.parse(Buffer.from(readBytes(fd, 8, length)).toString());
+    } catch (error) {
+      corrupt(`its header is not JSON (${(error as Error).message})`);
     }
-    if (dataStart + to > buffer.byteLength) {
-      corrupt(`tensor ${name}: expected data up to byte ${dataStart + to}, got a file of ${buffer.byteLength}`);
+    const { __metadata__, ...entries } = header as typeof header & { __metadata__?: Record<string, string> };
+    const metadata = __metadata__ ?? {};
+    const tensors = new Map<string, FileTensor>();
+    const start = 8 + length;
+    let end = 0;
+    for (const [name, entry] of Object.entries(entries)) {
+      const Type = types[entry?.dtype as TypeName];
+      if (!Type) corrupt(`tensor ${name}: expected dtype ${Object.keys(types).join(', ')}, got ${entry?.dtype}`);
+      const [from, to] = Array.isArray(entry.data_offsets) ? entry.data_offsets : [-1, -1];
+      const count = Array.isArray(entry.shape) ? entry.shape.reduce((n, extent) => n * extent, 1) : -1;
+      if (!(from >= 0 && to - from === count * Type.BYTES_PER_ELEMENT)) {
+        corrupt(`tensor ${name}: shape [${entry.shape}] does not fit its ${to - from} bytes`);
+      }
+      if (start + to > size) corrupt(`tensor ${name}: expected data up to byte ${start + to}, got a file of ${size}`);
+      tensors.set(name, {
+        shape: entry.shape,
+        dtype: dtypeNames[entry.dtype as TypeName],
+        get data() {
+          return new Type(withFile(file, (again) => readBytes(again, start + from, to - from)));
+        },
+      });
+      end = Math.max(end, to);
     }
-    const aligned = (dataStart + from) % Type.BYTES_PER_ELEMENT === 0;
-    const data = aligned
-      ? new Type(buffer, dataStart + from, count)
-      : new Type(buffer.slice(dataStart + from, dataStart + to), 0, count);
-    tensors.set(name, { shape: entry.shape, data });
-    end = Math.max(end, to);
-  }
-  const stored = metadata[CHECKSUM];
-  if (verify && stored !== undefined) {
-    const found = crc32(new Uint8Array(buffer, dataStart, end));
-    if (found !== stored) corrupt(`expected data with checksum ${stored}, got ${found}`);
-  }
-  return { tensors, metadata };
+    const stored = metadata[CHECKSUM];
+    if (verify && stored !== undefined) {
+      const found = checksum(fd, start, end);
+      if (found !== stored) corrupt(`expected data with checksum ${stored}, got ${found}`);
+    }
+    return { tensors, metadata };
+  });
 }
 
-function crc32(bytes: Uint8Array): string {
+function withFile<T>(file: string, use: (fd: number) => T): T {
+  let fd: number;
+  try {
+    fd = openSync(file, 'r');
+  } catch (error) {
+    throw new DataError(`${file}: cannot be opened: ${(error as Error).message}`, { code: 'ERR_FM_DATA', cause: error });
+  }
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+const PIECE = 64 << 20; // bytes a read
+
+function readBytes(fd: number, from: number, length: number): ArrayBuffer {
+  const buffer = new ArrayBuffer(length);
+  for (let at = 0; at < length; ) {
+    const read = readSync(fd, new Uint8Array(buffer, at, Math.min(PIECE, length - at)), { position: from + at });
+    if (read === 0) throw new DataError(`expected ${length} bytes at ${from}, the file ends after ${at}`, { code: 'ERR_FM_DATA' });
+    at += read;
+  }
+  return buffer;
+}
+
+function checksum(fd: number, from: number, length: number): string {
   let crc = 0;
-  for (let at = 0; at < bytes.length; at += 64 << 20) crc = zlib.crc32(bytes.subarray(at, at + (64 << 20)), crc);
+  for (let at = 0; at < length; at += PIECE) crc = zlib.crc32(new Uint8Array(readBytes(fd, from + at, Math.min(PIECE, length - at))), crc);
   return crc.toString(16).padStart(8, '0');
 }

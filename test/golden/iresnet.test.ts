@@ -136,8 +136,9 @@ describe('a whole iresnet18 from the hash recipe', () => {
     const margin = { method: 'arcface', scale: 64, margin: 0.5, gradient: 'exact', overflow: 'hard' } as const;
     const labels = labelsOf(tensors.get('labels')?.data);
     const W = parameter(tensor(typed(Float32Array.from(u(10001, 10 * 512))), [10, 512]));
+    const input = parameter(tensor(images, [4, 112, 112, 3]));
     tidy(() => {
-      const embeddings = net.forward(tensor(images, [4, 112, 112, 3]));
+      const embeddings = net.forward(input);
       embeddings.requiresGrad = true;
       close(embeddings.toArray(), 'embedding_train');
       close(marginLogits(embeddings, W, labels, margin).toArray(), 'logits');
@@ -155,9 +156,10 @@ describe('a whole iresnet18 from the hash recipe', () => {
     const floor = 0.01 * (norms[norms.length >> 1] as number);
     const firsts = f64(tensors.get('grad_first16')?.data);
     gradNames.forEach((name, row) => {
-      const p = name === 'head' ? W : (own.get(name) as Tensor);
+      const p = name === 'head' ? W : name === 'input' ? input : (own.get(name) as Tensor);
       if (name === 'features.weight') return;
-      const grad = (p.grad as Tensor).toArray() as Float64Array;
+      const raw = (p.grad as Tensor).toArray();
+      const grad = name === 'input' ? permute(raw, input.shape, 'NCHW') : (raw as Float64Array);
       const norm = Math.max(floor, stats[row * 3 + 1] as number);
       const ours = [grad.reduce((s, v) => s + v, 0), Math.hypot(...chunksNorm(grad)), largest(grad)];
       const lost = Math.max(...[0, 1, 2].map((k) => Math.abs((statsLost[row * 3 + k] as number) - (stats[row * 3 + k] as number)))) / norm;
