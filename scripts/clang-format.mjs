@@ -1,4 +1,4 @@
-// Checks the C++ and CUDA sources against .clang-format; with --write, formats them.
+// Checks the C++ and CUDA sources against .clang-format; with --fix, formats them.
 // Says so and succeeds where clang-format is not installed.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ const list = spawnSync(
 );
 const files = list.stdout.split('\n').filter((file) => /\.(h|cpp|inl|cu|cuh)$/.test(file));
 
-const how = process.argv.includes('--write') ? ['-i'] : ['--dry-run', '--Werror'];
+const how = process.argv.includes('--fix') ? ['-i'] : ['--dry-run', '--Werror'];
 const { status, error } = spawnSync('clang-format', [...how, '--style=file', ...files], {
   cwd: root,
   stdio: 'inherit',
