@@ -162,7 +162,8 @@ int main(int argc, char** argv) {
   const int reps = std::max(1, std::atoi(argv[5]));
   const std::string option = argc > 6 ? argv[6] : "", only = argc > 7 ? argv[7] : "";
   const bool json = option == "--json";
-  if (D % 16 || C % 16) return std::puts("expected D and C in multiples of 16: the materialising modes have no tails"), 2;
+  if (D % 16 || C % 16)
+    return std::puts("expected D and C in multiples of 16: the materialising modes have no tails"), 2;
 
   Bench bench(N, D, C, threads);
   std::vector<std::string> modes = {"gemm3", "mat", "ours"};
@@ -201,12 +202,14 @@ int main(int argc, char** argv) {
     }
     const double gflops = (mode == "ours" ? 8.0 : 6.0) * N * C * D / ms / 1e6;
     if (json)
-      std::printf("{\"bench\":\"head\",\"mode\":\"%s\",\"N\":%d,\"D\":%d,\"C\":%d,\"threads\":%d,\"reps\":%d,\"ms\":%.3f,"
-                  "\"min\":%.3f,\"max\":%.3f,\"ratio\":%.4f,\"gflops\":%.1f,\"extraMiB\":%.1f}\n",
-                  mode.c_str(), N, D, C, threads, reps, ms, *fastest * 1e3, *slowest * 1e3, median(ratios), gflops, memory);
+      std::printf(
+          "{\"bench\":\"head\",\"mode\":\"%s\",\"N\":%d,\"D\":%d,\"C\":%d,\"threads\":%d,\"reps\":%d,\"ms\":%.3f,"
+          "\"min\":%.3f,\"max\":%.3f,\"ratio\":%.4f,\"gflops\":%.1f,\"extraMiB\":%.1f}\n",
+          mode.c_str(), N, D, C, threads, reps, ms, *fastest * 1e3, *slowest * 1e3, median(ratios), gflops, memory);
     else
-      std::printf("%-6s %9.2f ms (%.2f to %.2f)  ratio %.3f  %6.1f GFLOP/s  %.1f MiB beyond weight and velocity (%.0f)\n",
-                  mode.c_str(), ms, *fastest * 1e3, *slowest * 1e3, median(ratios), gflops, memory, 8.0 * C * D / kMebi);
+      std::printf(
+          "%-6s %9.2f ms (%.2f to %.2f)  ratio %.3f  %6.1f GFLOP/s  %.1f MiB beyond weight and velocity (%.0f)\n",
+          mode.c_str(), ms, *fastest * 1e3, *slowest * 1e3, median(ratios), gflops, memory, 8.0 * C * D / kMebi);
   }
   std::fflush(stdout);
   _exit(0);  // OpenBLAS's threads need no farewell

@@ -38,7 +38,8 @@ static void update_rows(float* w, float* m, const float* g, const float* unit, c
     const float along = sum_lanes<float>(dot);
     for (int64_t k = 0; k < D; k += L) {
       const Vec<float> old = load(w + at + k);
-      const Vec<float> d = (load(g + at + k) - splat(along) * load(unit + at + k)) * splat(inverse[j]) + splat(decay) * old;
+      const Vec<float> d =
+          (load(g + at + k) - splat(along) * load(unit + at + k)) * splat(inverse[j]) + splat(decay) * old;
       const Vec<float> v = splat(momentum) * load(m + at + k) + d;
       store(m + at + k, v);
       store(w + at + k, old - splat(lr) * v);

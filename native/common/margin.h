@@ -34,7 +34,8 @@ struct MarginParams {
   // without projection or 1/‖w‖ (opensphere).
   bool project_weight_gradient = true;
   double target_epsilon = 0;  // as cosine_epsilon, for the target's cosine alone (pytorch-adacos: 1e-7)
-  double angle_limit = 0;     // for Overflow::clamp: the upper end, where it is not π − angle_epsilon (opensphere: 3.14159)
+  double angle_limit =
+      0;  // for Overflow::clamp: the upper end, where it is not π − angle_epsilon (opensphere: 3.14159)
 };
 
 template <class T>
@@ -58,7 +59,7 @@ FM_HD T sine(T cos) {
 template <class T>
 struct PlainNegative {
   using Negative = PlainNegative;
-  static constexpr bool plain = true;        // the kernels then skip negative()
+  static constexpr bool plain = true;              // the kernels then skip negative()
   static constexpr double largest() { return 1; }  // bound of |φ|, for the exponent's shift
   template <class V>
   FM_HD Phi<V> negative(V cos, V) const {

@@ -16,7 +16,8 @@ enum class Method : int {
 inline const char* name_of(Method method) {
   switch (method) {
 #define METHOD(name, Struct) \
-  case Method::name: return #name;
+  case Method::name:         \
+    return #name;
 #include "methods.def"
 #undef METHOD
   }
@@ -34,7 +35,8 @@ template <class F>
 auto dispatch_method(Method method, F&& f) {
   switch (method) {
 #define METHOD(name, Struct) \
-  case Method::name: return f(MethodTag<Struct>{});
+  case Method::name:         \
+    return f(MethodTag<Struct>{});
 #include "methods.def"
 #undef METHOD
   }

@@ -27,14 +27,14 @@ struct Target {
 template <class T>
 struct ClassSweep {
   int64_t N, C, D;
-  const T* embeddings;     // [N, D] unit rows
-  const T* weight;         // [C, D]
-  const Target* targets;   // sorted by label, then row
+  const T* embeddings;    // [N, D] unit rows
+  const T* weight;        // [C, D]
+  const Target* targets;  // sorted by label, then row
   int64_t target_count;
   T scale;
-  T cosine_limit = 2;      // cosines are clipped to ± this, if below 1
-  T slope_outside = 0;     // of a clipped cosine
-  bool project = true;     // dW tangent to its row and divided by ‖w‖
+  T cosine_limit = 2;   // cosines are clipped to ± this, if below 1
+  T slope_outside = 0;  // of a clipped cosine
+  bool project = true;  // dW tangent to its row and divided by ‖w‖
 
   const T* shift = nullptr;            // [N] subtracted from every exponent
   const T* phi_y = nullptr;            // [N], for negatives that depend on it
@@ -50,7 +50,7 @@ struct ClassSweep {
   T* velocity = nullptr;         // [C, D]
   T* weight_out = nullptr;       // `update`: weight again, to be written
   T learning_rate, momentum, weight_decay;
-  T* logits = nullptr;           // [N, C]
+  T* logits = nullptr;  // [N, C]
 
   // sums_and_features leaves the cosines of the first classes here, and update takes them from here.
   T* kept = nullptr;

@@ -22,7 +22,7 @@ static inline int64_t tile_rows(bool adds_features) {
 
 template <class T>
 struct SweepLayout {
-  int64_t n, d;                // N and D in whole micro-kernel columns
+  int64_t n, d;  // N and D in whole micro-kernel columns
   int64_t score_stride, row_stride;
   explicit SweepLayout(const ClassSweep<T>& s)
       : n(round_up(s.N, kColumns<T>)),
@@ -49,12 +49,12 @@ static void pack_by_row(const ClassSweep<T>& s, T* to) {
 
 template <class T>
 struct Tile {
-  int64_t first;  // class
+  int64_t first;          // class
   int64_t count, padded;  // rows; in whole micro-kernels
-  T* rows;        // [padded, row_stride] unit rows
-  T* scores;      // [padded, score_stride] cosines, then what multiplies the rows
-  T* inverse;     // [padded] 1/‖w‖; 0 for a row without direction
-  T* dots;        // [padded] Σᵢ G·cos: what the tangent projection takes away
+  T* rows;                // [padded, row_stride] unit rows
+  T* scores;              // [padded, score_stride] cosines, then what multiplies the rows
+  T* inverse;             // [padded] 1/‖w‖; 0 for a row without direction
+  T* dots;                // [padded] Σᵢ G·cos: what the tangent projection takes away
 };
 
 // Norms, and unless the tile's cosines are known, unit rows.  Returns the first class that is not finite, or −1.
@@ -132,10 +132,12 @@ struct Ahead {
 // scores[j][i] = ŵ_j · e_i.  Meanwhile the next tile's weight, and this one's velocity, are fetched.
 template <class T>
 static __attribute__((noinline)) void tile_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout,
-                                                   const Tile<T>& tile, const T* by_axis, Ahead weight, Ahead velocity) {
+                                                   const Tile<T>& tile, const T* by_axis, Ahead weight,
+                                                   Ahead velocity) {
   constexpr int L = kLanes<T>;
   const int64_t calls = layout.n / kColumns<T> * (tile.padded / kRows);
-  const int64_t weight_lines = (weight.lines() + calls - 1) / calls, velocity_lines = (velocity.lines() + calls - 1) / calls;
+  const int64_t weight_lines = (weight.lines() + calls - 1) / calls,
+                velocity_lines = (velocity.lines() + calls - 1) / calls;
   for (int64_t i0 = 0; i0 < layout.n; i0 += kColumns<T>)
     for (int64_t j = 0; j < tile.padded; j += kRows) {
       T* const out = tile.scores + j * layout.score_stride + i0;
@@ -168,12 +170,13 @@ static __attribute__((noinline)) void add_features(const ClassSweep<T>& s, const
       const int64_t i = s.N * block / blocks, end = s.N * (block + 1) / blocks;
       T* out = sum + i * layout.row_stride + k;
       for (int64_t r = 0; r < end - i; r++) __builtin_prefetch(out + r * layout.row_stride, 1, 3);
-      micro_kernel_rows<T>(int(end - i), tile.scores + i, 1, layout.score_stride, tile.rows + k, layout.row_stride,
-                           tile.count, [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
-                             T* to = out + r * layout.row_stride;
-                             store(to, load(to) + left);
-                             store(to + L, load(to + L) + right);
-                           });
+      micro_kernel_rows<T>(
+          int(end - i), tile.scores + i, 1, layout.score_stride, tile.rows + k, layout.row_stride,
+          tile.count, [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
+            T* to = out + r * layout.row_stride;
+            store(to, load(to) + left);
+            store(to + L, load(to + L) + right);
+          });
     }
 }
 
@@ -317,12 +320,10 @@ static void fill_rows(T* to, const T* from, int64_t n, int64_t padded, T missing
   for (int64_t i = 0; i < padded; i++) to[i] = from && i < n ? from[i] : missing;
 }
 
-// Classes whose cosines fit into `bytes`, half of all at the most, and the elements that they take.
+// Elements that the kept cosines of one class take.
 template <class T>
-static void kept_cosines(const ClassSweep<T>& s, int64_t bytes, int64_t& classes, int64_t& elements) {
-  const int64_t stride = SweepLayout<T>(s).score_stride;
-  classes = std::min(bytes / (stride * int64_t(sizeof(T))), s.C / 2);
-  elements = classes * stride;
+static int64_t kept_elements(const ClassSweep<T>& s) {
+  return SweepLayout<T>(s).score_stride;
 }
 
 template <class Config>
@@ -331,7 +332,8 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
   constexpr SweepKind kind = Config::kind;
   constexpr bool features = kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
   constexpr bool weights = kind == SweepKind::gradients || kind == SweepKind::update;
-  constexpr bool sums_up = kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
+  constexpr bool sums_up =
+      kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
   constexpr bool per_row = sums_up || kind == SweepKind::maximum;
 
   const SweepLayout<T> layout(s);
@@ -401,8 +403,9 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
           return Ahead{reinterpret_cast<const char*>(of + from * s.D), reinterpret_cast<const char*>(of + to * s.D)};
         };
         if (!known)
-          tile_cosines(s, layout, tile, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
-                       kind == SweepKind::update ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
+          tile_cosines(
+              s, layout, tile, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
+              kind == SweepKind::update ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
         if (kind == SweepKind::sums_and_features && tile.first < s.kept_classes)
           std::memcpy(s.kept + tile.first * layout.score_stride, tile.scores,
                       std::min(tile.count, s.kept_classes - tile.first) * layout.score_stride * sizeof(T));

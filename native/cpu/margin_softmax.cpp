@@ -32,30 +32,33 @@ void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
   else FM_KERNEL(class_sweep<Plain>)(sweep, negative);
 }
 
-// A step keeps this much of its first sweep's cosines for its second, whatever N and C are; the others are computed
-// twice.
+// A step keeps this much of its first sweep's cosines for its second, and of half the classes at the most, whatever N
+// and C are; the others are computed twice.
 constexpr int64_t kKeptBytes = int64_t(12) << 20;
 
 // One row of the batch.
 struct Row {
-  double inverse = 0;        // 1 / max(‖x‖, kTiny)
-  bool has_direction = true; // ‖x‖ ≥ kTiny; without it the row has no gradient
+  double inverse = 0;         // 1 / max(‖x‖, kTiny)
+  bool has_direction = true;  // ‖x‖ ≥ kTiny; without it the row has no gradient
   int64_t label = -1;
   double class_inverse = 0;  // of the target's weight row
   double cos = 0;            // to the target
   Phi<double> phi{0, 0};
-  double shift = 0;          // of the exponents
+  double shift = 0;  // of the exponents
   double lse = 0, loss = 0;
-  double missing = 0;        // 1 − the target's softmax
+  double missing = 0;  // 1 − the target's softmax
 };
 
 void check_params(const MarginParams& p) {
   constexpr double kPi = 3.14159265358979323846;
   FM_CHECK(range, p.scale > 0 && p.scale <= 1e4, "expected a scale in (0, 10000], got ", p.scale);
   FM_CHECK(range, std::fabs(p.margin) <= kPi, "expected a margin in [-pi, pi], got ", p.margin);
-  FM_CHECK(range, p.cosine_epsilon >= 0 && p.cosine_epsilon < 1, "expected cosineEpsilon in [0, 1), got ", p.cosine_epsilon);
-  FM_CHECK(range, p.target_epsilon >= 0 && p.target_epsilon < 1, "expected targetEpsilon in [0, 1), got ", p.target_epsilon);
-  FM_CHECK(range, p.angle_epsilon >= 0 && p.angle_epsilon < kPi / 2, "expected angleEpsilon in [0, pi/2), got ", p.angle_epsilon);
+  FM_CHECK(range, p.cosine_epsilon >= 0 && p.cosine_epsilon < 1, "expected cosineEpsilon in [0, 1), got ",
+           p.cosine_epsilon);
+  FM_CHECK(range, p.target_epsilon >= 0 && p.target_epsilon < 1, "expected targetEpsilon in [0, 1), got ",
+           p.target_epsilon);
+  FM_CHECK(range, p.angle_epsilon >= 0 && p.angle_epsilon < kPi / 2, "expected angleEpsilon in [0, pi/2), got ",
+           p.angle_epsilon);
   FM_CHECK(range, p.angle_limit >= 0 && p.angle_limit <= kPi, "expected angleLimit in [0, pi], got ", p.angle_limit);
 }
 
@@ -92,15 +95,15 @@ struct Head {
         sums(N) {
     const int32_t* label = labels.data<int32_t>();
     for (int64_t i = 0; i < N; i++) {
-      FM_CHECK(range, label[i] >= -1 && label[i] < C, "expected labels in [0, ", C, ") or -1, got ", label[i], " at row ", i);
+      FM_CHECK(range, label[i] >= -1 && label[i] < C, "expected labels in [0, ", C, ") or -1, got ", label[i],
+               " at row ", i);
       rows[i].label = label[i];
       if (label[i] < 0) continue;
       targets.push_back({label[i], i});
       labelled++;
     }
-    std::sort(targets.begin(), targets.end(), [](const Target& a, const Target& b) {
-      return a.label != b.label ? a.label < b.label : a.row < b.row;
-    });
+    std::sort(targets.begin(), targets.end(),
+              [](const Target& a, const Target& b) { return a.label != b.label ? a.label < b.label : a.row < b.row; });
     std::vector<double> norms(N), class_norms(N);
     parallel_for(N, [&](int64_t i) {
       norms[i] = exact_norm(x + i * D, D);
@@ -129,11 +132,14 @@ struct Head {
     });
   }
 
-  static int64_t checked_rows(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p) {
+  static int64_t checked_rows(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                              const MarginParams& p) {
     check_rank("features", features, 2);
     check_rank("weight", weight, 2);
-    FM_CHECK(shape, features.dim(0) > 0 && features.dim(1) > 0, "expected features [N, D] with N, D of at least 1, got ", features.shape);
-    FM_CHECK(shape, weight.dim(0) > 0 && weight.dim(1) == features.dim(1), "expected weight [C, ", features.dim(1), "], got ", weight.shape);
+    FM_CHECK(shape, features.dim(0) > 0 && features.dim(1) > 0,
+             "expected features [N, D] with N, D of at least 1, got ", features.shape);
+    FM_CHECK(shape, weight.dim(0) > 0 && weight.dim(1) == features.dim(1), "expected weight [C, ", features.dim(1),
+             "], got ", weight.shape);
     check_dtype("weight", weight, features.dtype);
     check_shape("labels", labels, {features.dim(0)});
     check_dtype("labels", labels, Dtype::int32);
@@ -179,11 +185,11 @@ struct Head {
   }
 
   // e^(s·φ), down to e^−s, and its sum over C classes stay within T's range without a shift.  With s = 64 that is
-  // any C.
+  // any C.  With a shift, a sweep of its own finds each row's largest exponent first: half a step's time more.
   static constexpr double kLargestExponent = sizeof(T) == 4 ? 80 : 650;
   template <class Negative>
-  bool needs_shift(const Negative&) const {
-    const double top = p.scale * Negative::largest();
+  bool needs_shift(const Negative& negative) const {
+    const double top = p.scale * negative.largest();
     return top > kLargestExponent || top + std::log(double(C)) > kLargestExponent + 6;
   }
 
@@ -278,7 +284,7 @@ struct Head {
 };
 
 template <class T>
-Tensor row_tensor(const Head<T>& head, double Row::* field) {
+Tensor row_tensor(const Head<T>& head, double Row::*field) {
   Tensor t = cpu_empty<T>({head.N});
   for (int64_t i = 0; i < head.N; i++) t.data<T>()[i] = T(head.rows[i].*field);
   return t;
@@ -292,7 +298,8 @@ MarginSoftmaxForward CpuBackend::margin_softmax_forward(const Tensor& features, 
     using T = decltype(zero);
     Head<T> head(features, weight, labels, p);
     head.add_up(nullptr);
-    return {head.mean_loss(), row_tensor(head, &Row::loss), row_tensor(head, &Row::lse), head.correct(), double(head.labelled)};
+    return {head.mean_loss(), row_tensor(head, &Row::loss), row_tensor(head, &Row::lse), head.correct(),
+            double(head.labelled)};
   });
 }
 
@@ -322,8 +329,7 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
       if (s.bad_class >= 0) head.fail_class(s.bad_class);
       // Summed rather than 1 − e^(z − lse): of a row that is nearly learned, the rounding of lse would be all that is
       // left; and so the gradients of a row add up to 0 to the precision of a sum, whatever lse was rounded to.
-      for (int64_t i = 0; i < head.N; i++)
-        head.rows[i].missing = head.sums[i] * head.probability_factor(head.rows[i]);
+      for (int64_t i = 0; i < head.N; i++) head.rows[i].missing = head.sums[i] * head.probability_factor(head.rows[i]);
       head.set_gradient(weight);
     });
     head.finish_features(out.d_features.template data<T>(), false);
@@ -340,14 +346,19 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
     check_shape("velocity", velocity, weight.shape);
     check_dtype("velocity", velocity, features.dtype);
     FM_CHECK(range, std::isfinite(sgd.lr) && std::isfinite(sgd.momentum) && std::isfinite(sgd.weight_decay),
-             "expected finite lr, momentum and weightDecay, got ", sgd.lr, ", ", sgd.momentum, " and ", sgd.weight_decay);
+             "expected finite lr, momentum and weightDecay, got ", sgd.lr, ", ", sgd.momentum, " and ",
+             sgd.weight_decay);
     Tensor d_features = cpu_empty<T>(features.shape);
-    int64_t kept_classes, kept_elements;
-    FM_KERNEL(kept_cosines<T>)(head.sweep(), kKeptBytes, kept_classes, kept_elements);
-    const Scratch<T> kept(kept_elements);
+    const int64_t kept_elements = FM_KERNEL(kept_elements<T>)(head.sweep());
+    const int64_t kept_classes = std::min(kKeptBytes / int64_t(sizeof(T)) / kept_elements, head.C / 2);
+    const Scratch<T> kept(kept_classes * kept_elements);
     head.add_up(d_features.data<T>(), kept.data(), kept_classes);
-    HeadStep out{head.mean_loss(), head.correct(), double(head.labelled), row_tensor(head, &Row::loss),
-                 row_tensor(head, &Row::lse), d_features};
+    HeadStep out{head.mean_loss(),
+                 head.correct(),
+                 double(head.labelled),
+                 row_tensor(head, &Row::loss),
+                 row_tensor(head, &Row::lse),
+                 d_features};
     head.set_gradient(head.labelled ? 1 / double(head.labelled) : 0);
     head.finish_features(d_features.data<T>(), true);
     head.with_negative([&](const auto& negative) {
@@ -365,7 +376,8 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
   });
 }
 
-Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p) {
+Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                 const MarginParams& p) {
   return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
     using T = decltype(zero);
     Head<T> head(features, weight, labels, p);
@@ -376,7 +388,8 @@ Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, c
       run_sweep<SweepKind::logits>(s, negative);
       if (s.bad_class >= 0) head.fail_class(s.bad_class);
     });
-    for (const Target& t : head.targets) out.data<T>()[t.row * head.C + t.label] = T(p.scale * head.rows[t.row].phi.value);
+    for (const Target& t : head.targets)
+      out.data<T>()[t.row * head.C + t.label] = T(p.scale * head.rows[t.row].phi.value);
     return out;
   });
 }

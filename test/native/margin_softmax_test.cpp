@@ -150,7 +150,8 @@ double distance(const Matrix& got, const Matrix& wanted) {
 }
 double absolute(const Matrix& got, const Matrix& wanted) {
   double difference = 0;
-  for (size_t i = 0; i < wanted.size(); i++) difference = std::max(difference, std::isfinite(got[i]) ? std::fabs(got[i] - wanted[i]) : INFINITY);
+  for (size_t i = 0; i < wanted.size(); i++)
+    difference = std::max(difference, std::isfinite(got[i]) ? std::fabs(got[i] - wanted[i]) : INFINITY);
   return difference;
 }
 
@@ -175,8 +176,10 @@ void agrees(const Problem& q, const MarginParams& p, const std::string& what, do
 
   const MarginSoftmaxForward forward = cpu.margin_softmax_forward(x, w, labels, p);
   expect(std::fabs(forward.loss - wanted.loss) <= logit, name, ": loss ", forward.loss, ", expected ", wanted.loss);
-  expect(absolute(values_of<T>(forward.row_loss), wanted.row_loss) <= logit, name, ": row_loss is off by ", absolute(values_of<T>(forward.row_loss), wanted.row_loss));
-  expect(absolute(values_of<T>(forward.lse), wanted.lse) <= logit, name, ": lse is off by ", absolute(values_of<T>(forward.lse), wanted.lse));
+  expect(absolute(values_of<T>(forward.row_loss), wanted.row_loss) <= logit, name, ": row_loss is off by ",
+         absolute(values_of<T>(forward.row_loss), wanted.row_loss));
+  expect(absolute(values_of<T>(forward.lse), wanted.lse) <= logit, name, ": lse is off by ",
+         absolute(values_of<T>(forward.lse), wanted.lse));
   expect(forward.labelled == wanted.labelled, name, ": labelled");
 
   const Matrix logits = values_of<T>(cpu.margin_logits(x, w, labels, p));
@@ -185,7 +188,8 @@ void agrees(const Problem& q, const MarginParams& p, const std::string& what, do
   const MarginSoftmaxGradients gradients = cpu.margin_softmax_backward(x, w, labels, forward.lse, -2.5, p);
   const Reference scaled = reference(q, p, -2.5);
   const Matrix& dw = p.project_weight_gradient ? scaled.dw : scaled.unit_dw;
-  const double dx_error = distance(values_of<T>(gradients.d_features), scaled.dx), dw_error = distance(values_of<T>(gradients.d_weight), dw);
+  const double dx_error = distance(values_of<T>(gradients.d_features), scaled.dx),
+               dw_error = distance(values_of<T>(gradients.d_weight), dw);
   expect(dx_error <= gradient, name, ": d_features is off by ", dx_error);
   expect(dw_error <= gradient, name, ": d_weight is off by ", dw_error);
 
@@ -198,16 +202,22 @@ void agrees(const Problem& q, const MarginParams& p, const std::string& what, do
     v[i] = sgd.momentum * q.w[i] + step_dw[i] + sgd.weight_decay * q.w[i];
     next[i] = q.w[i] - sgd.lr * v[i];
   }
-  expect(std::fabs(step.loss - wanted.loss) <= logit && step.correct == forward.correct && step.labelled == wanted.labelled, name, ": the step's loss and counts");
+  expect(std::fabs(step.loss - wanted.loss) <= logit && step.correct == forward.correct &&
+             step.labelled == wanted.labelled,
+         name, ": the step's loss and counts");
   expect(absolute(values_of<T>(step.lse), wanted.lse) <= logit, name, ": the step's lse");
   expect(absolute(values_of<T>(step.row_loss), wanted.row_loss) <= logit, name, ": the step's row_loss");
-  expect(distance(values_of<T>(step.d_features), wanted.dx) <= gradient, name, ": the step's d_features is off by ", distance(values_of<T>(step.d_features), wanted.dx));
-  expect(distance(values_of<T>(velocity), v) <= gradient, name, ": velocity is off by ", distance(values_of<T>(velocity), v));
-  expect(distance(values_of<T>(updated), next) <= gradient, name, ": weight is off by ", distance(values_of<T>(updated), next));
+  expect(distance(values_of<T>(step.d_features), wanted.dx) <= gradient, name, ": the step's d_features is off by ",
+         distance(values_of<T>(step.d_features), wanted.dx));
+  expect(distance(values_of<T>(velocity), v) <= gradient, name, ": velocity is off by ",
+         distance(values_of<T>(velocity), v));
+  expect(distance(values_of<T>(updated), next) <= gradient, name, ": weight is off by ",
+         distance(values_of<T>(updated), next));
 }
 
 void agreement() {
-  const int64_t shapes[][3] = {{1, 1, 1}, {1, 1, 8}, {3, 1009, 17}, {31, 257, 37}, {5, 7, 3}, {33, 499, 64}, {129, 113, 67}, {2, 2, 512}, {64, 1500, 32}};
+  const int64_t shapes[][3] = {{1, 1, 1},     {1, 1, 8},      {3, 1009, 17}, {31, 257, 37}, {5, 7, 3},
+                               {33, 499, 64}, {129, 113, 67}, {2, 2, 512},   {64, 1500, 32}};
   unsigned seed = 1;
   for (const auto& [N, C, D] : shapes) {
     const Problem q = random_problem(N, C, D, seed++);
@@ -222,7 +232,8 @@ void agreement() {
           // In one or two dimensions every cosine is ±1, where the slope is a matter of definition.
           if (D < 3 && gradient == Gradient::exact && method == Method::arcface) continue;
           std::ostringstream what;
-          what << name_of(method) << " N=" << N << " C=" << C << " D=" << D << " gradient " << int(gradient) << " overflow " << int(overflow);
+          what << name_of(method) << " N=" << N << " C=" << C << " D=" << D << " gradient " << int(gradient)
+               << " overflow " << int(overflow);
           agrees<double>(q, p, what.str());
           agrees<float>(q, p, what.str());
         }
@@ -258,7 +269,9 @@ void finite_differences() {
     MarginParams p = params(method, 8, 0.3);
     p.overflow = Overflow::none;
     const auto loss = [&] {
-      return cpu_backend().margin_softmax_forward(tensor_of<double>({q.N, q.D}, q.x), tensor_of<double>({q.C, q.D}, q.w), labels, p).loss;
+      return cpu_backend()
+          .margin_softmax_forward(tensor_of<double>({q.N, q.D}, q.x), tensor_of<double>({q.C, q.D}, q.w), labels, p)
+          .loss;
     };
     const Tensor x = tensor_of<double>({q.N, q.D}, q.x), w = tensor_of<double>({q.C, q.D}, q.w);
     const auto forward = cpu_backend().margin_softmax_forward(x, w, labels, p);
@@ -273,7 +286,8 @@ void finite_differences() {
         difference[i] = (up - loss()) / (2 * h);
         values[i] = kept;
       }
-      expect(distance(gradient, difference) < 1e-7, name_of(method), ": ", what, " against finite differences is off by ", distance(gradient, difference));
+      expect(distance(gradient, difference) < 1e-7, name_of(method), ": ", what,
+             " against finite differences is off by ", distance(gradient, difference));
     };
     check(q.x, values_of<double>(gradients.d_features), "d_features");
     check(q.w, values_of<double>(gradients.d_weight), "d_weight");
@@ -295,12 +309,14 @@ void thread_invariance(int64_t N, int64_t C, int64_t D) {
     const auto forward = cpu_backend().margin_softmax_forward(x, w, labels, p);
     const auto gradients = cpu_backend().margin_softmax_backward(x, w, labels, forward.lse, 1, p);
     const auto step = cpu_backend().head_step(x, updated, v, labels, p, {0.1, 0.9, 1e-4});
-    runs.push_back({forward.lse, forward.row_loss, gradients.d_features, gradients.d_weight, step.d_features, step.lse, updated, v});
+    runs.push_back({forward.lse, forward.row_loss, gradients.d_features, gradients.d_weight, step.d_features, step.lse,
+                    updated, v});
   }
   set_num_threads(before);
   for (size_t run = 1; run < runs.size(); run++)
     for (size_t i = 0; i < runs[0].size(); i++)
-      expect(!std::memcmp(runs[0][i].raw(), runs[run][i].raw(), runs[0][i].bytes()), "result ", i, " of ", N, "×", C, "×", D, " differs with ", run + 1, " threads");
+      expect(!std::memcmp(runs[0][i].raw(), runs[run][i].raw(), runs[0][i].bytes()), "result ", i, " of ", N, "×", C,
+             "×", D, " differs with ", run + 1, " threads");
 }
 
 void class_order() {
@@ -312,9 +328,11 @@ void class_order() {
   for (int64_t j = 0; j < q.C; j++) std::copy_n(&q.w[j * q.D], q.D, &shuffled.w[order[j] * q.D]);
   for (int& label : shuffled.labels) label = label < 0 ? label : order[label];
   const auto run = [](const Problem& p) {
-    const Tensor x = tensor_of<double>({p.N, p.D}, p.x), w = tensor_of<double>({p.C, p.D}, p.w), labels = labels_of(p.labels);
+    const Tensor x = tensor_of<double>({p.N, p.D}, p.x), w = tensor_of<double>({p.C, p.D}, p.w),
+                 labels = labels_of(p.labels);
     const auto forward = cpu_backend().margin_softmax_forward(x, w, labels, params(Method::arcface));
-    return values_of<double>(cpu_backend().margin_softmax_backward(x, w, labels, forward.lse, 1, params(Method::arcface)).d_weight);
+    return values_of<double>(
+        cpu_backend().margin_softmax_backward(x, w, labels, forward.lse, 1, params(Method::arcface)).d_weight);
   };
   const Matrix plain = run(q), other = run(shuffled);
   Matrix back(plain.size());
@@ -326,19 +344,22 @@ void counts_correct() {
   // Four classes along the axes; class 3 repeats class 0, so that row 0 ties.
   const Matrix w = {1, 0, 0, 0, 2, 0, 0, 0, 3, 1, 0, 0};
   const Matrix x = {5, 1, 1, 1, 5, 1, 1, 1, 5, 5, 1, 1};
-  const auto forward = cpu_backend().margin_softmax_forward(tensor_of<float>({4, 3}, x), tensor_of<float>({4, 3}, w), labels_of({0, 1, 0, -1}), params(Method::arcface));
+  const auto forward = cpu_backend().margin_softmax_forward(tensor_of<float>({4, 3}, x), tensor_of<float>({4, 3}, w),
+                                                            labels_of({0, 1, 0, -1}), params(Method::arcface));
   expect(forward.correct == 2, "two rows are correct, one of them by a tie: ", forward.correct);
   expect(forward.labelled == 3, "a row without a target is not counted");
 }
 
 void no_labels() {
   const Problem q = random_problem(6, 50, 8, 8);
-  const Tensor x = tensor_of<float>({q.N, q.D}, q.x), w = tensor_of<float>({q.C, q.D}, q.w), labels = labels_of(std::vector<int>(q.N, -1));
+  const Tensor x = tensor_of<float>({q.N, q.D}, q.x), w = tensor_of<float>({q.C, q.D}, q.w),
+               labels = labels_of(std::vector<int>(q.N, -1));
   const auto forward = cpu_backend().margin_softmax_forward(x, w, labels, params(Method::arcface));
   expect(forward.loss == 0 && forward.labelled == 0 && forward.correct == 0, "no labels: nothing to lose");
   Problem none = q;
   none.labels.assign(q.N, -1);
-  expect(absolute(values_of<float>(forward.lse), reference(none, params(Method::arcface)).lse) < 1e-4, "lse is reported for rows without a target");
+  expect(absolute(values_of<float>(forward.lse), reference(none, params(Method::arcface)).lse) < 1e-4,
+         "lse is reported for rows without a target");
   const auto gradients = cpu_backend().margin_softmax_backward(x, w, labels, forward.lse, 1, params(Method::arcface));
   for (double g : values_of<float>(gradients.d_features)) expect(g == 0, "no labels: no gradient");
   for (double g : values_of<float>(gradients.d_weight)) expect(g == 0, "no labels: no gradient");
@@ -379,11 +400,13 @@ void extremes() {
         MarginParams p = params(Method::arcface, scale);
         p.gradient = gradient;
         p.overflow = overflow;
-        const Tensor x = tensor_of<T>({q.N, q.D}, q.x), w = tensor_of<T>({q.C, q.D}, q.w), labels = labels_of(q.labels), v = tensor_of<T>({q.C, q.D}, Matrix(q.w.size()));
+        const Tensor x = tensor_of<T>({q.N, q.D}, q.x), w = tensor_of<T>({q.C, q.D}, q.w), labels = labels_of(q.labels),
+                     v = tensor_of<T>({q.C, q.D}, Matrix(q.w.size()));
         const auto forward = cpu_backend().margin_softmax_forward(x, w, labels, p);
         const auto gradients = cpu_backend().margin_softmax_backward(x, w, labels, forward.lse, 1, p);
         const auto step = cpu_backend().head_step(x, w, v, labels, p, {0.1, 0.9, 5e-4});
-        for (const Tensor& t : {forward.lse, forward.row_loss, gradients.d_features, gradients.d_weight, step.d_features, step.lse, w, v})
+        for (const Tensor& t :
+             {forward.lse, forward.row_loss, gradients.d_features, gradients.d_weight, step.d_features, step.lse, w, v})
           for (double value : values_of<T>(t))
             if (!std::isfinite(value)) {
               expect(false, "scale ", scale, " overflow ", int(overflow), ": a result ", t.shape, " is not finite");
@@ -391,18 +414,24 @@ void extremes() {
             }
         expect(std::isfinite(forward.loss) && std::isfinite(step.loss), "a finite loss");
         for (int64_t k = 0; k < q.D; k++) {
-          expect(gradients.d_features.data<T>()[k] == 0 && step.d_features.data<T>()[k] == 0, "a zero row has no gradient");
-          expect(gradients.d_weight.data<T>()[30 * q.D + k] == 0 && w.data<T>()[30 * q.D + k] == 0, "a zero class has no gradient");
+          expect(gradients.d_features.data<T>()[k] == 0 && step.d_features.data<T>()[k] == 0,
+                 "a zero row has no gradient");
+          expect(gradients.d_weight.data<T>()[30 * q.D + k] == 0 && w.data<T>()[30 * q.D + k] == 0,
+                 "a zero class has no gradient");
           expect(gradients.d_weight.data<T>()[31 * q.D + k] == 0, "a class shorter than 1e-12 has no gradient");
         }
         const Reference wanted = reference(q, p);
-        expect(absolute(values_of<T>(forward.lse), wanted.lse) < 1e-5 * scale, "lse with extreme norms is off by ", absolute(values_of<T>(forward.lse), wanted.lse));
+        expect(absolute(values_of<T>(forward.lse), wanted.lse) < 1e-5 * scale, "lse with extreme norms is off by ",
+               absolute(values_of<T>(forward.lse), wanted.lse));
         for (int64_t i : {6, 7}) {  // of a huge row, and of an ordinary one among them
           const Matrix got = values_of<T>(step.d_features);
-          const Matrix part(got.begin() + i * q.D, got.begin() + (i + 1) * q.D), other(wanted.dx.begin() + i * q.D, wanted.dx.begin() + (i + 1) * q.D);
+          const Matrix part(got.begin() + i * q.D, got.begin() + (i + 1) * q.D),
+              other(wanted.dx.begin() + i * q.D, wanted.dx.begin() + (i + 1) * q.D);
           double size = 0;
           for (double value : other) size = std::max(size, std::fabs(value));
-          if (size > 1e-35 || i == 7) expect(distance(part, other) < 1e-4, "d_features with extreme norms is off by ", distance(part, other), " in row ", i, " of size ", size, " scale ", scale, " overflow ", int(overflow));
+          if (size > 1e-35 || i == 7)
+            expect(distance(part, other) < 1e-4, "d_features with extreme norms is off by ", distance(part, other),
+                   " in row ", i, " of size ", size, " scale ", scale, " overflow ", int(overflow));
         }
       }
   // Every cosine low: the exponentials all underflow unless they are shifted.
@@ -426,25 +455,37 @@ void throws(ErrorKind kind, const std::string& message, F&& f) {
 
 void errors() {
   const Problem q = random_problem(20, 300, 16, 4);
-  const Tensor x = tensor_of<float>({q.N, q.D}, q.x), w = tensor_of<float>({q.C, q.D}, q.w), v = tensor_of<float>({q.C, q.D}, q.w);
+  const Tensor x = tensor_of<float>({q.N, q.D}, q.x), w = tensor_of<float>({q.C, q.D}, q.w),
+               v = tensor_of<float>({q.C, q.D}, q.w);
   const auto step = [&](const Tensor& x, const Tensor& labels, MarginParams p = params(Method::arcface)) {
     cpu_backend().head_step(x, w, v, labels, p, {});
   };
   std::vector<int> labels = q.labels;
   labels[17] = 90001;
-  throws(ErrorKind::range, "expected labels in [0, 300) or -1, got 90001 at row 17", [&] { step(x, labels_of(labels)); });
+  throws(ErrorKind::range, "expected labels in [0, 300) or -1, got 90001 at row 17",
+         [&] { step(x, labels_of(labels)); });
   labels[17] = -2;
   throws(ErrorKind::range, "expected labels in [0, 300) or -1, got -2 at row 17", [&] { step(x, labels_of(labels)); });
   Matrix bad = q.x;
   bad[4 * q.D + 3] = NAN;
-  throws(ErrorKind::range, "expected finite features, got a row of norm nan at row 4", [&] { step(tensor_of<float>({q.N, q.D}, bad), labels_of(q.labels)); });
+  throws(ErrorKind::range, "expected finite features, got a row of norm nan at row 4", [&] {
+    step(tensor_of<float>({q.N, q.D}, bad), labels_of(q.labels));
+  });
   bad[4 * q.D + 3] = -INFINITY;
-  throws(ErrorKind::range, "expected finite features, got a row of norm inf at row 4", [&] { step(tensor_of<float>({q.N, q.D}, bad), labels_of(q.labels)); });
+  throws(ErrorKind::range, "expected finite features, got a row of norm inf at row 4", [&] {
+    step(tensor_of<float>({q.N, q.D}, bad), labels_of(q.labels));
+  });
   throws(ErrorKind::shape, "expected labels [20], got [3]", [&] { step(x, labels_of({0, 1, 2})); });
-  throws(ErrorKind::type, "expected weight of dtype float64, got float32", [&] { step(tensor_of<double>({q.N, q.D}, q.x), labels_of(q.labels)); });
-  throws(ErrorKind::shape, "expected weight [C, 8], got [300, 16]", [&] { step(tensor_of<float>({q.N, 8}, Matrix(q.N * 8, 1.0)), labels_of(q.labels)); });
-  throws(ErrorKind::range, "expected a scale in (0, 10000], got 0", [&] { step(x, labels_of(q.labels), params(Method::arcface, 0)); });
-  throws(ErrorKind::range, "expected a margin in [-pi, pi], got nan", [&] { step(x, labels_of(q.labels), params(Method::arcface, 64, NAN)); });
+  throws(ErrorKind::type, "expected weight of dtype float64, got float32", [&] {
+    step(tensor_of<double>({q.N, q.D}, q.x), labels_of(q.labels));
+  });
+  throws(ErrorKind::shape, "expected weight [C, 8], got [300, 16]", [&] {
+    step(tensor_of<float>({q.N, 8}, Matrix(q.N * 8, 1.0)), labels_of(q.labels));
+  });
+  throws(ErrorKind::range, "expected a scale in (0, 10000], got 0",
+         [&] { step(x, labels_of(q.labels), params(Method::arcface, 0)); });
+  throws(ErrorKind::range, "expected a margin in [-pi, pi], got nan",
+         [&] { step(x, labels_of(q.labels), params(Method::arcface, 64, NAN)); });
   expect(values_of<float>(w) == q.w && values_of<float>(v) == q.w, "an error leaves weight and velocity alone");
 
   for (float poison : {NAN, INFINITY}) {
@@ -452,13 +493,22 @@ void errors() {
     for (int64_t row : {291, 205}) poisoned[row * q.D + 5] = poison;
     const Tensor w = tensor_of<float>({q.C, q.D}, poisoned);
     std::vector<int> other(q.N, 7);
-    const std::string message = std::string("expected finite weights, got a row of norm ") + (poison == poison ? "inf" : "nan") + " at class 205";
-    throws(ErrorKind::range, message, [&] { cpu_backend().head_step(x, w, v, labels_of(other), params(Method::arcface), {}); });
-    throws(ErrorKind::range, message, [&] { cpu_backend().head_step(x, w, v, labels_of(other), params(Method::arcface, 300), {}); });
-    throws(ErrorKind::range, message, [&] { cpu_backend().margin_softmax_forward(x, w, labels_of(other), params(Method::arcface)); });
-    throws(ErrorKind::range, message, [&] { cpu_backend().margin_softmax_backward(x, w, labels_of(other), tensor_of<float>({q.N}, Matrix(q.N, 60.0)), 1, params(Method::arcface)); });
-    throws(ErrorKind::range, message, [&] { cpu_backend().margin_logits(x, w, labels_of(other), params(Method::arcface)); });
-    expect(values_of<float>(v) == q.w && !std::memcmp(w.raw(), tensor_of<float>({q.C, q.D}, poisoned).raw(), w.bytes()), "a bad weight leaves weight and velocity alone");
+    const std::string message = std::string("expected finite weights, got a row of norm ") +
+                                (poison == poison ? "inf" : "nan") + " at class 205";
+    throws(ErrorKind::range, message,
+           [&] { cpu_backend().head_step(x, w, v, labels_of(other), params(Method::arcface), {}); });
+    throws(ErrorKind::range, message,
+           [&] { cpu_backend().head_step(x, w, v, labels_of(other), params(Method::arcface, 300), {}); });
+    throws(ErrorKind::range, message,
+           [&] { cpu_backend().margin_softmax_forward(x, w, labels_of(other), params(Method::arcface)); });
+    throws(ErrorKind::range, message, [&] {
+      cpu_backend().margin_softmax_backward(x, w, labels_of(other), tensor_of<float>({q.N}, Matrix(q.N, 60.0)), 1,
+                                            params(Method::arcface));
+    });
+    throws(ErrorKind::range, message,
+           [&] { cpu_backend().margin_logits(x, w, labels_of(other), params(Method::arcface)); });
+    expect(values_of<float>(v) == q.w && !std::memcmp(w.raw(), tensor_of<float>({q.C, q.D}, poisoned).raw(), w.bytes()),
+           "a bad weight leaves weight and velocity alone");
   }
 }
 
@@ -466,7 +516,8 @@ void errors() {
 
 size_t scratch_of_step(int64_t C) {
   const Problem q = random_problem(64, 8, 24, 1);
-  const Tensor x = tensor_of<float>({64, 24}, q.x), w = tensor_of<float>({C, 24}, Matrix(C * 24, 0.5)), v = tensor_of<float>({C, 24}, Matrix(C * 24));
+  const Tensor x = tensor_of<float>({64, 24}, q.x), w = tensor_of<float>({C, 24}, Matrix(C * 24, 0.5)),
+               v = tensor_of<float>({C, 24}, Matrix(C * 24));
   reset_peak_memory();
   const size_t before = memory_use().used;
   cpu_backend().head_step(x, w, v, labels_of(q.labels), params(Method::arcface), {});

@@ -47,7 +47,7 @@ void slopes(const char* name, Method method) {
         worst = std::max(worst, std::fabs(slope - difference));
       }
       expect(worst < 2e-7, std::string(name) + ": slope is off by " + std::to_string(worst) + " at overflow " +
-                                std::to_string(int(overflow)) + ", margin " + std::to_string(margin));
+                               std::to_string(int(overflow)) + ", margin " + std::to_string(margin));
       const auto negative = m.negative(0.3, 0.1);
       expect_near((m.negative(0.3 + h, 0.1).value - m.negative(0.3 - h, 0.1).value) / (2 * h), negative.slope, 1e-8,
                   std::string(name) + ": slope of a negative");
@@ -62,7 +62,8 @@ void stays_finite(const char* name, Method method) {
         MarginParams p = params(method, overflow);
         p.cosine_epsilon = epsilon;
         const Phi<double> phi = target_phi(M(p), p, cos);
-        expect(std::isfinite(phi.value) && std::isfinite(phi.slope), std::string(name) + ": finite at cos " + std::to_string(cos));
+        expect(std::isfinite(phi.value) && std::isfinite(phi.slope),
+               std::string(name) + ": finite at cos " + std::to_string(cos));
       }
 }
 
@@ -70,30 +71,36 @@ void arcface_by_angle() {
   for (double theta = 0.01; theta < kPi; theta += 0.013) {
     const double cos = std::cos(theta), m = 0.5;
     const double sum = theta + m;
-    expect_near(ArcFace<double>(params(Method::arcface, Overflow::none)).target(cos).value, std::cos(sum), 1e-12, "arcface none");
+    expect_near(ArcFace<double>(params(Method::arcface, Overflow::none)).target(cos).value, std::cos(sum), 1e-12,
+                "arcface none");
     expect_near(ArcFace<double>(params(Method::arcface, Overflow::hard)).target(cos).value,
                 sum < kPi ? std::cos(sum) : cos - m * std::sin(m), 1e-12, "arcface hard");
-    expect_near(ArcFace<double>(params(Method::arcface, Overflow::easy)).target(cos).value, cos > 0 ? std::cos(sum) : cos, 1e-12,
-                "arcface easy");
+    expect_near(ArcFace<double>(params(Method::arcface, Overflow::easy)).target(cos).value,
+                cos > 0 ? std::cos(sum) : cos, 1e-12, "arcface easy");
     expect_near(ArcFace<double>(params(Method::arcface, Overflow::clamp)).target(cos).value,
                 std::cos(std::min(sum, kPi - 1e-3)), 1e-12, "arcface clamp");
-    if (sum > kPi) expect(ArcFace<double>(params(Method::arcface, Overflow::clamp)).target(cos).slope == 0, "clamp has no slope");
+    if (sum > kPi)
+      expect(ArcFace<double>(params(Method::arcface, Overflow::clamp)).target(cos).slope == 0, "clamp has no slope");
     expect_near(CosFace<double>(params(Method::cosface, Overflow::none)).target(cos).value, cos - m, 1e-12, "cosface");
-    expect_near(CosFace<double>(params(Method::cosface, Overflow::easy)).target(cos).value, cos > 0 ? cos - m : cos, 1e-12, "cosface easy");
+    expect_near(CosFace<double>(params(Method::cosface, Overflow::easy)).target(cos).value, cos > 0 ? cos - m : cos,
+                1e-12, "cosface easy");
     expect_near(ArcFace<double>(params(Method::arcface, Overflow::hard, 0)).target(cos).value,
-                Softmax<double>(params(Method::softmax, Overflow::hard)).target(cos).value, 1e-12, "margin 0 is softmax");
+                Softmax<double>(params(Method::softmax, Overflow::hard)).target(cos).value, 1e-12,
+                "margin 0 is softmax");
   }
 }
 
 void gradients_and_clips() {
   MarginParams p = params(Method::arcface, Overflow::none);
   const double cos = 0.4, inside = target_phi(ArcFace<double>(p), p, cos).slope;
-  expect_near(inside, std::sin(std::acos(cos) + 0.5) / std::sin(std::acos(cos)), 1e-12, "exact slope is sin(θ + m)/sin θ");
+  expect_near(inside, std::sin(std::acos(cos) + 0.5) / std::sin(std::acos(cos)), 1e-12,
+              "exact slope is sin(θ + m)/sin θ");
   p.gradient = Gradient::detached;
   expect(target_phi(ArcFace<double>(p), p, cos).slope == 1, "detached slope is 1");
   p.cosine_epsilon = 1e-2;
   expect(target_phi(ArcFace<double>(p), p, 0.999).slope == 1, "a detached gradient passes the clip");
-  expect_near(target_phi(ArcFace<double>(p), p, 0.999).value, std::cos(std::acos(0.99) + 0.5), 1e-12, "the clip's value");
+  expect_near(target_phi(ArcFace<double>(p), p, 0.999).value, std::cos(std::acos(0.99) + 0.5), 1e-12,
+              "the clip's value");
   p.gradient = Gradient::exact;
   expect(target_phi(ArcFace<double>(p), p, 0.999).slope == 0, "an exact gradient stops at the clip");
   expect(target_phi(ArcFace<double>(p), p, -0.999).slope == 0, "an exact gradient stops at the lower clip");
@@ -109,11 +116,12 @@ void gradients_and_clips() {
 
 void dispatch() {
   int seen = 0;
-#define METHOD(name, Struct)                                                              \
-  expect(std::string(name_of(Method::name)) == #name, "the name of " #name);              \
-  expect(dispatch_method(Method::name, [](auto tag) {                                     \
-           return std::is_same_v<typename decltype(tag)::template Of<float>, Struct<float>>; \
-         }), "the struct of " #name);                                                     \
+#define METHOD(name, Struct)                                                                                      \
+  expect(std::string(name_of(Method::name)) == #name, "the name of " #name);                                      \
+  expect(dispatch_method(                                                                                         \
+             Method::name,                                                                                        \
+             [](auto tag) { return std::is_same_v<typename decltype(tag)::template Of<float>, Struct<float>>; }), \
+         "the struct of " #name);                                                                                 \
   seen++;
 #include "../../native/common/methods.def"
 #undef METHOD
@@ -129,8 +137,8 @@ void dispatch() {
 }  // namespace
 
 int main() {
-#define METHOD(name, Struct)                     \
-  slopes<Struct<double>>(#name, Method::name);   \
+#define METHOD(name, Struct)                   \
+  slopes<Struct<double>>(#name, Method::name); \
   stays_finite<Struct<double>>(#name, Method::name);
 #include "../../native/common/methods.def"
 #undef METHOD
