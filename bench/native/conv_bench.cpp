@@ -25,22 +25,48 @@ struct Case {
   int stride;
   int64_t kernel;
   std::string name() const {
-    return std::to_string(kernel) + 'x' + std::to_string(kernel) + " s" + std::to_string(stride) + ' ' + std::to_string(inputs) + "->" +
-           std::to_string(outputs) + " @" + std::to_string(size) + " n" + std::to_string(batch);
+    return std::to_string(kernel) + 'x' + std::to_string(kernel) + " s" + std::to_string(stride) + ' ' +
+           std::to_string(inputs) + "->" + std::to_string(outputs) + " @" + std::to_string(size) + " n" +
+           std::to_string(batch);
   }
 };
 
 const Case kCases[] = {
     // a small network on 32 × 32
-    {256, 1, 24, 32, 2, 3}, {256, 24, 24, 16, 1, 3}, {256, 24, 48, 16, 1, 3}, {256, 48, 48, 16, 2, 3}, {256, 24, 48, 16, 2, 1},
-    {256, 48, 96, 8, 1, 3}, {256, 96, 96, 8, 2, 3}, {256, 96, 96, 4, 1, 3}, {256, 1, 32, 32, 2, 3}, {256, 32, 32, 16, 1, 3},
-    {256, 32, 64, 16, 1, 3}, {256, 64, 64, 16, 2, 3}, {256, 64, 128, 8, 1, 3}, {256, 128, 128, 8, 2, 3}, {256, 128, 128, 4, 1, 3},
+    {256, 1, 24, 32, 2, 3},
+    {256, 24, 24, 16, 1, 3},
+    {256, 24, 48, 16, 1, 3},
+    {256, 48, 48, 16, 2, 3},
+    {256, 24, 48, 16, 2, 1},
+    {256, 48, 96, 8, 1, 3},
+    {256, 96, 96, 8, 2, 3},
+    {256, 96, 96, 4, 1, 3},
+    {256, 1, 32, 32, 2, 3},
+    {256, 32, 32, 16, 1, 3},
+    {256, 32, 64, 16, 1, 3},
+    {256, 64, 64, 16, 2, 3},
+    {256, 64, 128, 8, 1, 3},
+    {256, 128, 128, 8, 2, 3},
+    {256, 128, 128, 4, 1, 3},
     {256, 64, 128, 8, 2, 1},
     // iresnet
-    {8, 3, 64, 112, 1, 3}, {8, 64, 64, 112, 1, 3}, {8, 64, 64, 112, 2, 3}, {8, 64, 64, 56, 1, 3}, {8, 64, 128, 56, 1, 3},
-    {8, 128, 128, 56, 2, 3}, {8, 128, 128, 28, 1, 3}, {8, 128, 256, 28, 1, 3}, {8, 256, 256, 28, 2, 3}, {8, 256, 256, 14, 1, 3},
-    {8, 256, 512, 14, 1, 3}, {8, 512, 512, 14, 2, 3}, {8, 512, 512, 7, 1, 3}, {8, 64, 64, 112, 2, 1}, {8, 64, 128, 56, 2, 1},
-    {8, 128, 256, 28, 2, 1}, {8, 256, 512, 14, 2, 1}};
+    {8, 3, 64, 112, 1, 3},
+    {8, 64, 64, 112, 1, 3},
+    {8, 64, 64, 112, 2, 3},
+    {8, 64, 64, 56, 1, 3},
+    {8, 64, 128, 56, 1, 3},
+    {8, 128, 128, 56, 2, 3},
+    {8, 128, 128, 28, 1, 3},
+    {8, 128, 256, 28, 1, 3},
+    {8, 256, 256, 28, 2, 3},
+    {8, 256, 256, 14, 1, 3},
+    {8, 256, 512, 14, 1, 3},
+    {8, 512, 512, 14, 2, 3},
+    {8, 512, 512, 7, 1, 3},
+    {8, 64, 64, 112, 2, 1},
+    {8, 64, 128, 56, 2, 1},
+    {8, 128, 256, 28, 2, 1},
+    {8, 256, 512, 14, 2, 1}};
 
 Tensor ramp(const Shape& shape) {
   Tensor t = cpu_backend().empty(Dtype::float32, shape);
@@ -71,8 +97,8 @@ int main(int count, char** arguments) {
   const int threads = count > 1 ? std::atoi(arguments[1]) : 1, repeats = count > 2 ? std::atoi(arguments[2]) : 7;
   const char* part = count > 3 ? arguments[3] : "";
   set_num_threads(threads);
-  std::printf("%d threads, %s, %s; GFLOP/s: ours / oneDNN\n%-30s %15s %15s %15s\n", threads, name_of(isa()), onednn_status(), "",
-              "forward", "backward data", "backward weight");
+  std::printf("%d threads, %s, %s; GFLOP/s: ours / oneDNN\n%-30s %15s %15s %15s\n", threads, name_of(isa()),
+              onednn_status(), "", "forward", "backward data", "backward weight");
   double ours = 0, theirs = 0, flops = 0;
   for (const Case& c : kCases) {
     if (!std::strstr(c.name().c_str(), part)) continue;

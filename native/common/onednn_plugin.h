@@ -1,5 +1,6 @@
-/* The plug-in's C interface.  Images are [N, H, W, C], weights [O, I, KH, KW], float32.  A plan is for one kind and shape;
-   it is made once, kept, and may run on several threads at the same time, each run on its own thread alone. */
+/* The C interface of the oneDNN plug-in, libflashmargin_onednn.so.  Images are [N, H, W, C], weights [O, I, KH, KW],
+   float32.  A plan is for one kind and shape; it is made once, kept, and may run on several threads at the same time,
+   each run on its own thread alone. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

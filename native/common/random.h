@@ -8,13 +8,13 @@
 
 namespace fm {
 
-// Two rounds of a 64-bit bijection with full avalanche (multiply, xor-shift; the odd constants are 2⁶⁴/φ and primes'
-// neighbours found in Stafford's "mix13" search), keyed by the seed before each.
+// A 64-bit bijection with full avalanche: SplitMix64's finaliser with the constants of Stafford's "mix13".
 FM_HD uint64_t random_mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
   return z ^ (z >> 31);
 }
+// Two rounds, each keyed by the seed.
 FM_HD uint32_t random_bits(uint64_t seed, uint64_t index) {
   const uint64_t key = seed * 0x9e3779b97f4a7c15ull + 0x632be59bd9b4e019ull;
   return uint32_t(random_mix(random_mix(index + key) ^ key) >> 32);

@@ -22,7 +22,8 @@ void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, 
 
 // Parameters repeated over a row, and the pass y = (x − mean)·inv_std·weight + bias.
 template <class T>
-Tensor normalized(const Tensor& x, const ChannelRows& rows, const T* mean, const T* inv_std, const T* weight, const T* bias) {
+Tensor normalized(const Tensor& x, const ChannelRows& rows, const T* mean, const T* inv_std, const T* weight,
+                  const T* bias) {
   Scratch<T> wide(3 * size_t(rows.width));
   T *wide_mean = wide.data(), *factor = wide_mean + rows.width, *wide_bias = factor + rows.width;
   rows.spread(mean, wide_mean);
@@ -53,7 +54,8 @@ void moments(const T* x, const ChannelRows& rows, double* mean, double* m2) {
   const auto each = [&](auto&& f) {  // f(channel, part's column, the rows that it has seen)
     for (int64_t i = 0; i < rows.chunks; i++) {
       const int64_t whole = rows.size(i) / width, left = rows.size(i) % width;
-      for (int64_t j = 0; j < width; j++) f(j % rows.channels, parts.data() + 2 * i * width + j, double(whole + (j < left)));
+      for (int64_t j = 0; j < width; j++)
+        f(j % rows.channels, parts.data() + 2 * i * width + j, double(whole + (j < left)));
     }
   };
   std::fill(mean, mean + rows.channels, 0.0);
@@ -112,8 +114,8 @@ BatchNormForward CpuBackend::batch_norm_eval(const Tensor& x, const Tensor& weig
 
 // With x̂ = (x − mean)·inv_std over n pixels:  d_bias = Σ dy,  d_weight = Σ dy·x̂,
 //   dx = weight·inv_std·(dy − d_bias/n − x̂·d_weight/n), without the two means where mean and inv_std are constants.
-BatchNormGradients CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
-                                                   const Tensor& inv_std, bool batch_statistics) {
+BatchNormGradients CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                                   const Tensor& mean, const Tensor& inv_std, bool batch_statistics) {
   check_alike("x", x, "dy", dy);
   check_channels("weight", x, weight);
   check_channels("mean", x, mean);

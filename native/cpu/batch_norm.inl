@@ -43,7 +43,8 @@ static void moments_chunk(const T* x, int64_t count, int64_t width, T* block, do
 
 // y = (x − mean)·factor + bias
 template <class T>
-static void normalize_chunk(const T* x, int64_t count, int64_t width, const T* mean, const T* factor, const T* bias, T* y) {
+static void normalize_chunk(const T* x, int64_t count, int64_t width, const T* mean, const T* factor, const T* bias,
+                            T* y) {
   each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
     const Vec<T> centered = load_part(x + i, lanes) - load_part(mean + j, lanes);
     store_part(y + i, centered * load_part(factor + j, lanes) + load_part(bias + j, lanes), lanes);
@@ -52,7 +53,8 @@ static void normalize_chunk(const T* x, int64_t count, int64_t width, const T* m
 
 // sums[0][width] = Σ dy,  sums[1][width] = Σ dy·(x − mean)
 template <class T>
-static void backward_sums_chunk(const T* dy, const T* x, int64_t count, int64_t width, const T* mean, T* block, double* sums) {
+static void backward_sums_chunk(const T* dy, const T* x, int64_t count, int64_t width, const T* mean, T* block,
+                                double* sums) {
   T *sum = block, *product = block + width;
   fill_columns(sums, 2 * width, 0.0);
   for (int64_t start = 0; start < count; start += kBlock * width) {
@@ -70,8 +72,8 @@ static void backward_sums_chunk(const T* dy, const T* x, int64_t count, int64_t 
 
 // dx = dy·factor + (x − mean)·slope + offset
 template <class T>
-static void backward_chunk(const T* dy, const T* x, int64_t count, int64_t width, const T* mean, const T* factor, const T* slope,
-                           const T* offset, T* dx) {
+static void backward_chunk(const T* dy, const T* x, int64_t count, int64_t width, const T* mean, const T* factor,
+                           const T* slope, const T* offset, T* dx) {
   each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
     const Vec<T> centered = load_part(x + i, lanes) - load_part(mean + j, lanes);
     const Vec<T> shared = centered * load_part(slope + j, lanes) + load_part(offset + j, lanes);

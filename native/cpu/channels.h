@@ -12,7 +12,7 @@ namespace fm {
 struct ChannelRows {
   int64_t channels, elements;
   int64_t repeat, width;
-  int64_t chunk;   // elements a chunk: whole rows, and no function of the number of threads
+  int64_t chunk;  // elements a chunk: whole rows, and no function of the number of threads
   int64_t chunks;
 
   explicit ChannelRows(const Tensor& x) : ChannelRows(x.numel(), x.shape.empty() ? 1 : x.shape.back()) {}

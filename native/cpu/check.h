@@ -7,8 +7,8 @@ namespace fm {
 // Same device, dtype and shape.
 inline void check_alike(const char* a_name, const Tensor& a, const char* b_name, const Tensor& b) {
   check_same_device(a, b);
-  FM_CHECK(type, a.dtype == b.dtype, "expected ", a_name, " and ", b_name, " of one dtype, got ", name_of(a.dtype), " and ",
-           name_of(b.dtype));
+  FM_CHECK(type, a.dtype == b.dtype, "expected ", a_name, " and ", b_name, " of one dtype, got ", name_of(a.dtype),
+           " and ", name_of(b.dtype));
   FM_CHECK(shape, a.shape == b.shape, "expected ", b_name, " ", a.shape, " as ", a_name, ", got ", b.shape);
 }
 // One value a channel, the last axis of x.

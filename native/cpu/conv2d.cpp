@@ -14,14 +14,15 @@ ConvShape::ConvShape(const Shape& x, const Shape& weight, ConvParams p) {
   FM_CHECK(shape, x.size() == 4, "expected x with 4 axes, [N, H, W, C], got ", x);
   FM_CHECK(shape, weight.size() == 4, "expected weight with 4 axes, [O, I, KH, KW], got ", weight);
   FM_CHECK(shape, weight[1] == x[3], "expected weight for ", x[3], " input channels, got ", weight);
+  FM_CHECK(shape, weight[0] >= 1 && weight[1] >= 1, "expected weight with at least one channel, got ", weight);
   FM_CHECK(range, p.stride >= 1, "expected a stride of at least 1, got ", p.stride);
   FM_CHECK(range, p.padding >= 0, "expected a padding of at least 0, got ", p.padding);
   images = x[0], height = x[1], width = x[2], inputs = x[3];
   outputs = weight[0], kernel_height = weight[2], kernel_width = weight[3];
   stride = p.stride, padding = p.padding;
   const int64_t free_y = height + 2 * padding - kernel_height, free_x = width + 2 * padding - kernel_width;
-  FM_CHECK(shape, kernel_height >= 1 && kernel_width >= 1 && free_y >= 0 && free_x >= 0, "expected a kernel that fits into x ", x,
-           " with padding ", padding, ", got ", weight);
+  FM_CHECK(shape, kernel_height >= 1 && kernel_width >= 1 && free_y >= 0 && free_x >= 0,
+           "expected a kernel that fits into x ", x, " with padding ", padding, ", got ", weight);
   out_height = free_y / stride + 1;
   out_width = free_x / stride + 1;
 }
@@ -52,7 +53,8 @@ void pack_weight(const T* weight, WeightOrder order, const ConvWindows& w, int64
       for (int64_t c = 0; c < count; c++, from += order.channel) {
         T* to = buffer + c * width + j;
         for (int64_t a = 0; a < w.kernel_height; a++)
-          for (int64_t b = 0; b < w.kernel_width; b++, to += count * width) *to = from[a * order.row + b * order.column];
+          for (int64_t b = 0; b < w.kernel_width; b++, to += count * width)
+            *to = from[a * order.row + b * order.column];
       }
     }
     for (int64_t t = 0; t < taps; t++)
@@ -61,8 +63,10 @@ void pack_weight(const T* weight, WeightOrder order, const ConvWindows& w, int64
 }
 
 template <class T>
-void product(const T* source, const ConvWindows& w, const T* weight, WeightOrder order, T* to, const ConvTarget& target) {
-  const int64_t width = FM_KERNEL(panel_width<T>)(target.channels), columns = (target.channels + width - 1) / width * width;
+void product(const T* source, const ConvWindows& w, const T* weight, WeightOrder order, T* to,
+             const ConvTarget& target) {
+  const int64_t width = FM_KERNEL(panel_width<T>)(target.channels),
+                columns = (target.channels + width - 1) / width * width;
   Scratch<T> packed(size_t(columns) * w.depth());
   pack_weight(weight, order, w, target.channels, width, packed.data());
   const int64_t pixels = w.pixels(), step = width == 3 * FM_KERNEL(lanes<T>)() ? 9 : 14;
@@ -78,8 +82,8 @@ void product(const T* source, const ConvWindows& w, const T* weight, WeightOrder
 }
 
 ConvWindows forward_windows(const ConvShape& s) {
-  return {s.images, s.out_height, s.out_width, s.height, s.width, s.inputs, s.kernel_height, s.kernel_width,
-          s.stride, -s.padding, -s.padding};
+  return {s.images,        s.out_height,   s.out_width, s.height,   s.width,   s.inputs,
+          s.kernel_height, s.kernel_width, s.stride,    -s.padding, -s.padding};
 }
 
 template <class T>
@@ -96,7 +100,8 @@ struct Residue {
 };
 Residue residue_of(int64_t residue, int64_t extent, int64_t kernel, int64_t stride, int64_t padding) {
   const int64_t grid = (extent - residue + stride - 1) / stride;
-  const int64_t lowest = (residue + padding) % stride;  // the smallest tap t with residue + padding − t divisible by stride
+  const int64_t lowest =
+      (residue + padding) % stride;  // the smallest tap t with residue + padding − t divisible by stride
   if (lowest >= kernel) return {grid, 0, 0, 0};
   const int64_t taps = (kernel - 1 - lowest) / stride + 1, first = lowest + (taps - 1) * stride;
   return {grid, taps, first, (residue + padding - first) / stride};
@@ -117,8 +122,10 @@ void backward_data(const ConvShape& s, const T* dy, const T* weight, T* dx) {
         });
         continue;
       }
-      const ConvWindows w{s.images, y.grid, x.grid, s.out_height, s.out_width, s.outputs, y.taps, x.taps, 1, y.offset, x.offset};
-      const WeightOrder order{y.first * s.kernel_width + x.first, -s.stride * s.kernel_width, -s.stride, s.inputs * taps, taps};
+      const ConvWindows w{s.images, y.grid, x.grid, s.out_height, s.out_width, s.outputs,
+                          y.taps,   x.taps, 1,      y.offset,     x.offset};
+      const WeightOrder order{y.first * s.kernel_width + x.first, -s.stride * s.kernel_width, -s.stride,
+                              s.inputs * taps, taps};
       product(dy, w, weight, order, dx, {s.height, s.width, s.inputs, s.stride, ry, rx});
     }
 }
@@ -127,6 +134,10 @@ template <class T>
 void backward_weight(const ConvShape& s, const T* dy, const T* x, T* d_weight) {
   const ConvWindows w = forward_windows(s);
   const int64_t pixels = w.pixels(), depth = w.depth();
+  if (pixels == 0) {
+    std::fill_n(d_weight, s.outputs * depth, T(0));
+    return;
+  }
   const int64_t parts = (depth + kWeightDepth - 1) / kWeightDepth;
   const int64_t part = ((depth + parts - 1) / parts + 15) / 16 * 16, pitch = part;
   // Few columns are little work for many threads, so pixels are cut as well; the cuts' sums are added in order.

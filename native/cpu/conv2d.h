@@ -22,8 +22,8 @@ struct ConvWindows {
   int64_t depth() const { return kernel_height * kernel_width * channels; }
   // A is the source itself.
   bool is_source() const {
-    return kernel_height == 1 && kernel_width == 1 && step == 1 && offset_y == 0 && offset_x == 0 && grid_height == height &&
-           grid_width == width;
+    return kernel_height == 1 && kernel_width == 1 && step == 1 && offset_y == 0 && offset_x == 0 &&
+           grid_height == height && grid_width == width;
   }
 };
 
@@ -43,7 +43,9 @@ struct ConvShape {
   Shape x() const { return {images, height, width, inputs}; }
   Shape y() const { return {images, out_height, out_width, outputs}; }
   Shape weight() const { return {outputs, inputs, kernel_height, kernel_width}; }
-  double flops() const { return 2.0 * double(images * out_height * out_width) * double(outputs * inputs * kernel_height * kernel_width); }
+  double flops() const {
+    return 2.0 * double(images * out_height * out_width) * double(outputs * inputs * kernel_height * kernel_width);
+  }
 };
 
 constexpr int64_t kConvTile = 126;    // pixels a tile of A: a multiple of the micro-kernels' 14 and 9

@@ -22,7 +22,8 @@ static void gather(const T* source, const ConvWindows& w, int64_t pixel, int64_t
   const int64_t run = w.kernel_width * w.channels, first = k0 / run, last = (k1 + run - 1) / run;
   const int64_t source_row = w.width * w.channels, padded_run = (run + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   const bool whole = k0 == 0 && k1 == w.depth();
-  int64_t x = pixel % w.grid_width, y = pixel / w.grid_width % w.grid_height, image = pixel / w.grid_width / w.grid_height;
+  int64_t x = pixel % w.grid_width, y = pixel / w.grid_width % w.grid_height,
+          image = pixel / w.grid_width / w.grid_height;
   const auto advance = [&]() FM_BODY {
     if (++x < w.grid_width) return;
     x = 0;
@@ -66,10 +67,11 @@ static void gather(const T* source, const ConvWindows& w, int64_t pixel, int64_t
 
 // Destination pixels of [pixel, pixel + count) = A·packed.  packed: [panel][depth][width].
 template <class T>
-static void conv_tile(const T* source, const ConvWindows& w, const T* packed, int64_t width, T* to, const ConvTarget& target,
-                      int64_t pixel, int64_t count, T* scratch) {
+static void conv_tile(const T* source, const ConvWindows& w, const T* packed, int64_t width, T* to,
+                      const ConvTarget& target, int64_t pixel, int64_t count, T* scratch) {
   int64_t offsets[kConvTile];
-  int64_t x = pixel % w.grid_width, y = pixel / w.grid_width % w.grid_height, image = pixel / w.grid_width / w.grid_height;
+  int64_t x = pixel % w.grid_width, y = pixel / w.grid_width % w.grid_height,
+          image = pixel / w.grid_width / w.grid_height;
   for (int64_t p = 0; p < count; p++) {
     const int64_t row = image * target.height + y * target.step + target.offset_y;
     offsets[p] = (row * target.width + x * target.step + target.offset_x) * target.channels;
@@ -100,8 +102,8 @@ static void conv_tile(const T* source, const ConvWindows& w, const T* packed, in
 
 // sums[outputs][pitch]: columns [k0, k1) of dyᵀ·A over grid pixels [begin, end).
 template <class T>
-static void conv_weight_chunk(const T* source, const ConvWindows& w, const T* dy, int64_t outputs, int64_t begin, int64_t end,
-                              int64_t k0, int64_t k1, T* sums, int64_t pitch, T* scratch) {
+static void conv_weight_chunk(const T* source, const ConvWindows& w, const T* dy, int64_t outputs, int64_t begin,
+                              int64_t end, int64_t k0, int64_t k1, T* sums, int64_t pitch, T* scratch) {
   constexpr int64_t kWidth = 2 * kLanes<T>, kHalf = kLanes<T> / 2;
   const int64_t summed = (k1 - k0 + kHalf - 1) / kHalf * kHalf;  // whatever lies beyond k1 is summed too, and ignored
   const int64_t passes = (end - begin + kWeightTile - 1) / kWeightTile, pass = (end - begin + passes - 1) / passes;

@@ -179,7 +179,8 @@ Tensor CpuBackend::dropout(const Tensor& x, double rate, double seed) {
     T* to = y.data<T>();
     const auto key = uint64_t(int64_t(seed));
     const auto kernel = FM_KERNEL(dropout_range<T>);
-    parallel_ranges(x.numel(), kGrain, [&](int64_t i, int64_t end) { kernel(from + i, to + i, end - i, i, rate, key); });
+    parallel_ranges(x.numel(), kGrain,
+                    [&](int64_t i, int64_t end) { kernel(from + i, to + i, end - i, i, rate, key); });
     return y;
   });
 }

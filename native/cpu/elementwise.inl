@@ -21,15 +21,13 @@ static void relu_backward_range(const T* dy, const T* y, T* dx, int64_t count) {
 }
 template <class T>
 static void add_range(const T* a, const T* b, T* y, int64_t count) {
-  each_vector<T>(count, [&](int64_t i, int lanes) FM_BODY {
-    store_part(y + i, load_part(a + i, lanes) + load_part(b + i, lanes), lanes);
-  });
+  each_vector<T>(count, [&](int64_t i, int lanes)
+                            FM_BODY { store_part(y + i, load_part(a + i, lanes) + load_part(b + i, lanes), lanes); });
 }
 template <class T>
 static void multiply_range(const T* a, const T* b, T* y, int64_t count) {
-  each_vector<T>(count, [&](int64_t i, int lanes) FM_BODY {
-    store_part(y + i, load_part(a + i, lanes) * load_part(b + i, lanes), lanes);
-  });
+  each_vector<T>(count, [&](int64_t i, int lanes)
+                            FM_BODY { store_part(y + i, load_part(a + i, lanes) * load_part(b + i, lanes), lanes); });
 }
 template <class T>
 static void scale_range(const T* x, T factor, T* y, int64_t count) {
@@ -51,8 +49,8 @@ static void prelu_range(const T* x, const T* slope, T* y, int64_t count, int64_t
 }
 // Also sums[width] = Σ over rows of dy·min(x, 0), in float over 64 rows and in double over those.
 template <class T>
-static void prelu_backward_range(const T* dy, const T* x, const T* slope, T* dx, int64_t count, int64_t width, T* block_sums,
-                                 double* sums) {
+static void prelu_backward_range(const T* dy, const T* x, const T* slope, T* dx, int64_t count, int64_t width,
+                                 T* block_sums, double* sums) {
   fill_columns(sums, width, 0.0);
   for (int64_t block = 0; block < count; block += 64 * width) {
     const int64_t size = std::min(64 * width, count - block);

@@ -26,14 +26,16 @@ void gemm(MatrixView<T> a, MatrixView<T> b, int64_t rows, int64_t depth, int64_t
     const int64_t first = (packed_first + i) * width;
     pack(b, first, std::min(width, columns - first), depth, width, packed.data() + i * depth * width);
   });
-  const Panels<T> panels = in_place ? Panels<T>{b.data, size_t(width), b.row, packed.data(), width, columns}
-                                    : Panels<T>{packed.data(), size_t(depth * width), size_t(width), nullptr, width, columns};
+  const Panels<T> panels =
+      in_place ? Panels<T>{b.data, size_t(width), b.row, packed.data(), width, columns}
+               : Panels<T>{packed.data(), size_t(depth * width), size_t(width), nullptr, width, columns};
   const int64_t group = 8;  // panels a chunk
   const int64_t row_chunks = (rows + kGemmRows - 1) / kGemmRows, column_chunks = (count + group - 1) / group;
   parallel_for(row_chunks * column_chunks, [&](int64_t chunk, int thread) {
     const int64_t row = chunk % row_chunks * kGemmRows, first = chunk / row_chunks * group;
     multiply({a.data + row * a.row, a.row, a.column}, std::min(kGemmRows, rows - row), depth, panels, first,
-             std::min(first + group, count), c + row * columns + first * width, size_t(columns), scratch.data() + thread * kScratch);
+             std::min(first + group, count), c + row * columns + first * width, size_t(columns),
+             scratch.data() + thread * kScratch);
   });
 }
 
@@ -45,8 +47,8 @@ Tensor CpuBackend::matmul(const Tensor& a, const Tensor& b, bool transpose_a, bo
   check_same_device(a, b);
   check_dtype("b", b, a.dtype);
   const int64_t rows = a.dim(transpose_a), depth = a.dim(!transpose_a), columns = b.dim(!transpose_b);
-  FM_CHECK(shape, b.dim(transpose_b) == depth, "expected inner extents to agree, got ", a.shape, transpose_a ? "ᵀ" : "", " · ",
-           b.shape, transpose_b ? "ᵀ" : "");
+  FM_CHECK(shape, b.dim(transpose_b) == depth, "expected inner extents to agree, got ", a.shape, transpose_a ? "ᵀ" : "",
+           " · ", b.shape, transpose_b ? "ᵀ" : "");
   return dispatch_float(a.dtype, [&](auto zero) {
     using T = decltype(zero);
     Tensor c = cpu_empty<T>({rows, columns});

@@ -23,7 +23,7 @@ struct Panels {
   int64_t count() const { return (columns + width - 1) / width; }
 };
 
-constexpr int64_t kGemmRows = 112;  // rows of C a chunk, a multiple of the micro-kernel's 14
-constexpr int64_t kGemmDepth = 256; // k a pass: a packed panel of it fits the L1 cache
+constexpr int64_t kGemmRows = 112;   // rows of C a chunk, a multiple of the micro-kernel's 14
+constexpr int64_t kGemmDepth = 256;  // k a pass: a packed panel of it fits the L1 cache
 
 }  // namespace fm

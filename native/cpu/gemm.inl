@@ -22,8 +22,8 @@ static void pack_panel(MatrixView<T> b, int64_t first, int64_t count, int64_t de
 
 // C[rows, panels first … last] = A·B; c is C's element at the first row and the first panel.  scratch: gemm_scratch() elements.
 template <class T>
-static void gemm_rows(MatrixView<T> a, int64_t rows, int64_t depth, const Panels<T>& b, int64_t first, int64_t last, T* c,
-                      size_t c_row, T* scratch) {
+static void gemm_rows(MatrixView<T> a, int64_t rows, int64_t depth, const Panels<T>& b, int64_t first, int64_t last,
+                      T* c, size_t c_row, T* scratch) {
   constexpr int64_t kPitch = kGemmDepth + 16;
   for (int64_t k0 = 0; k0 < depth; k0 += kGemmDepth) {
     const int64_t size = std::min(kGemmDepth, depth - k0);

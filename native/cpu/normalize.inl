@@ -8,9 +8,8 @@ FM_INLINE T dot(const T* a, const T* b, int64_t count) {
     even = even + load(a + i) * load(b + i);
     odd = odd + load(a + i + kLanes<T>) * load(b + i + kLanes<T>);
   }
-  each_vector<T>(count - i, [&](int64_t k, int lanes) FM_BODY {
-    even = even + load_part(a + i + k, lanes) * load_part(b + i + k, lanes);
-  });
+  each_vector<T>(count - i, [&](int64_t k, int lanes)
+                                FM_BODY { even = even + load_part(a + i + k, lanes) * load_part(b + i + k, lanes); });
   return sum_lanes<T>(even + odd);
 }
 
@@ -19,7 +18,8 @@ static void normalize_rows(const T* x, int64_t rows, int64_t width, T* y, T* nor
   for (int64_t r = 0; r < rows; r++, x += width, y += width) {
     norm[r] = std::sqrt(dot(x, x, width));
     const Vec<T> divisor = splat(std::max(norm[r], T(1e-12)));
-    each_vector<T>(width, [&](int64_t i, int lanes) FM_BODY { store_part(y + i, load_part(x + i, lanes) / divisor, lanes); });
+    each_vector<T>(width,
+                   [&](int64_t i, int lanes) FM_BODY { store_part(y + i, load_part(x + i, lanes) / divisor, lanes); });
   }
 }
 

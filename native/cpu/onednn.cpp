@@ -68,15 +68,15 @@ const Plugin& plugin() {
 std::atomic<OnednnUse> use{OnednnUse::where_faster};
 
 fm_onednn_shape shape_of(const ConvShape& s, int64_t images) {
-  return {images,       s.height,    s.width,  s.inputs,  s.outputs, s.kernel_height, s.kernel_width,
-          s.out_height, s.out_width, s.stride, s.padding};
+  return {images,         s.height,     s.width,     s.inputs, s.outputs, s.kernel_height,
+          s.kernel_width, s.out_height, s.out_width, s.stride, s.padding};
 }
 
 int reorder_threads(const fm_onednn_plan* plan) { return plan->weight_bytes < (size_t(1) << 18) ? 1 : num_threads(); }
 
 // Images [first, first + count) in chunks of `step`, all by one plan.
-bool run_chunks_of(fm_onednn_kind kind, const ConvShape& s, int64_t first, int64_t count, int64_t step, const float* from,
-                   int64_t from_size, const float* weight, float* to, int64_t to_size) {
+bool run_chunks_of(fm_onednn_kind kind, const ConvShape& s, int64_t first, int64_t count, int64_t step,
+                   const float* from, int64_t from_size, const float* weight, float* to, int64_t to_size) {
   const fm_onednn* api = plugin().api;
   const fm_onednn_shape shape = shape_of(s, step);
   const fm_onednn_plan* plan = api->plan(kind, &shape);
@@ -88,14 +88,15 @@ bool run_chunks_of(fm_onednn_kind kind, const ConvShape& s, int64_t first, int64
   std::atomic<bool> done{true};
   parallel_for(count / step, [&](int64_t chunk, int thread) {
     const int64_t image = first + chunk * step;
-    if (!api->run(plan, from + image * from_size, inner.data(), to + image * to_size, scratch.data() + thread * pad)) done = false;
+    if (!api->run(plan, from + image * from_size, inner.data(), to + image * to_size, scratch.data() + thread * pad))
+      done = false;
   });
   return done;
 }
 
 // Forward and backward data: a batch is cut into at most 16 chunks of at least 98 output pixels.
-bool convolve_images(fm_onednn_kind kind, const ConvShape& s, const float* from, int64_t from_size, const float* weight, float* to,
-                     int64_t to_size) {
+bool convolve_images(fm_onednn_kind kind, const ConvShape& s, const float* from, int64_t from_size, const float* weight,
+                     float* to, int64_t to_size) {
   if (use == OnednnUse::never || !plugin().api || s.images == 0) return false;
   const int64_t pixels = s.out_height * s.out_width;
   const int64_t step = std::min(s.images, std::max((s.images + 15) / 16, (98 + pixels - 1) / pixels));
@@ -111,7 +112,8 @@ bool onednn_available() { return plugin().api != nullptr; }
 void set_onednn_use(OnednnUse value) { use = value; }
 
 bool onednn_forward(const ConvShape& s, const float* x, const float* weight, float* y) {
-  return convolve_images(fm_onednn_forward, s, x, s.height * s.width * s.inputs, weight, y, s.out_height * s.out_width * s.outputs);
+  return convolve_images(fm_onednn_forward, s, x, s.height * s.width * s.inputs, weight, y,
+                         s.out_height * s.out_width * s.outputs);
 }
 
 bool onednn_backward_data(const ConvShape& s, const float* dy, const float* weight, float* dx) {
@@ -140,9 +142,11 @@ bool onednn_backward_weight(const ConvShape& s, const float* dy, const float* x,
   const size_t pad = (plan->scratch_bytes + 63) / 64 * 64;
   Scratch<char> scratch(pad * num_threads());
   std::atomic<bool> done{true};
-  const int64_t dy_size = shape.images * s.out_height * s.out_width * s.outputs, x_size = shape.images * s.height * s.width * s.inputs;
+  const int64_t dy_size = shape.images * s.out_height * s.out_width * s.outputs,
+                x_size = shape.images * s.height * s.width * s.inputs;
   parallel_for(chunks, [&](int64_t i, int thread) {
-    if (!api->run(plan, dy + i * dy_size, x + i * x_size, parts.data() + i * inner, scratch.data() + thread * pad)) done = false;
+    if (!api->run(plan, dy + i * dy_size, x + i * x_size, parts.data() + i * inner, scratch.data() + thread * pad))
+      done = false;
   });
   if (!done) return false;
   float* sum = parts.data();

@@ -16,7 +16,8 @@ Tensor CpuBackend::global_avg_pool_forward(const Tensor& x) {
     const T* from = x.data<T>();
     T* to = y.data<T>();
     const auto kernel = FM_KERNEL(average_pixels<T>);
-    parallel_for(x.dim(0), [&](int64_t n) { kernel(from + n * pixels * channels, pixels, channels, to + n * channels); });
+    parallel_for(x.dim(0),
+                 [&](int64_t n) { kernel(from + n * pixels * channels, pixels, channels, to + n * channels); });
     return y;
   });
 }
@@ -31,7 +32,8 @@ Tensor CpuBackend::global_avg_pool_backward(const Tensor& dy, const Shape& x_sha
     const T* from = dy.data<T>();
     T* to = dx.data<T>();
     const auto kernel = FM_KERNEL(spread_pixels<T>);
-    parallel_for(x_shape[0], [&](int64_t n) { kernel(from + n * channels, pixels, channels, to + n * pixels * channels); });
+    parallel_for(x_shape[0],
+                 [&](int64_t n) { kernel(from + n * channels, pixels, channels, to + n * pixels * channels); });
     return dx;
   });
 }

@@ -14,7 +14,8 @@ template <class T>
 static void spread_pixels(const T* dy, int64_t pixels, int64_t channels, T* dx) {
   const Vec<T> share = splat(T(1) / T(pixels));
   for (int64_t p = 0; p < pixels; p++, dx += channels)
-    each_vector<T>(channels, [&](int64_t c, int lanes) FM_BODY { store_part(dx + c, load_part(dy + c, lanes) * share, lanes); });
+    each_vector<T>(channels,
+                   [&](int64_t c, int lanes) FM_BODY { store_part(dx + c, load_part(dy + c, lanes) * share, lanes); });
 }
 
 // to[columns][rows] = from[rows][columns] transposed, in blocks that stay in cache.

@@ -43,7 +43,8 @@ FM_INLINE void sum_square_columns(const T* x, int64_t rows, int64_t width, const
   for (; row + 4 <= rows; row += 4, x += 4 * width)
     for (int64_t j = 0; j < width; j += kLanes<T>) {
       const Vec<T> m = load(mean + j);
-      const Vec<T> a = load(x + j) - m, b = load(x + width + j) - m, c = load(x + 2 * width + j) - m, d = load(x + 3 * width + j) - m;
+      const Vec<T> a = load(x + j) - m, b = load(x + width + j) - m, c = load(x + 2 * width + j) - m,
+                   d = load(x + 3 * width + j) - m;
       store(square + j, load(square + j) + ((a * a + b * b) + (c * c + d * d)));
     }
   for (; row < rows; row++, x += width)
@@ -54,7 +55,8 @@ FM_INLINE void sum_square_columns(const T* x, int64_t rows, int64_t width, const
 }
 // sum[width] += Σ dy,  product[width] += Σ dy·(x − mean)
 template <class T>
-FM_INLINE void sum_product_columns(const T* dy, const T* x, int64_t rows, int64_t width, const T* mean, T* sum, T* product) {
+FM_INLINE void sum_product_columns(const T* dy, const T* x, int64_t rows, int64_t width, const T* mean, T* sum,
+                                   T* product) {
   int64_t row = 0;
   for (; row + 2 <= rows; row += 2, x += 2 * width, dy += 2 * width)
     for (int64_t j = 0; j < width; j += kLanes<T>) {

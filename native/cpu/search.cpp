@@ -32,10 +32,11 @@ size_t packed_size(int64_t count, int64_t d) { return size_t(count + 32) * d; }
 
 }  // namespace
 
-void nearest(const float* queries, int64_t q, const float* gallery, int64_t g, int64_t d, int k, int32_t* index, float* score) {
+void nearest(const float* queries, int64_t q, const float* gallery, int64_t g, int64_t d, int k, int32_t* index,
+             float* score) {
   FM_CHECK(range, k >= 1 && k <= g, "expected k in [1, ", g, "] (the gallery's rows), got ", k);
-  FM_CHECK(range, d >= 1 && g <= std::numeric_limits<int32_t>::max(), "expected d of at least 1 and fewer than 2^31 rows, got d ",
-           d, " and ", g, " rows");
+  FM_CHECK(range, d >= 1 && g <= std::numeric_limits<int32_t>::max(),
+           "expected d of at least 1 and fewer than 2^31 rows, got d ", d, " and ", g, " rows");
   std::fill(index, index + q * k, -1);
   std::fill(score, score + q * k, -std::numeric_limits<float>::infinity());
   const auto multiply = FM_KERNEL(gemm_rows<float>);
@@ -53,15 +54,15 @@ void nearest(const float* queries, int64_t q, const float* gallery, int64_t g, i
         const int64_t end = std::min(p + group, panels.count()), column = p * panels.width;
         multiply({queries + row * d, size_t(d), 1}, count, d, panels, p, end, scores, kColumns, copies);
         for (int64_t r = 0; r < count; r++)
-          offer(scores + r * kColumns, std::min(kColumns, panels.columns - column), first + column, k, index + (row + r) * k,
-                score + (row + r) * k);
+          offer(scores + r * kColumns, std::min(kColumns, panels.columns - column), first + column, k,
+                index + (row + r) * k, score + (row + r) * k);
       }
     });
   }
 }
 
-void pair_histograms(const float* embeddings, const int32_t* labels, int64_t n, int64_t d, int64_t bins, double* genuine,
-                     double* impostor) {
+void pair_histograms(const float* embeddings, const int32_t* labels, int64_t n, int64_t d, int64_t bins,
+                     double* genuine, double* impostor) {
   FM_CHECK(range, bins >= 1 && bins <= (int64_t(1) << 22), "expected 1 to 2^22 bins, got ", bins);
   FM_CHECK(range, d >= 1, "expected d of at least 1, got ", d);
   std::fill(genuine, genuine + bins, 0.0);
@@ -89,7 +90,8 @@ void pair_histograms(const float* embeddings, const int32_t* labels, int64_t n, 
     float *copies = scratch.data() + thread * (kScratch + kGemmRows * kColumns), *scores = copies + kScratch;
     Counts& own = counts[thread];
     const int64_t row = chunk * kGemmRows, size = std::min(kGemmRows, n - row);
-    if (own.pairs + size * n > int64_t(4000000000)) {  // counts are exact in double, so the order of flushes is no matter
+    if (own.pairs + size * n >
+        int64_t(4000000000)) {  // counts are exact in double, so the order of flushes is no matter
       const std::lock_guard<std::mutex> lock(adding);
       flush(own);
     }

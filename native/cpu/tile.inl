@@ -6,7 +6,10 @@
 
 // Rows whose accumulators fill the registers: 14 × 2, 9 × 3 of 32; 6 × 2, 4 × 3 of 16.
 template <int WIDTH>
-constexpr int kTileRows = FM_VECTOR_BYTES == 64 ? (WIDTH == 3 ? 9 : 14) : (WIDTH == 3 ? 4 : WIDTH == 2 ? 6 : 8);
+constexpr int kTileRows = FM_VECTOR_BYTES == 64 ? (WIDTH == 3 ? 9 : 14)
+                                                : (WIDTH == 3   ? 4
+                                                   : WIDTH == 2 ? 6
+                                                                : 8);
 
 constexpr bool kHalves = FM_VECTOR_BYTES == 64;
 
@@ -100,8 +103,8 @@ static void tile(const T* a, ARow a_row, size_t a_step, const T* b, size_t b_ste
 }
 
 template <int WIDTH, bool HALF, class T, class ARow, class CRows>
-static void tiles_of_width(const T* a, ARow a_row, size_t a_step, const T* b, size_t b_step, int64_t k_count, int64_t rows,
-                           CRows c, bool add, int64_t columns) {
+static void tiles_of_width(const T* a, ARow a_row, size_t a_step, const T* b, size_t b_step, int64_t k_count,
+                           int64_t rows, CRows c, bool add, int64_t columns) {
   constexpr int kFull = kTileRows<WIDTH>;
   int64_t r = 0;
   const auto take = [&](auto count) __attribute__((always_inline)) {
@@ -118,14 +121,15 @@ static void tiles_of_width(const T* a, ARow a_row, size_t a_step, const T* b, si
 
 // All rows of one panel: `columns` of its `width`, in no more vectors than they need.
 template <class T, class ARow, class CRows>
-static void tiles(int64_t width, const T* a, ARow a_row, size_t a_step, const T* b, size_t b_step, int64_t k_count, int64_t rows,
-                  CRows c, bool add, int64_t columns) {
+static void tiles(int64_t width, const T* a, ARow a_row, size_t a_step, const T* b, size_t b_step, int64_t k_count,
+                  int64_t rows, CRows c, bool add, int64_t columns) {
   constexpr int64_t kHalf = kLanes<T> / 2;
   switch ((std::min(width, columns) + kHalf - 1) / kHalf) {
     case 6:
     case 5: return tiles_of_width<3, false>(a, a_row, a_step, b, b_step, k_count, rows, c, add, columns);
     case 4: return tiles_of_width<2, false>(a, a_row, a_step, b, b_step, k_count, rows, c, add, columns);
-    case 3: return tiles_of_width<kHalves ? 1 : 2, kHalves>(a, a_row, a_step, b, b_step, k_count, rows, c, add, columns);
+    case 3:
+      return tiles_of_width < kHalves ? 1 : 2, kHalves > (a, a_row, a_step, b, b_step, k_count, rows, c, add, columns);
     default: return tiles_of_width<1, false>(a, a_row, a_step, b, b_step, k_count, rows, c, add, columns);
   }
 }

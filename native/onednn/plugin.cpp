@@ -72,15 +72,15 @@ std::unique_ptr<Plan> make(fm_onednn_kind kind, const fm_onednn_shape& s) {
     plan->a = x, plan->b = plan->inner_weight = forward.weights_desc(), plan->to = y;
     plan->a_arg = DNNL_ARG_SRC, plan->b_arg = DNNL_ARG_WEIGHTS, plan->to_arg = DNNL_ARG_DST;
   } else if (kind == fm_onednn_backward_data) {
-    const dnnl::convolution_backward_data::primitive_desc backward({direct, x, weight, y, strides, before, after}, attributes,
-                                                                   engine(), forward);
+    const dnnl::convolution_backward_data::primitive_desc backward({direct, x, weight, y, strides, before, after},
+                                                                   attributes, engine(), forward);
     take(backward);
     plan->primitive = dnnl::convolution_backward_data(backward);
     plan->a = y, plan->b = plan->inner_weight = backward.weights_desc(), plan->to = x;
     plan->a_arg = DNNL_ARG_DIFF_DST, plan->b_arg = DNNL_ARG_WEIGHTS, plan->to_arg = DNNL_ARG_DIFF_SRC;
   } else {
-    const dnnl::convolution_backward_weights::primitive_desc backward({direct, x, weight, y, strides, before, after}, attributes,
-                                                                      engine(), forward);
+    const dnnl::convolution_backward_weights::primitive_desc backward({direct, x, weight, y, strides, before, after},
+                                                                      attributes, engine(), forward);
     take(backward);
     plan->primitive = dnnl::convolution_backward_weights(backward);
     plan->a = y, plan->b = x, plan->to = plan->inner_weight = backward.diff_weights_desc();
@@ -106,7 +106,8 @@ const fm_onednn_plan* plan_of(fm_onednn_kind kind, const fm_onednn_shape* s) {
   static std::map<Key, std::unique_ptr<Plan>> plans;
   static std::mutex turn;
   const std::lock_guard<std::mutex> lock(turn);
-  const Key key{kind, s->images, s->height, s->width, s->inputs, s->outputs, s->kernel_height, s->kernel_width, s->stride, s->padding};
+  const Key key{kind,       s->images,        s->height,       s->width,  s->inputs,
+                s->outputs, s->kernel_height, s->kernel_width, s->stride, s->padding};
   auto found = plans.find(key);
   if (found == plans.end()) {
     std::unique_ptr<Plan> plan;

@@ -1,11 +1,15 @@
 // Every operation of the CPU against plain loops in double, every backward against finite differences, and every result
 // against itself on another number of threads.
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <random>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "../../native/common/backend.h"
 #include "../../native/common/random.h"
@@ -44,10 +48,13 @@ Tensor tensor(Dtype dtype, const Shape& shape, const Values& v) {
 }
 Values values(const Tensor& t) {
   Values v(t.numel());
-  for (size_t i = 0; i < v.size(); i++) v[i] = t.dtype == Dtype::float32 ? double(t.data<float>()[i]) : t.data<double>()[i];
+  for (size_t i = 0; i < v.size(); i++)
+    v[i] = t.dtype == Dtype::float32 ? double(t.data<float>()[i]) : t.data<double>()[i];
   return v;
 }
-bool same_bits(const Tensor& a, const Tensor& b) { return a.bytes() == b.bytes() && !std::memcmp(a.raw(), b.raw(), a.bytes()); }
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.bytes() == b.bytes() && !std::memcmp(a.raw(), b.raw(), a.bytes());
+}
 
 // max |got − want| / (1 + max |want|)
 double distance(const Values& got, const Values& want) {
@@ -79,7 +86,8 @@ void same_for_threads(const std::string& what, const std::function<std::vector<T
 }
 
 // d of ⟨weights, f(x)⟩ by central differences, at `count` places of x, against `gradient`.
-void differences(const std::string& what, const Tensor& x, const Tensor& gradient, const std::function<double()>& f, int count = 12) {
+void differences(const std::string& what, const Tensor& x, const Tensor& gradient, const std::function<double()>& f,
+                 int count = 12) {
   double* data = x.data<double>();
   const Values g = values(gradient);
   double error = 0, size = 1;
@@ -113,7 +121,8 @@ struct Conv {
   int stride, padding;
   std::string name() const {
     std::ostringstream s;
-    s << "conv " << Shape{n, h, w, i} << " -> " << o << " kernel " << kh << 'x' << kw << " stride " << stride << " padding " << padding;
+    s << "conv " << Shape{n, h, w, i} << " -> " << o << " kernel " << kh << 'x' << kw << " stride " << stride
+      << " padding " << padding;
     return s.str();
   }
 };
@@ -121,7 +130,8 @@ struct Conv {
 void test_conv(const Conv& c) {
   const int64_t oh = (c.h + 2 * c.padding - c.kh) / c.stride + 1, ow = (c.w + 2 * c.padding - c.kw) / c.stride + 1;
   const Shape x_shape{c.n, c.h, c.w, c.i}, w_shape{c.o, c.i, c.kh, c.kw}, y_shape{c.n, oh, ow, c.o};
-  const Values x = random_values(x_shape.numel()), w = random_values(w_shape.numel()), dy = random_values(y_shape.numel());
+  const Values x = random_values(x_shape.numel()), w = random_values(w_shape.numel()),
+               dy = random_values(y_shape.numel());
   Values y(dy.size(), 0), dx(x.size(), 0), dw(w.size(), 0);
   for (int64_t n = 0; n < c.n; n++)
     for (int64_t p = 0; p < oh; p++)
@@ -221,10 +231,12 @@ void test_rows(int64_t n, int64_t d) {
     close("sumRows" + label.str(), cpu().sum_rows(tx), sums);
     same_for_threads("rows" + label.str(), [&] {
       const Normalized u = cpu().normalize_forward(tx);
-      return std::vector<Tensor>{u.y, u.norm, cpu().normalize_backward(tdy, u.y, u.norm), cpu().add_bias(tx, tb), cpu().sum_rows(tx)};
+      return std::vector<Tensor>{u.y, u.norm, cpu().normalize_backward(tdy, u.y, u.norm), cpu().add_bias(tx, tb),
+                                 cpu().sum_rows(tx)};
     });
   }
-  const Tensor tx = tensor(Dtype::float64, {n, d}, random_values(n * d, 0.2, 1)), tdy = tensor(Dtype::float64, {n, d}, dy);
+  const Tensor tx = tensor(Dtype::float64, {n, d}, random_values(n * d, 0.2, 1)),
+               tdy = tensor(Dtype::float64, {n, d}, dy);
   const Normalized unit = cpu().normalize_forward(tx);
   differences("normalize" + label.str(), tx, cpu().normalize_backward(tdy, unit.y, unit.norm),
               [&] { return inner(tdy, cpu().normalize_forward(tx).y); });
@@ -235,15 +247,16 @@ void test_rows(int64_t n, int64_t d) {
 void test_batch_norm(const Shape& shape, double center) {
   const int64_t channels = shape.back(), size = shape.numel(), pixels = size / channels;
   const Values x = random_values(size, center - 1, center + 1), dy = random_values(size);
-  const Values weight = random_values(channels, 0.5, 1.5), bias = random_values(channels), old_mean = random_values(channels),
-               old_var = random_values(channels, 0.5, 2);
+  const Values weight = random_values(channels, 0.5, 1.5), bias = random_values(channels),
+               old_mean = random_values(channels), old_var = random_values(channels, 0.5, 2);
   const double epsilon = 1e-5, momentum = 0.1;
   std::ostringstream label;
   label << "batchNorm " << shape << " about " << center;
   for (bool training : {true, false}) {
     Values mean(channels, 0), var(channels, 0), new_mean = old_mean, new_var = old_var;
     for (int64_t i = 0; i < size; i++) mean[i % channels] += x[i] / pixels;
-    for (int64_t i = 0; i < size; i++) var[i % channels] += (x[i] - mean[i % channels]) * (x[i] - mean[i % channels]) / pixels;
+    for (int64_t i = 0; i < size; i++)
+      var[i % channels] += (x[i] - mean[i % channels]) * (x[i] - mean[i % channels]) / pixels;
     for (int64_t c = 0; c < channels && training; c++) {
       new_mean[c] = (1 - momentum) * old_mean[c] + momentum * mean[c];
       new_var[c] = (1 - momentum) * old_var[c] + momentum * var[c] * pixels / (pixels - 1);
@@ -265,11 +278,12 @@ void test_batch_norm(const Shape& shape, double center) {
     }
     const std::string name = label.str() + (training ? " train" : " eval");
     for (Dtype dtype : kFloats) {
-      const Tensor tx = tensor(dtype, shape, x), tw = tensor(dtype, {channels}, weight), tb = tensor(dtype, {channels}, bias),
-                   tdy = tensor(dtype, shape, dy);
+      const Tensor tx = tensor(dtype, shape, x), tw = tensor(dtype, {channels}, weight),
+                   tb = tensor(dtype, {channels}, bias), tdy = tensor(dtype, shape, dy);
       Tensor m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
       const auto run = [&] {
-        return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon) : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
+        return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
+                        : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
       };
       const BatchNormForward out = run();
       // The mean itself rounds to float: y inherits |mean|·2⁻²⁴/σ.
@@ -295,7 +309,8 @@ void test_batch_norm(const Shape& shape, double center) {
                  tb = tensor(Dtype::float64, {channels}, bias), tdy = tensor(Dtype::float64, shape, dy);
     const auto forward = [&] {
       const Tensor m = tensor(Dtype::float64, {channels}, old_mean), v = tensor(Dtype::float64, {channels}, old_var);
-      return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon) : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
+      return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
+                      : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
     };
     const auto f = [&] { return inner(tdy, forward().y); };
     const BatchNormForward out = forward();
@@ -311,7 +326,8 @@ void test_activations(const Shape& shape) {
   Values x = random_values(size);
   const Values dy = random_values(size), slope = random_values(channels), other = random_values(size);
   x[0] = 0;
-  Values prelu(size), dx(size), d_slope(channels, 0), relu(size), d_relu(size), plus(size), times(size), half(size), reached(size);
+  Values prelu(size), dx(size), d_slope(channels, 0), relu(size), d_relu(size), plus(size), times(size), half(size),
+      reached(size);
   double total = 0;
   for (int64_t i = 0; i < size; i++) {
     const double a = slope[i % channels];
@@ -342,7 +358,8 @@ void test_activations(const Shape& shape) {
     const Tensor into = tensor(dtype, shape, x);
     cpu().accumulate(into, to);
     close("accumulate" + label, into, plus);
-    check(std::abs(cpu().sum(tx) - total) <= (dtype == Dtype::float32 ? 1e-6 * size : 1e-10), "sum" + label, cpu().sum(tx) - total);
+    check(std::abs(cpu().sum(tx) - total) <= (dtype == Dtype::float32 ? 1e-6 * size : 1e-10), "sum" + label,
+          cpu().sum(tx) - total);
     cpu().fill(into, 2.5);
     close("fill" + label, into, Values(size, 2.5));
     const double sum = cpu().sum(tx);
@@ -395,7 +412,8 @@ void test_shapes(const Shape& shape) {
   for (Dtype dtype : kFloats) {
     const Tensor tx = tensor(dtype, shape, x), tf = cpu().flatten_forward(tx);
     close("globalAvgPool" + label.str(), cpu().global_avg_pool_forward(tx), mean);
-    close("globalAvgPool dx" + label.str(), cpu().global_avg_pool_backward(tensor(dtype, {n, channels}, dy), shape), spread);
+    close("globalAvgPool dx" + label.str(), cpu().global_avg_pool_backward(tensor(dtype, {n, channels}, dy), shape),
+          spread);
     close("flatten" + label.str(), tf, flat, 0);
     check(same_bits(cpu().flatten_backward(tf, shape), tx), "flatten backward" + label.str());
   }
@@ -434,7 +452,8 @@ void test_integers() {
     const double u = random_uniform(42, i);
     mean += u / draws, square += u * u / draws;
   }
-  check(std::abs(mean - 0.5) < 0.003 && std::abs(square - 1 / 3.0) < 0.003, "random_uniform is uniform", mean - 0.5, 0.003);
+  check(std::abs(mean - 0.5) < 0.003 && std::abs(square - 1 / 3.0) < 0.003, "random_uniform is uniform", mean - 0.5,
+        0.003);
 }
 
 // --- search -----------------------------------------------------------------------------------------------------
@@ -487,24 +506,39 @@ void refuses(const std::string& what, ErrorKind kind, const char* part, F&& f) {
     f();
     check(false, what + " is refused");
   } catch (const Error& error) {
-    check(error.kind == kind && std::strstr(error.what(), part), what + " says '" + part + "', got '" + error.what() + "'");
+    check(error.kind == kind && std::strstr(error.what(), part),
+          what + " says '" + part + "', got '" + error.what() + "'");
   }
+}
+
+void test_empty_batch() {
+  const Tensor x = cpu().empty(Dtype::float32, {0, 4, 4, 2}), dy = cpu().empty(Dtype::float32, {0, 4, 4, 3});
+  const Tensor weight = tensor(Dtype::float32, {3, 2, 3, 3}, Values(54, 1));
+  check(cpu().conv2d_forward(x, weight, {1, 1}).shape == Shape{0, 4, 4, 3}, "conv of no images");
+  check(cpu().conv2d_backward_data(dy, weight, x.shape, {1, 1}).numel() == 0, "conv of no images: backward data");
+  close("conv of no images: backward weight", cpu().conv2d_backward_weight(dy, x, weight.shape, {1, 1}), Values(54, 0));
 }
 
 void test_refusals() {
   const Tensor a = tensor(Dtype::float32, {2, 3}, Values(6, 1)), b = tensor(Dtype::float64, {2, 3}, Values(6, 1)),
-               c = tensor(Dtype::float32, {3, 2}, Values(6, 1)), image = tensor(Dtype::float32, {1, 2, 2, 3}, Values(12, 1));
+               c = tensor(Dtype::float32, {3, 2}, Values(6, 1)),
+               image = tensor(Dtype::float32, {1, 2, 2, 3}, Values(12, 1));
   refuses("add of two dtypes", ErrorKind::type, "one dtype", [&] { cpu().add(a, b); });
   refuses("add of two shapes", ErrorKind::shape, "[2, 3]", [&] { cpu().add(a, c); });
   refuses("matmul", ErrorKind::shape, "inner extents", [&] { cpu().matmul(a, a, false, false); });
-  refuses("conv2d channels", ErrorKind::shape, "3 input channels",
-          [&] { cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 2, 1, 1}, {1, 1}), {}); });
-  refuses("conv2d stride", ErrorKind::range, "stride",
-          [&] { cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 1, 1}, {1, 1, 1}), {0, 0}); });
-  refuses("conv2d kernel", ErrorKind::shape, "fits",
-          [&] { cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 5, 5}, Values(75, 1)), {1, 1}); });
+  refuses("conv2d channels", ErrorKind::shape, "3 input channels", [&] {
+    cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 2, 1, 1}, {1, 1}), {});
+  });
+  refuses("conv2d stride", ErrorKind::range, "stride", [&] {
+    cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 1, 1}, {1, 1, 1}), {0, 0});
+  });
+  refuses("conv2d kernel", ErrorKind::shape, "fits", [&] {
+    cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 5, 5}, Values(75, 1)), {1, 1});
+  });
   refuses("dropout rate", ErrorKind::range, "[0, 1)", [&] { cpu().dropout(a, 1, 0); });
-  refuses("prelu slope", ErrorKind::shape, "slope [3]", [&] { cpu().prelu_forward(a, tensor(Dtype::float32, {2}, {1, 1})); });
+  refuses("prelu slope", ErrorKind::shape, "slope [3]", [&] {
+    cpu().prelu_forward(a, tensor(Dtype::float32, {2}, {1, 1}));
+  });
   refuses("imageToFloat", ErrorKind::type, "uint8", [&] { cpu().image_to_float(a); });
   int32_t index[9];
   float score[9];
@@ -518,21 +552,31 @@ void test_refusals() {
 
 int main() {
   std::printf("%s\n", onednn_status());
-  for (const Conv& c : {Conv{2, 7, 5, 3, 4, 3, 3, 1, 1}, Conv{1, 9, 8, 1, 24, 3, 3, 2, 1}, Conv{3, 6, 6, 5, 17, 1, 1, 2, 0},
-                        Conv{2, 6, 7, 16, 33, 1, 1, 1, 0}, Conv{1, 11, 10, 2, 48, 5, 5, 2, 1}, Conv{2, 8, 8, 24, 24, 3, 3, 2, 1},
-                        Conv{2, 8, 9, 24, 48, 3, 3, 1, 1}, Conv{1, 12, 7, 3, 70, 7, 7, 2, 0}, Conv{4, 4, 4, 70, 96, 3, 3, 1, 1},
-                        Conv{1, 5, 5, 1, 1, 5, 5, 1, 0}, Conv{2, 13, 12, 7, 9, 3, 5, 1, 0}, Conv{1, 7, 7, 4, 80, 7, 7, 1, 1},
-                        Conv{5, 14, 14, 32, 64, 3, 3, 2, 1}, Conv{1, 3, 3, 2, 3, 1, 1, 3, 1}, Conv{2, 6, 6, 66, 128, 3, 3, 1, 1}})
+  for (const Conv& c :
+       {Conv{2, 7, 5, 3, 4, 3, 3, 1, 1}, Conv{1, 9, 8, 1, 24, 3, 3, 2, 1}, Conv{3, 6, 6, 5, 17, 1, 1, 2, 0},
+        Conv{2, 6, 7, 16, 33, 1, 1, 1, 0}, Conv{1, 11, 10, 2, 48, 5, 5, 2, 1}, Conv{2, 8, 8, 24, 24, 3, 3, 2, 1},
+        Conv{2, 8, 9, 24, 48, 3, 3, 1, 1}, Conv{1, 12, 7, 3, 70, 7, 7, 2, 0}, Conv{4, 4, 4, 70, 96, 3, 3, 1, 1},
+        Conv{1, 5, 5, 1, 1, 5, 5, 1, 0}, Conv{2, 13, 12, 7, 9, 3, 5, 1, 0}, Conv{1, 7, 7, 4, 80, 7, 7, 1, 1},
+        Conv{5, 14, 14, 32, 64, 3, 3, 2, 1}, Conv{1, 3, 3, 2, 3, 1, 1, 3, 1}, Conv{2, 6, 6, 66, 128, 3, 3, 1, 1},
+        Conv{17, 5, 5, 8, 40, 3, 3, 1, 1}})
     test_conv(c);
-  for (const auto& [m, k, n] : {std::array<int64_t, 3>{1, 1, 1}, {3, 5, 7}, {8, 300, 129}, {130, 17, 33}, {15, 512, 70}, {57, 33, 16},
-                                {200, 600, 100}, {2, 1000, 3}})
+  for (const auto& [m, k, n] : {std::array<int64_t, 3>{1, 1, 1},
+                                {3, 5, 7},
+                                {8, 300, 129},
+                                {130, 17, 33},
+                                {15, 512, 70},
+                                {57, 33, 16},
+                                {200, 600, 100},
+                                {2, 1000, 3}})
     test_matmul(m, k, n);
   for (const auto& [n, d] : {std::array<int64_t, 2>{1, 1}, {5, 3}, {17, 512}, {300, 129}, {2000, 24}}) test_rows(n, d);
-  for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 24}, Shape{33, 64}, Shape{2, 40, 41, 16}, Shape{9, 9, 9, 70}, Shape{3, 100, 30, 1}}) {
+  for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 24}, Shape{33, 64}, Shape{2, 40, 41, 16},
+                             Shape{9, 9, 9, 70}, Shape{3, 100, 30, 1}}) {
     for (double center : {0.0, 30.0}) test_batch_norm(shape, center);
     test_activations(shape);
   }
-  for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 64}, Shape{1, 1, 1, 1}, Shape{3, 17, 2, 35}}) test_shapes(shape);
+  for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 64}, Shape{1, 1, 1, 1}, Shape{3, 17, 2, 35}})
+    test_shapes(shape);
   for (int64_t size : {1, 17, 40000}) test_sgd(size);
   test_integers();
   for (int k : {1, 3, 10}) {
@@ -542,6 +586,7 @@ int main() {
   test_pairs(2, 4, 10);
   test_pairs(259, 6, 1000);
   test_pairs(1200, 16, 1 << 22);
+  test_empty_batch();
   test_refusals();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed != 0;
