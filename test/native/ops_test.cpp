@@ -15,7 +15,6 @@
 #include "../../native/common/random.h"
 #include "../../native/cpu/onednn.h"
 #include "../../native/cpu/parallel.h"
-#include "../../native/cpu/search.h"
 
 using namespace fm;
 
@@ -456,48 +455,6 @@ void test_integers() {
         0.003);
 }
 
-// --- search -----------------------------------------------------------------------------------------------------
-
-void test_nearest(int64_t q, int64_t g, int64_t d, int k) {
-  std::vector<float> queries(q * d), gallery(g * d), score(q * k);
-  for (float& v : queries) v = float(int(generator() % 7) - 3);  // small integers: scores are exact and often equal
-  for (float& v : gallery) v = float(int(generator() % 7) - 3);
-  std::vector<int32_t> index(q * k);
-  nearest(queries.data(), q, gallery.data(), g, d, k, index.data(), score.data());
-  bool right = true;
-  for (int64_t i = 0; i < q; i++) {
-    std::vector<std::pair<float, int32_t>> all(g);
-    for (int64_t j = 0; j < g; j++) {
-      float sum = 0;
-      for (int64_t l = 0; l < d; l++) sum += queries[i * d + l] * gallery[j * d + l];
-      all[j] = {-sum, int32_t(j)};
-    }
-    std::partial_sort(all.begin(), all.begin() + k, all.end());
-    for (int r = 0; r < k; r++) right = right && index[i * k + r] == all[r].second && score[i * k + r] == -all[r].first;
-  }
-  check(right, "nearest, k " + std::to_string(k));
-}
-
-void test_pairs(int64_t n, int64_t d, int64_t bins) {
-  std::vector<float> x(n * d);
-  std::vector<int32_t> labels(n);
-  for (int64_t i = 0; i < n; i++) {
-    labels[i] = int32_t(generator() % 5);
-    for (int64_t j = 0; j < d; j++) x[i * d + j] = 0;
-    x[i * d + generator() % d] = generator() % 2 ? 1.f : -1.f;  // cosines −1, 0 and 1 exactly
-  }
-  Values genuine(bins), impostor(bins), want_genuine(bins, 0), want_impostor(bins, 0);
-  pair_histograms(x.data(), labels.data(), n, d, bins, genuine.data(), impostor.data());
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t j = i + 1; j < n; j++) {
-      double cos = 0;
-      for (int64_t l = 0; l < d; l++) cos += x[i * d + l] * x[j * d + l];
-      const int64_t bin = std::min(bins - 1, int64_t((cos + 1) / 2 * bins));
-      (labels[i] == labels[j] ? want_genuine : want_impostor)[bin]++;
-    }
-  check(genuine == want_genuine && impostor == want_impostor, "pairHistograms, " + std::to_string(n) + " rows");
-}
-
 // --- messages ---------------------------------------------------------------------------------------------------
 
 template <class F>
@@ -540,9 +497,6 @@ void test_refusals() {
     cpu().prelu_forward(a, tensor(Dtype::float32, {2}, {1, 1}));
   });
   refuses("imageToFloat", ErrorKind::type, "uint8", [&] { cpu().image_to_float(a); });
-  int32_t index[9];
-  float score[9];
-  refuses("nearest k", ErrorKind::range, "[1, 2]", [&] { nearest(score, 1, score, 2, 1, 3, index, score); });
   Tensor gone = a;
   gone.storage = nullptr;
   refuses("a disposed tensor", ErrorKind::disposed, "disposed", [&] { cpu().relu_forward(gone); });
@@ -579,13 +533,6 @@ int main() {
     test_shapes(shape);
   for (int64_t size : {1, 17, 40000}) test_sgd(size);
   test_integers();
-  for (int k : {1, 3, 10}) {
-    test_nearest(5, 40, 9, k);
-    test_nearest(300, 9001, 8, k);
-  }
-  test_pairs(2, 4, 10);
-  test_pairs(259, 6, 1000);
-  test_pairs(1200, 16, 1 << 22);
   test_empty_batch();
   test_refusals();
   std::printf("%d passed, %d failed\n", passed, failed);
