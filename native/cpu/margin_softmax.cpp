@@ -113,7 +113,8 @@ struct Head {
       if (rows[i].label >= 0) class_norms[i] = exact_norm(w + rows[i].label * D, D);
     });
     for (int64_t i = 0; i < N; i++) {
-      FM_CHECK(range, std::isfinite(norms[i]), "expected finite features, got a row of norm ", norms[i], " at row ", i);
+      FM_CHECK(non_finite, std::isfinite(norms[i]), "expected finite features, got a row of norm ", norms[i],
+               " at row ", i);
       if (!std::isfinite(class_norms[i])) fail_class(rows[i].label);
     }
     dispatch_method(p.method, [&](auto tag) {
@@ -148,7 +149,8 @@ struct Head {
   }
 
   [[noreturn]] void fail_class(int64_t c) const {
-    fail(ErrorKind::range, "expected finite weights, got a row of norm ", exact_norm(w + c * D, D), " at class ", c);
+    fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", exact_norm(w + c * D, D), " at class ",
+         c);
   }
 
   ClassSweep<T> sweep() {

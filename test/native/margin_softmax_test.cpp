@@ -468,11 +468,11 @@ void errors() {
   throws(ErrorKind::range, "expected labels in [0, 300) or -1, got -2 at row 17", [&] { step(x, labels_of(labels)); });
   Matrix bad = q.x;
   bad[4 * q.D + 3] = NAN;
-  throws(ErrorKind::range, "expected finite features, got a row of norm nan at row 4", [&] {
+  throws(ErrorKind::non_finite, "expected finite features, got a row of norm nan at row 4", [&] {
     step(tensor_of<float>({q.N, q.D}, bad), labels_of(q.labels));
   });
   bad[4 * q.D + 3] = -INFINITY;
-  throws(ErrorKind::range, "expected finite features, got a row of norm inf at row 4", [&] {
+  throws(ErrorKind::non_finite, "expected finite features, got a row of norm inf at row 4", [&] {
     step(tensor_of<float>({q.N, q.D}, bad), labels_of(q.labels));
   });
   throws(ErrorKind::shape, "expected labels [20], got [3]", [&] { step(x, labels_of({0, 1, 2})); });
@@ -495,17 +495,17 @@ void errors() {
     std::vector<int> other(q.N, 7);
     const std::string message = std::string("expected finite weights, got a row of norm ") +
                                 (poison == poison ? "inf" : "nan") + " at class 205";
-    throws(ErrorKind::range, message,
+    throws(ErrorKind::non_finite, message,
            [&] { cpu_backend().head_step(x, w, v, labels_of(other), params(Method::arcface), {}); });
-    throws(ErrorKind::range, message,
+    throws(ErrorKind::non_finite, message,
            [&] { cpu_backend().head_step(x, w, v, labels_of(other), params(Method::arcface, 300), {}); });
-    throws(ErrorKind::range, message,
+    throws(ErrorKind::non_finite, message,
            [&] { cpu_backend().margin_softmax_forward(x, w, labels_of(other), params(Method::arcface)); });
-    throws(ErrorKind::range, message, [&] {
+    throws(ErrorKind::non_finite, message, [&] {
       cpu_backend().margin_softmax_backward(x, w, labels_of(other), tensor_of<float>({q.N}, Matrix(q.N, 60.0)), 1,
                                             params(Method::arcface));
     });
-    throws(ErrorKind::range, message,
+    throws(ErrorKind::non_finite, message,
            [&] { cpu_backend().margin_logits(x, w, labels_of(other), params(Method::arcface)); });
     expect(values_of<float>(v) == q.w && !std::memcmp(w.raw(), tensor_of<float>({q.C, q.D}, poisoned).raw(), w.bytes()),
            "a bad weight leaves weight and velocity alone");
