@@ -167,10 +167,35 @@ function loadAddon(): Native {
   });
 }
 
+type Call = (...args: unknown[]) => unknown;
+
+/** With FLASHMARGIN_PROFILE=1: time and calls of each native function, on stderr when the process ends. */
+function profiled(calls: Record<string, Call>): Record<string, Call> {
+  const spent = new Map(Object.keys(calls).map((name) => [name, { ms: 0, calls: 0 }]));
+  process.on('exit', () => {
+    const rows = [...spent].filter(([, { calls }]) => calls > 0).sort(([, a], [, b]) => b.ms - a.ms);
+    for (const [name, { ms, calls }] of rows) process.stderr.write(`${name.padEnd(24)} ${ms.toFixed(0).padStart(9)} ms ${String(calls).padStart(9)} calls\n`);
+  });
+  const timed = ([name, f]: [string, Call]): [string, Call] => [
+    name,
+    (...args) => {
+      const began = performance.now();
+      try {
+        return f(...args);
+      } finally {
+        const entry = spent.get(name) as { ms: number; calls: number };
+        entry.ms += performance.now() - began;
+        entry.calls++;
+      }
+    },
+  ];
+  return Object.fromEntries(Object.entries(calls).map(timed));
+}
+
 function wrapped(addon: Native): Native {
   const out: Record<string, unknown> = {};
-  for (const [name, member] of Object.entries(addon)) {
-    const f = member as (...args: unknown[]) => unknown;
+  const calls = { ...addon } as unknown as Record<string, Call>;
+  for (const [name, f] of Object.entries(process.env.FLASHMARGIN_PROFILE ? profiled(calls) : calls)) {
     out[name] = (...args: unknown[]): unknown => {
       try {
         const result = f(...args);

@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest';
+import { backward } from '../lib/autograd.js';
+import { MarginHead } from '../lib/heads/index.js';
+import { iresnetSmall } from '../lib/nn/index.js';
+import { imageToFloat } from '../lib/ops/index.js';
+import { Sgd } from '../lib/optim/index.js';
+import { memory, tensor, tidy, zeros } from '../lib/tensor.js';
+
+describe('memory', () => {
+  it('a training step leaves no tensor behind, and asks for no new memory', () => {
+    const net = iresnetSmall({ embeddingSize: 16, stemWidth: 8, widths: [8, 16] });
+    const head = new MarginHead({ numClasses: 50, embeddingSize: 16 });
+    const sgd = new Sgd(net.namedParameters());
+    const step = () =>
+      tidy(() => {
+        const features = net.forward(imageToFloat(tensor(new Uint8Array(8 * 32 * 32), [8, 32, 32, 1])));
+        const { gradEmbeddings } = head.stepSync(features, Int32Array.from({ length: 8 }, (_, i) => i), { lr: 0.01 });
+        backward(features, gradEmbeddings);
+        sgd.step(0.01);
+      });
+    step();
+    const { tensors, used } = memory();
+    step();
+    const { peak } = memory();
+    for (let i = 0; i < 20; i++) step();
+    expect(memory().tensors).toBe(tensors);
+    expect(memory().used).toBe(used);
+    expect(memory().peak).toBe(peak);
+    net.dispose();
+    sgd.dispose();
+    head.dispose();
+  });
+
+  it('tidy keeps what it returns, and an outer tidy frees it', () => {
+    const before = memory().tensors;
+    tidy(() => {
+      const kept = tidy(() => ({ a: zeros([3]), b: [zeros([2])] }));
+      zeros([5]);
+      expect(memory().tensors).toBe(before + 3);
+      expect(kept.a.disposed).toBe(false);
+    });
+    expect(memory().tensors).toBe(before);
+  });
+
+  it('tidy frees on a throw', () => {
+    const before = memory().tensors;
+    expect(() =>
+      tidy(() => {
+        zeros([3]);
+        throw new Error('no');
+      }),
+    ).toThrow('no');
+    expect(memory().tensors).toBe(before);
+  });
+});

@@ -1,0 +1,83 @@
+/** Finite differences in float64, through the binding, for every operation of the tape. */
+import { describe, expect, it } from 'vitest';
+import { backward } from '../../lib/autograd.js';
+import { arcface, cosface, softmax } from '../../lib/margins.js';
+import * as ops from '../../lib/ops/index.js';
+import { normalArray, Random } from '../../lib/random.js';
+import { ones, parameter, type Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
+
+const rng = new Random(11);
+const draw = (shape: readonly number[], spread = 1) =>
+  parameter(tensor(Float64Array.from(normalArray(shape.reduce((n, e) => n * e, 1), spread, rng)), shape));
+
+/** ⟨f(inputs), probe⟩ with a fixed probe. */
+function scalar(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tensor[], probe: Float64Array): number {
+  return tidy(() => (f(inputs).toArray() as Float64Array).reduce((sum, v, i) => sum + v * (probe[i] as number), 0));
+}
+
+function check(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tensor[], tolerance = 1e-6, h = 1e-5): void {
+  const shape = tidy(() => [...f(inputs).shape]);
+  const probe = Float64Array.from(normalArray(shape.reduce((n, e) => n * e, 1), 1, rng));
+  tidy(() => backward(f(inputs), tensor(probe, shape)));
+  for (const [which, x] of inputs.entries()) {
+    const ours = x.grad?.toArray() as Float64Array;
+    const scale = Math.max(1, ...ours.map(Math.abs));
+    const values = x.toArray() as Float64Array;
+    for (let i = 0; i < values.length; i++) {
+      const at = (delta: number) => {
+        const moved = values.slice();
+        moved[i] = (moved[i] as number) + delta;
+        x.set(moved);
+        return scalar(f, inputs, probe);
+      };
+      const numeric = (at(h) - at(-h)) / (2 * h);
+      expect(Math.abs(numeric - (ours[i] as number)) / scale, `input ${which}, element ${i}`).toBeLessThan(tolerance);
+    }
+    x.set(values);
+    x.grad?.dispose();
+    x.grad = undefined;
+  }
+}
+
+describe('gradients', () => {
+  it('matmul', () => check(([a, b]) => ops.matmul(a as Tensor, b as Tensor), [draw([3, 5]), draw([5, 4])]));
+  it('linear', () => check(([x, w, b]) => ops.linear(x as Tensor, w as Tensor, b as Tensor), [draw([3, 5]), draw([4, 5]), draw([4])]));
+  it('add and multiply, one input used twice', () =>
+    check(([a, b]) => ops.add(ops.multiply(a as Tensor, b as Tensor), a as Tensor), [draw([2, 3]), draw([2, 3])]));
+  it('scale', () => check(([x]) => ops.scale(x as Tensor, -1.5), [draw([2, 3])]));
+  it('normalize', () => check(([x]) => ops.normalize(x as Tensor), [draw([3, 5])]));
+  it('prelu', () => check(([x, s]) => ops.prelu(x as Tensor, s as Tensor), [draw([2, 3, 3, 5]), draw([5])]));
+  it('relu', () => check(([x]) => ops.relu(x as Tensor), [draw([4, 5])]));
+  it('dropout', () => check(([x]) => ops.dropout(x as Tensor, { rate: 0.4, seed: 3 }), [draw([4, 5])]));
+  it('globalAvgPool', () => check(([x]) => ops.globalAvgPool(x as Tensor), [draw([2, 3, 2, 5])]));
+  it('flatten', () => check(([x]) => ops.flatten(x as Tensor), [draw([2, 3, 2, 5])]));
+  it('reshape', () => check(([x]) => ops.scale((x as Tensor).reshape([6]), 2), [draw([2, 3])]));
+
+  it.each([
+    { kernel: 3, stride: 1, padding: 1 },
+    { kernel: 3, stride: 2, padding: 1 },
+    { kernel: 1, stride: 2, padding: 0 },
+    { kernel: 5, stride: 2, padding: 2 },
+    { kernel: 2, stride: 1, padding: 0 },
+  ])('conv2d %o', ({ kernel, stride, padding }) =>
+    check(([x, w]) => ops.conv2d(x as Tensor, w as Tensor, { stride, padding }), [draw([2, 6, 5, 3]), draw([4, 3, kernel, kernel], 0.3)]),
+  );
+
+  it.each([true, false])('batchNorm, training %s', (training) => {
+    // The running statistics move with every forward, which no output depends on while training.
+    const state = { runningMean: zeros([5], 'float64'), runningVar: ones([5], 'float64'), training, momentum: 0.1, epsilon: 1e-5 };
+    check(([x, w, b]) => ops.batchNorm(x as Tensor, w as Tensor, b as Tensor, state), [draw([3, 2, 2, 5]), draw([5]), draw([5])], 1e-5);
+  });
+
+  const labels = new Int32Array([2, 0, -1, 2, 6]);
+  it.each([
+    softmax({ scale: 10 }),
+    cosface({ scale: 20 }),
+    arcface({ scale: 20, overflow: 'hard' }),
+    arcface({ scale: 20, overflow: 'none' }),
+    arcface({ scale: 20, overflow: 'easy' }),
+    arcface({ scale: 20, overflow: 'clamp' }),
+  ])('marginSoftmax %o', (margin) =>
+    check(([x, w]) => ops.marginSoftmax(x as Tensor, w as Tensor, labels, margin).loss, [draw([5, 6]), draw([7, 6])], 1e-5),
+  );
+});

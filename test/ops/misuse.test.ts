@@ -1,0 +1,45 @@
+import { describe, expect, it } from 'vitest';
+import { backward } from '../../lib/autograd.js';
+import { DisposedError, ShapeError } from '../../lib/errors.js';
+import { arcface } from '../../lib/margins.js';
+import * as ops from '../../lib/ops/index.js';
+import { tensor, zeros } from '../../lib/tensor.js';
+
+const x = zeros([4, 8]);
+const W = zeros([10, 8]);
+
+describe('misuse is answered with what was expected and what came', () => {
+  it.each([
+    ['a foreign shape', () => tensor(new Float32Array(5), [2, 3]), /expected 6 elements for shape \[2, 3\], got 5/],
+    ['matmul', () => ops.matmul(x, W), /matmul.*expected/],
+    ['linear', () => ops.linear(x, zeros([3, 7])), /linear: expected input \[\*, 7\], got \[4, 8\]/],
+    ['add', () => ops.add(x, W), /add: .*\[4, 8\].*\[10, 8\]/],
+    ['conv2d', () => ops.conv2d(x, W), /conv2d.*axes|conv2d.*\[/],
+    ['conv2d channels', () => ops.conv2d(zeros([1, 4, 4, 3]), zeros([8, 4, 3, 3])), /conv2d/],
+    ['marginSoftmax shapes', () => ops.marginSoftmax(x, zeros([10, 9]), new Int32Array(4), arcface()), /expected weight \[C, 8\]/],
+    ['marginSoftmax labels', () => ops.marginSoftmax(tensor(new Float32Array(32).fill(1), [4, 8]), W, new Int32Array([0, 1, 90001, 2]), arcface()), /labels in \[0, 10\) or -1, got 90001 at row 2/],
+    ['marginSoftmax too few labels', () => ops.marginSoftmax(x, W, new Int32Array(3), arcface()), /labels/],
+    ['marginSoftmax dtype', () => ops.marginSoftmax(x, W, tensor(new Float32Array(4), [4]), arcface()), /dtype int32, got float32/],
+    ['a foreign device', () => zeros([1], 'float32', 'tpu'), /'cpu', 'cuda' or 'cuda:<index>', got 'tpu'/],
+    ['backward of a matrix', () => backward(x), /dy for a tensor of more than one element/],
+    ['dtype mix', () => ops.add(x, zeros([4, 8], 'float64')), /add/],
+  ])('%s', (_, f, message) => {
+    expect(f).toThrow(message);
+  });
+
+  it('a disposed tensor', () => {
+    const gone = zeros([2, 3]);
+    gone.dispose();
+    gone.dispose();
+    expect(() => ops.relu(gone)).toThrow(DisposedError);
+    expect(() => ops.relu(gone)).toThrow('tensor [2, 3] was disposed');
+  });
+
+  it('has classes', () => {
+    expect(() => ops.linear(x, zeros([3, 7]))).toThrow(ShapeError);
+  });
+
+  it('a handle of something else', () => {
+    expect(() => ops.relu({ handle: {}, requiresGrad: false } as never)).toThrow(/tensor handle/);
+  });
+});

@@ -1,0 +1,109 @@
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { DataError, NonFiniteError } from '../../lib/errors.js';
+import { listCheckpoints, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
+import { evaluate, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
+import { scratchFolder, tinyConfig, writeTinySet } from './tinySet.js';
+
+const folder = scratchFolder();
+beforeAll(() => writeTinySet(path.join(folder, 'tiny.rec')));
+
+/** Everything in the newest checkpoint, as bytes. */
+function weights(out: string): Map<string, string> {
+  const { tensors } = readCheckpoint(listCheckpoints(out)[0] as string);
+  return new Map([...tensors].map(([name, { data }]) => [name, Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64')]));
+}
+
+async function trained(out: string, overrides: object = {}) {
+  const run = await train({ ...tinyConfig(folder, out), ...overrides });
+  return { run, weights: weights(run.out), metrics: readMetrics(run.out) };
+}
+
+describe('training', () => {
+  it('learns, logs every few steps, and keeps the newest checkpoints', async () => {
+    const { run, metrics } = await trained('learns');
+    expect(run.steps).toBe(45);
+    expect(metrics.map(({ step }) => step)).toEqual([5, 10, 15, 20, 25, 30, 35, 40, 45]);
+    expect(metrics.at(-1)?.loss).toBeLessThan(0.6 * (metrics[0]?.loss as number));
+    for (const m of metrics) {
+      expect(m.headShare).toBeGreaterThan(0);
+      expect(m.headShare + m.dataShare).toBeLessThan(1);
+      expect(m.imagesPerSecond).toBeGreaterThan(0);
+    }
+    expect(metrics[0]?.lr).toBeCloseTo(0.05, 10);
+    expect(listCheckpoints(run.out).map((file) => path.basename(file))).toEqual(['step-00000045.safetensors', 'step-00000040.safetensors']);
+    expect(readdirSync(path.join(run.out, 'checkpoints')).filter((name) => name.includes('tmp'))).toEqual([]);
+    const { tiers } = await evaluate(run.backbone, { test: path.join(folder, 'tiny.rec') });
+    expect(tiers[0]?.pairs.auc).toBeGreaterThan(0.9);
+    const { backbone, step } = loadBackbone({ run: run.out }, [16, 16, 1]);
+    expect(step).toBe(45);
+    const again = await evaluate(backbone, { test: path.join(folder, 'tiny.rec') });
+    expect(again.tiers).toEqual(tiers);
+  });
+
+  it('gives the same numbers for the same seed and others for another', async () => {
+    const [a, b, c] = [await trained('a'), await trained('b', { threads: 1 }), await trained('c', { seed: 8 })];
+    expect(b.weights).toEqual(a.weights);
+    expect(c.weights).not.toEqual(a.weights);
+  });
+
+  it.each([10, 17, 30])('goes on bit for bit after a stop at step %i', async (stop) => {
+    const whole = await trained(`whole-${stop}`);
+    const controller = new AbortController();
+    const config = { ...tinyConfig(folder, `stop-${stop}`), log: { everySteps: 1 } };
+    const stopping = train(config, {
+      signal: controller.signal,
+      onMetrics: ({ step }) => {
+        if (step === stop) controller.abort(new Error('enough'));
+      },
+    });
+    await expect(stopping).rejects.toThrow('enough');
+    expect(readCheckpoint(listCheckpoints(config.out as string)[0] as string).state.step).toBe(stop);
+    const resumed = await train(config, { resume: true });
+    expect(resumed.steps).toBe(45);
+    expect(weights(resumed.out)).toEqual(whole.weights);
+    expect(readMetrics(resumed.out).map(({ step }) => step)).toEqual(Array.from({ length: 45 }, (_, i) => i + 1));
+  });
+
+  it('passes over a damaged checkpoint, and says so', async () => {
+    const whole = weights(tinyConfig(folder, 'a').out as string);
+    const out = tinyConfig(folder, 'damaged').out as string;
+    const done = tinyConfig(folder, 'a').out as string;
+    mkdirSync(path.join(out, 'checkpoints'), { recursive: true });
+    for (const file of listCheckpoints(done)) copyFileSync(file, path.join(out, 'checkpoints', path.basename(file)));
+    const [newest] = listCheckpoints(out) as [string];
+    const bytes = readFileSync(newest);
+    bytes[bytes.length - 100] = (bytes[bytes.length - 100] as number) ^ 1;
+    writeFileSync(newest, bytes);
+    const notes: string[] = [];
+    await train(tinyConfig(folder, 'damaged'), { resume: true, onNote: (note) => notes.push(note) });
+    expect(notes.join('\n')).toMatch(/damaged checkpoint: .*step-00000045.*checksum/s);
+    expect(notes.join('\n')).toMatch(/resuming from .*step-00000040/);
+    expect(weights(out)).toEqual(whole);
+    truncateSync(listCheckpoints(out)[0] as string, 1000);
+    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(DataError);
+  });
+
+  it('does not write over a run, nor resume with another configuration', async () => {
+    await expect(train(tinyConfig(folder, 'a'))).rejects.toThrow(/already holds a run[\s\S]*--resume/);
+    const other = { ...tinyConfig(folder, 'a'), optimizer: { lr: 0.2 } };
+    await expect(train(other, { resume: true })).rejects.toThrow(/another configuration; different at optimizer.lr/);
+    expect(existsSync(path.join(folder, 'a', 'config.json'))).toBe(true);
+  });
+
+  it('stops at a step that is not finite, with the rows, and saves the batch', async () => {
+    const config = { ...tinyConfig(folder, 'explodes'), optimizer: { lr: 1e30 }, schedule: { name: 'constant' as const } };
+    const failure = await train(config).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(NonFiniteError);
+    const { message } = failure as Error;
+    expect(message).toMatch(/^step \d+: .*not finite/);
+    expect(message).toMatch(/row \d+ \(key \d+, norm (NaN|Infinity)\)|class/);
+    expect(message).toMatch(/optimizer\.lr/);
+    const file = readdirSync(config.out as string).find((name) => name.startsWith('non-finite')) as string;
+    const { tensors } = readSafetensors(path.join(config.out as string, file));
+    expect(tensors.get('images')?.shape).toEqual([8, 16, 16, 1]);
+    expect(tensors.get('labels')?.data).toHaveLength(8);
+    expect(listCheckpoints(config.out as string)).not.toEqual([]);
+  });
+});
