@@ -66,7 +66,9 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
 export function backward(y: Tensor, dy?: Tensor): void {
   const start = dy ?? scalarOne(y);
   if (start.shape.join() !== y.shape.join()) {
-    throw new ShapeError(`backward: expected dy [${y.shape.join(', ')}], got [${start.shape.join(', ')}]`, { code: 'ERR_FM_SHAPE' });
+    throw new ShapeError(`backward: expected dy [${y.shape.join(', ')}], got [${start.shape.join(', ')}]`, {
+      code: 'ERR_FM_SHAPE',
+    });
   }
   const flows = new Map<Tensor, Flow>([[y, { gradient: start, users: 1, owned: dy === undefined }]]);
   for (const out of inReverseOrder(y)) {

@@ -51,7 +51,12 @@ export interface Native {
   describe(x: Handle): { shape: number[]; dtype: Dtype };
   dispose(x: Handle): void;
   mapFile(path: string): ArrayBuffer;
-  nearest(queries: Float32Array, gallery: Float32Array, dim: number, k: number): { index: Int32Array; score: Float32Array };
+  nearest(
+    queries: Float32Array,
+    gallery: Float32Array,
+    dim: number,
+    k: number,
+  ): { index: Int32Array; score: Float32Array };
   pairHistograms(
     embeddings: Float32Array,
     labels: Int32Array,
@@ -128,8 +133,22 @@ export interface Native {
     p: MarginParams,
   ): { dFeatures: Handle; dWeight: Handle };
   marginLogits(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
-  headStep(features: Handle, weight: Handle, velocity: Handle, labels: Handle, p: MarginParams, sgd: SgdParams): Promise<NativeHeadStep>;
-  headStepSync(features: Handle, weight: Handle, velocity: Handle, labels: Handle, p: MarginParams, sgd: SgdParams): NativeHeadStep;
+  headStep(
+    features: Handle,
+    weight: Handle,
+    velocity: Handle,
+    labels: Handle,
+    p: MarginParams,
+    sgd: SgdParams,
+  ): Promise<NativeHeadStep>;
+  headStepSync(
+    features: Handle,
+    weight: Handle,
+    velocity: Handle,
+    labels: Handle,
+    p: MarginParams,
+    sgd: SgdParams,
+  ): NativeHeadStep;
   sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
   allFinite(x: Handle): boolean;
 }
@@ -139,7 +158,8 @@ const require = createRequire(import.meta.url);
 /** The folder of package.json, from lib/ as from dist/. */
 export const packageRoot = (() => {
   let folder = path.dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(path.join(folder, 'package.json')) && folder !== path.dirname(folder)) folder = path.dirname(folder);
+  while (!existsSync(path.join(folder, 'package.json')) && folder !== path.dirname(folder))
+    folder = path.dirname(folder);
   return folder;
 })();
 
@@ -152,7 +172,10 @@ function loadAddon(): Native {
           `bindings('flashmargin') under ${packageRoot}`,
           () => require('bindings')({ bindings: 'flashmargin', module_root: packageRoot }),
         ],
-        [`@flashmargin/${process.platform}-${process.arch}`, () => require(`@flashmargin/${process.platform}-${process.arch}`)],
+        [
+          `@flashmargin/${process.platform}-${process.arch}`,
+          () => require(`@flashmargin/${process.platform}-${process.arch}`),
+        ],
       ];
   for (const [name, load] of attempts) {
     try {
@@ -161,10 +184,13 @@ function loadAddon(): Native {
       tried.push(`${name}: ${String((error as Error).message).split('\n')[0]}`);
     }
   }
-  throw new FlashmarginError(`no native addon for ${process.platform}-${process.arch} could be loaded; tried\n  ${tried.join('\n  ')}`, {
-    code: 'ERR_FM_NO_ADDON',
-    hint: `npx flashmargin build   (in a clone: npm run build:native); needs g++, make and cmake`,
-  });
+  throw new FlashmarginError(
+    `no native addon for ${process.platform}-${process.arch} could be loaded; tried\n  ${tried.join('\n  ')}`,
+    {
+      code: 'ERR_FM_NO_ADDON',
+      hint: `npx flashmargin build   (in a clone: npm run build:native); needs g++, make and cmake`,
+    },
+  );
 }
 
 type Call = (...args: unknown[]) => unknown;
@@ -174,7 +200,8 @@ function profiled(calls: Record<string, Call>): Record<string, Call> {
   const spent = new Map(Object.keys(calls).map((name) => [name, { ms: 0, calls: 0 }]));
   process.on('exit', () => {
     const rows = [...spent].filter(([, { calls }]) => calls > 0).sort(([, a], [, b]) => b.ms - a.ms);
-    for (const [name, { ms, calls }] of rows) process.stderr.write(`${name.padEnd(24)} ${ms.toFixed(0).padStart(9)} ms ${String(calls).padStart(9)} calls\n`);
+    for (const [name, { ms, calls }] of rows)
+      process.stderr.write(`${name.padEnd(24)} ${ms.toFixed(0).padStart(9)} ms ${String(calls).padStart(9)} calls\n`);
   });
   const timed = ([name, f]: [string, Call]): [string, Call] => [
     name,

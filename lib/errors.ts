@@ -31,7 +31,13 @@ export class ConfigError extends FlashmarginError {}
 /** Training met a value that is not finite. */
 export class NonFiniteError extends FlashmarginError {}
 
-const byCode: Record<string, new (message: string, options?: { code?: string; hint?: string; cause?: unknown }) => FlashmarginError> = {
+const byCode: Record<
+  string,
+  new (
+    message: string,
+    options?: { code?: string; hint?: string; cause?: unknown },
+  ) => FlashmarginError
+> = {
   ERR_FM_TYPE: ArgumentTypeError,
   ERR_FM_RANGE: ArgumentRangeError,
   ERR_FM_SHAPE: ShapeError,
@@ -51,7 +57,8 @@ export function fromNative(error: unknown): unknown {
 
 /** Throws unless the condition holds: `expected(n > 0, 'matmul', 'a positive size', n)`. */
 export function expected(condition: unknown, operation: string, wanted: string, got: unknown): asserts condition {
-  if (!condition) throw new ArgumentRangeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_RANGE' });
+  if (!condition)
+    throw new ArgumentRangeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_RANGE' });
 }
 
 function describe(value: unknown): string {

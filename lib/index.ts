@@ -2,6 +2,7 @@
 export { backward, defineOp, noGrad, type OpDefinition } from './autograd.js';
 export * as data from './data/index.js';
 export { BatchLoader, openDataset, openPairSet } from './data/index.js';
+export { setNumThreads } from './device.js';
 export {
   ArgumentRangeError,
   ArgumentTypeError,
@@ -16,7 +17,16 @@ export {
 export * as evaluation from './eval/index.js';
 export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadOptions } from './heads/index.js';
 export * as io from './io/index.js';
-export { arcface, cosface, type Margin, type MarginName, type MarginOptions, margins, normface, softmax } from './margins.js';
+export {
+  arcface,
+  cosface,
+  type Margin,
+  type MarginName,
+  type MarginOptions,
+  margins,
+  normface,
+  softmax,
+} from './margins.js';
 export * as nn from './nn/index.js';
 export * as ops from './ops/index.js';
 export { marginLogits, marginSoftmax, normalize } from './ops/index.js';

@@ -77,7 +77,11 @@ export class Tensor {
   reshape(shape: readonly number[]): Tensor {
     const out = new Tensor(native.reshape(this.handle, shape), this.device);
     if (this.requiresGrad || this.node) {
-      out.node = { name: 'reshape', inputs: [this], backward: (dy) => [new Tensor(native.reshape(dy.handle, this.shape), this.device)] };
+      out.node = {
+        name: 'reshape',
+        inputs: [this],
+        backward: (dy) => [new Tensor(native.reshape(dy.handle, this.shape), this.device)],
+      };
     }
     return out;
   }

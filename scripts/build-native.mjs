@@ -12,22 +12,39 @@ const withGyp = args.includes('--gyp') || !has('cmake');
 const rest = args.filter((arg) => arg !== '--gyp');
 
 function command() {
-  if (!withGyp) return [path.join(path.dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js'), ['compile', ...rest]];
+  if (!withGyp)
+    return [path.join(path.dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js'), ['compile', ...rest]];
   // Node's own headers, where the installation has them: node-gyp would download them otherwise.
   const prefix = path.resolve(path.dirname(process.execPath), '..');
   const headers = existsSync(path.join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
-  return [path.join(path.dirname(require.resolve('node-gyp/package.json')), 'bin/node-gyp.js'), ['rebuild', ...headers, ...rest]];
+  return [
+    path.join(path.dirname(require.resolve('node-gyp/package.json')), 'bin/node-gyp.js'),
+    ['rebuild', ...headers, ...rest],
+  ];
 }
 
 const [script, scriptArgs] = command();
 const started = Date.now();
 // npm's own nodedir setting makes cmake-js forget node-addon-api's include folder.
-const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => withGyp || name.toLowerCase() !== 'npm_config_nodedir'));
-const result = spawnSync(process.execPath, [script, ...scriptArgs], { env, encoding: 'utf8', maxBuffer: 1 << 28, stdio: ['ignore', 'pipe', 'pipe'] });
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => withGyp || name.toLowerCase() !== 'npm_config_nodedir'),
+);
+const result = spawnSync(process.execPath, [script, ...scriptArgs], {
+  env,
+  encoding: 'utf8',
+  maxBuffer: 1 << 28,
+  stdio: ['ignore', 'pipe', 'pipe'],
+});
 const log = `${result.stdout}${result.stderr}`;
 if (result.status !== 0) {
-  process.stderr.write(`${log}\nflashmargin: the native build failed (${path.basename(script)}); the cause is above.\n`);
-  process.stderr.write('  needs: g++ 12 or newer, make, and cmake 3.20 (or python3 for --gyp): apt-get install g++ make cmake python3\n');
+  process.stderr.write(
+    `${log}\nflashmargin: the native build failed (${path.basename(script)}); the cause is above.\n`,
+  );
+  process.stderr.write(
+    '  needs: g++ 12 or newer, make, and cmake 3.20 (or python3 for --gyp): apt-get install g++ make cmake python3\n',
+  );
   process.exit(1);
 }
-process.stderr.write(`native addon built by ${withGyp ? 'node-gyp' : 'cmake-js'} in ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
+process.stderr.write(
+  `native addon built by ${withGyp ? 'node-gyp' : 'cmake-js'} in ${((Date.now() - started) / 1000).toFixed(0)} s\n`,
+);

@@ -8,7 +8,8 @@ void bind_ops(Napi::Object exports);
 void bind_host(Napi::Object exports);
 
 Napi::Error to_js_error(Napi::Env env, const std::string& operation, const std::exception& error) {
-  constexpr const char* codes[] = {"ERR_FM_TYPE", "ERR_FM_RANGE", "ERR_FM_SHAPE", "ERR_FM_DEVICE", "ERR_FM_DISPOSED", "ERR_FM_DATA", "ERR_FM_NON_FINITE"};
+  constexpr const char* codes[] = {"ERR_FM_TYPE",     "ERR_FM_RANGE", "ERR_FM_SHAPE",     "ERR_FM_DEVICE",
+                                   "ERR_FM_DISPOSED", "ERR_FM_DATA",  "ERR_FM_NON_FINITE"};
   Napi::Error out = Napi::Error::New(env, operation + ": " + error.what());
   const auto* own = dynamic_cast<const Error*>(&error);
   out.Set("code", Napi::String::New(env, codes[own ? int(own->kind) : int(ErrorKind::range)]));

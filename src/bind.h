@@ -68,8 +68,8 @@ void bind_async(Napi::Object exports, const char* name, R (Backend::*f)(Args...)
                           try {
                             auto args = read_arguments<Args...>(info, std::index_sequence_for<Args...>{});
                             return run_async<R>(info.Env(), name, [f, args] {
-                              return std::apply(
-                                  [f](const auto&... each) { return (backend_for(each...).*f)(each...); }, args);
+                              return std::apply([f](const auto&... each) { return (backend_for(each...).*f)(each...); },
+                                                args);
                             });
                           } catch (const Napi::Error&) {
                             throw;

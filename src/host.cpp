@@ -102,7 +102,8 @@ Napi::Value write_from(const Napi::CallbackInfo& info) {
 Napi::Value reshape(const Napi::CallbackInfo& info) {
   Tensor t = from_handle(info[0], "tensor");
   const Shape shape = Js<Shape>::from(info[1]);
-  FM_CHECK(shape, shape.numel() == t.numel(), "expected a shape of ", t.numel(), " elements for ", t.shape, ", got ", shape);
+  FM_CHECK(shape, shape.numel() == t.numel(), "expected a shape of ", t.numel(), " elements for ", t.shape, ", got ",
+           shape);
   t.shape = shape;
   return to_handle(info.Env(), t);
 }
@@ -131,7 +132,8 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   FM_CHECK(io, known, "cannot map ", path, ": not a regular file");
   if (bytes > kLargestBuffer) {
     munmap(data, bytes);
-    fail(ErrorKind::io, "cannot map ", path, ": ", bytes, " bytes, more than the ", kLargestBuffer, " of an ArrayBuffer; read it in parts");
+    fail(ErrorKind::io, "cannot map ", path, ": ", bytes, " bytes, more than the ", kLargestBuffer,
+         " of an ArrayBuffer; read it in parts");
   }
   if (bytes == 0) return Napi::ArrayBuffer::New(info.Env(), 0);
   FM_CHECK(io, data != MAP_FAILED, "cannot map ", path, ": ", std::strerror(error));
@@ -143,13 +145,14 @@ Napi::Value nearest_rows(const Napi::CallbackInfo& info) {
   const int64_t dim = Js<int64_t>::from(info[2]);
   const int k = Js<int>::from(info[3]);
   FM_CHECK(type, queries.dtype == Dtype::float32 && gallery.dtype == Dtype::float32, "expected Float32Arrays");
-  FM_CHECK(range, dim >= 1 && queries.bytes % (dim * 4) == 0 && gallery.bytes % (dim * 4) == 0,
-           "expected rows of ", dim, " elements, got arrays of ", queries.bytes / 4, " and ", gallery.bytes / 4);
+  FM_CHECK(range, dim >= 1 && queries.bytes % (dim * 4) == 0 && gallery.bytes % (dim * 4) == 0, "expected rows of ",
+           dim, " elements, got arrays of ", queries.bytes / 4, " and ", gallery.bytes / 4);
   const int64_t q = queries.bytes / (dim * 4), g = gallery.bytes / (dim * 4);
   FM_CHECK(range, k >= 1 && k <= g, "expected k in [1, ", g, "], got ", k);
   auto index = Napi::Int32Array::New(info.Env(), size_t(q) * k);
   auto score = Napi::Float32Array::New(info.Env(), size_t(q) * k);
-  nearest(static_cast<float*>(queries.data), q, static_cast<float*>(gallery.data), g, dim, k, index.Data(), score.Data());
+  nearest(static_cast<float*>(queries.data), q, static_cast<float*>(gallery.data), g, dim, k, index.Data(),
+          score.Data());
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("index", index);
   out.Set("score", score);
@@ -167,8 +170,8 @@ Napi::Value histograms_of_pairs(const Napi::CallbackInfo& info) {
   FM_CHECK(range, bins >= 1 && bins <= (1 << 22), "expected bins in [1, 4194304], got ", bins);
   auto genuine = Napi::Float64Array::New(info.Env(), size_t(bins));
   auto impostor = Napi::Float64Array::New(info.Env(), size_t(bins));
-  pair_histograms(static_cast<float*>(embeddings.data), static_cast<int32_t*>(labels.data), n, dim, bins, genuine.Data(),
-                  impostor.Data());
+  pair_histograms(static_cast<float*>(embeddings.data), static_cast<int32_t*>(labels.data), n, dim, bins,
+                  genuine.Data(), impostor.Data());
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("genuine", genuine);
   out.Set("impostor", impostor);

@@ -90,15 +90,18 @@ struct Js<Gradient> {
 };
 template <>
 struct Js<Overflow> {
-  static Overflow from(const Napi::Value& v) { return enum_from<Overflow>(v, "overflow", {"none", "hard", "easy", "clamp"}); }
+  static Overflow from(const Napi::Value& v) {
+    return enum_from<Overflow>(v, "overflow", {"none", "hard", "easy", "clamp"});
+  }
 };
 template <>
 struct Js<Method> {
   static Method from(const Napi::Value& v) {
 #define METHOD(name, Struct) #name,
-    return enum_from<Method>(v, "method", {
+    return enum_from<Method>(v, "method",
+                             {
 #include "../native/common/methods.def"
-                                          });
+                             });
 #undef METHOD
   }
 };
@@ -137,14 +140,14 @@ inline std::string camel_case(const char* name) {
 #define FM_EACH(f, ...) FM_PICK(__VA_ARGS__, FM_EACH6, FM_EACH5, FM_EACH4, FM_EACH3, FM_EACH2, FM_EACH1)(f, __VA_ARGS__)
 
 // A result: a JavaScript object with the same names, in camelCase.
-#define FM_RESULT(Type, ...)                             \
-  template <>                                            \
-  struct Js<Type> {                                      \
+#define FM_RESULT(Type, ...)                              \
+  template <>                                             \
+  struct Js<Type> {                                       \
     static Napi::Value to(Napi::Env env, const Type& x) { \
-      Napi::Object object = Napi::Object::New(env);      \
-      FM_EACH(FM_FIELD_TO, __VA_ARGS__)                  \
-      return object;                                     \
-    }                                                    \
+      Napi::Object object = Napi::Object::New(env);       \
+      FM_EACH(FM_FIELD_TO, __VA_ARGS__)                   \
+      return object;                                      \
+    }                                                     \
   };
 
 FM_RESULT(Normalized, y, norm)

@@ -14,7 +14,11 @@ describe('memory', () => {
     const step = () =>
       tidy(() => {
         const features = net.forward(imageToFloat(tensor(new Uint8Array(8 * 32 * 32), [8, 32, 32, 1])));
-        const { gradEmbeddings } = head.stepSync(features, Int32Array.from({ length: 8 }, (_, i) => i), { lr: 0.01 });
+        const { gradEmbeddings } = head.stepSync(
+          features,
+          Int32Array.from({ length: 8 }, (_, i) => i),
+          { lr: 0.01 },
+        );
         backward(features, gradEmbeddings);
         sgd.step(0.01);
       });

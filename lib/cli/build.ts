@@ -8,7 +8,10 @@ export function buildCommand(): Command {
   return new Command('build')
     .description('builds the native addon from source, for where no prebuilt one fits')
     .action(() => {
-      const { status } = spawnSync(process.execPath, [path.join(packageRoot, 'scripts/build-native.mjs')], { cwd: packageRoot, stdio: 'inherit' });
+      const { status } = spawnSync(process.execPath, [path.join(packageRoot, 'scripts/build-native.mjs')], {
+        cwd: packageRoot,
+        stdio: 'inherit',
+      });
       if (status !== 0) throw new FlashmarginError('build: the native build failed', { code: 'ERR_FM_BUILD' });
     });
 }

@@ -15,7 +15,11 @@ export function diagnose(): Finding[] {
     { part: 'node', state: 'ok', detail: `${process.version} ${process.platform}-${process.arch}` },
     { part: 'cpu', state: 'ok', detail: `${isa}, ${threads} thread${threads === 1 ? '' : 's'}` },
     { part: 'onednn', state: onednn.startsWith('oneDNN') ? 'ok' : 'off', detail: onednn },
-    { part: 'cuda', state: cudaDevices > 0 ? 'ok' : 'off', detail: cudaDevices > 0 ? `${cudaDevices} device(s)` : cuda },
+    {
+      part: 'cuda',
+      state: cudaDevices > 0 ? 'ok' : 'off',
+      detail: cudaDevices > 0 ? `${cudaDevices} device(s)` : cuda,
+    },
   ];
 }
 
@@ -26,6 +30,7 @@ export function doctorCommand(): Command {
     .action(({ json }: { json?: boolean }) => {
       const findings = diagnose();
       if (json) console.log(JSON.stringify(findings, null, 2));
-      else for (const { part, state, detail } of findings) console.log(`${part.padEnd(8)} ${state.padEnd(4)} ${detail}`);
+      else
+        for (const { part, state, detail } of findings) console.log(`${part.padEnd(8)} ${state.padEnd(4)} ${detail}`);
     });
 }

@@ -21,7 +21,12 @@ export function evalCommand(): Command {
     .description('verification and identification of a trained backbone')
     .option('--run <dir>', 'a run folder; its newest checkpoint is used')
     .option('--checkpoint <file>', 'one checkpoint')
-    .option('--pairs <bin>', 'a .bin pair file; may be given again', (file: string, all: string[]) => [...all, file], [])
+    .option(
+      '--pairs <bin>',
+      'a .bin pair file; may be given again',
+      (file: string, all: string[]) => [...all, file],
+      [],
+    )
     .option('--rec <file>', 'a RecordIO test set: TAR@FAR over all pairs')
     .option('--gallery <family>', "rank-1 against the images of one family, such as 'noto-sans-jp'")
     .option('--flip', 'adds the features of the mirrored image')
@@ -34,7 +39,8 @@ export function evalCommand(): Command {
       if (options.rec === undefined && options.pairs.length === 0) {
         throw new ConfigError('eval: expected --rec FILE, --pairs FILE, or both', { code: 'ERR_FM_CONFIG' });
       }
-      const shape = options.rec === undefined ? openPairSet(options.pairs[0] as string).imageShape : shapeOf(options.rec);
+      const shape =
+        options.rec === undefined ? openPairSet(options.pairs[0] as string).imageShape : shapeOf(options.rec);
       const { backbone, step } = loadBackbone(options, shape);
       const { rec, pairs, gallery, flip, pixels } = options;
       const evaluation = await evaluate(

@@ -23,7 +23,8 @@ const program = new Command('flashmargin')
   .exitOverride()
   .showSuggestionAfterError()
   .showHelpAfterError('(add --help for the options)');
-for (const command of [trainCommand, evalCommand, reportCommand, doctorCommand, buildCommand]) program.addCommand(command().exitOverride());
+for (const command of [trainCommand, evalCommand, reportCommand, doctorCommand, buildCommand])
+  program.addCommand(command().exitOverride());
 
 program.parseAsync().catch((error: unknown) => {
   if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);

@@ -5,7 +5,7 @@ export class Progress {
   readonly #out: NodeJS.WriteStream;
   readonly #everySeconds: number;
   #lineOpen = false;
-  #last = 0;
+  #last = Number.NEGATIVE_INFINITY;
 
   constructor(out: NodeJS.WriteStream = process.stderr, everySeconds = 5) {
     this.#out = out;

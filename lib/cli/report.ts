@@ -14,7 +14,8 @@ export function reportCommand(): Command {
       dataset.close();
       const { backbone, step } = loadBackbone({ run }, imageShape);
       const evaluation =
-        config.evaluation && (await evaluate(backbone, config.evaluation, { onNote: (message) => process.stderr.write(`${message}\n`) }));
+        config.evaluation &&
+        (await evaluate(backbone, config.evaluation, { onNote: (message) => process.stderr.write(`${message}\n`) }));
       const metrics = readMetrics(run);
       const seconds = metrics.at(-1)?.seconds ?? 0;
       const facts = {

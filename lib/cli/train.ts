@@ -24,7 +24,9 @@ export function trainCommand(): Command {
       const loaded = await loadConfig(file);
       const config: Config = options.out ? { ...loaded, out: options.out } : loaded;
       const progress = new Progress();
-      const { signal, release } = interruptSignal(() => progress.note('stopping after this step; once more ends at once'));
+      const { signal, release } = interruptSignal(() =>
+        progress.note('stopping after this step; once more ends at once'),
+      );
       try {
         const run = await train(config, {
           resume: options.resume ?? false,
@@ -33,7 +35,10 @@ export function trainCommand(): Command {
           onMetrics: (metrics) => progress.step(metrics),
           onNote: (message) => progress.note(message),
         });
-        progress.note(`trained ${run.steps} steps in ${duration(run.seconds)}: ${run.imagesPerSecond.toFixed(0)} images/s, ${(100 * run.headShare).toFixed(0)}% of it in the head`);
+        release(); // all is saved: Ctrl-C ends at once from here
+        progress.note(
+          `trained ${run.steps} steps in ${duration(run.seconds)}: ${run.imagesPerSecond.toFixed(0)} images/s, ${(100 * run.headShare).toFixed(0)}% of it in the head`,
+        );
         const evaluation = await evaluateRun(run, (message) => progress.note(message));
         const { summary, reportFile, summaryFile } = writeRunReport(run, evaluation);
         if (options.json) console.log(JSON.stringify(summary, null, 2));

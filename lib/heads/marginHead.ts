@@ -1,8 +1,8 @@
-import { native, type NativeHeadStep, type SgdParams } from '../binding.js';
+import { type NativeHeadStep, native, type SgdParams } from '../binding.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
 import { arcface, type Margin } from '../margins.js';
 import { normalArray, Random } from '../random.js';
-import { parameter, keep, Tensor, tensor, zeros } from '../tensor.js';
+import { keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
 
 export interface MarginHeadOptions {
   readonly numClasses: number;
@@ -61,7 +61,12 @@ export class MarginHead {
     weightDecay = 5e-4,
   }: MarginHeadOptions) {
     expected(Number.isSafeInteger(numClasses) && numClasses >= 1, 'MarginHead', 'numClasses of at least 1', numClasses);
-    expected(Number.isSafeInteger(embeddingSize) && embeddingSize >= 1, 'MarginHead', 'embeddingSize of at least 1', embeddingSize);
+    expected(
+      Number.isSafeInteger(embeddingSize) && embeddingSize >= 1,
+      'MarginHead',
+      'embeddingSize of at least 1',
+      embeddingSize,
+    );
     expected(margin.scale > 0, 'MarginHead', 'a scale above 0', margin.scale);
     this.numClasses = numClasses;
     this.embeddingSize = embeddingSize;
@@ -102,7 +107,14 @@ export class MarginHead {
   ): HeadStepResult<Tensor | Float32Array> {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
     try {
-      const result = native.headStepSync(x.handle, this.weight.handle, this.velocity.handle, y.handle, this.margin, sgd);
+      const result = native.headStepSync(
+        x.handle,
+        this.weight.handle,
+        this.velocity.handle,
+        y.handle,
+        this.margin,
+        sgd,
+      );
       return this.#result(result, features instanceof Tensor);
     } finally {
       for (const each of made) each.dispose();
@@ -126,13 +138,18 @@ export class MarginHead {
       throw new ShapeError(`MarginHead.step: expected features [N, ${D}], got ${got}`, { code: 'ERR_FM_SHAPE' });
     }
     if (!(labels instanceof Tensor) && !(labels instanceof Int32Array)) {
-      throw new ArgumentTypeError(`MarginHead.step: expected labels as Int32Array or int32 tensor, got ${typeof labels}`, {
-        code: 'ERR_FM_TYPE',
-      });
+      throw new ArgumentTypeError(
+        `MarginHead.step: expected labels as Int32Array or int32 tensor, got ${typeof labels}`,
+        {
+          code: 'ERR_FM_TYPE',
+        },
+      );
     }
     const count = labels instanceof Tensor ? labels.size : labels.length;
     if (count !== N) {
-      throw new ShapeError(`MarginHead.step: expected ${N} labels for features [${N}, ${D}], got ${count}`, { code: 'ERR_FM_SHAPE' });
+      throw new ShapeError(`MarginHead.step: expected ${N} labels for features [${N}, ${D}], got ${count}`, {
+        code: 'ERR_FM_SHAPE',
+      });
     }
     expected(Number.isFinite(options?.lr), 'MarginHead.step', 'a finite lr', options?.lr);
     const made: Tensor[] = [];
@@ -148,7 +165,10 @@ export class MarginHead {
     };
   }
 
-  #result({ rowLoss, lse, dFeatures, loss, correct, labelled }: NativeHeadStep, asTensor: boolean): HeadStepResult<Tensor | Float32Array> {
+  #result(
+    { rowLoss, lse, dFeatures, loss, correct, labelled }: NativeHeadStep,
+    asTensor: boolean,
+  ): HeadStepResult<Tensor | Float32Array> {
     native.dispose(rowLoss);
     native.dispose(lse);
     const gradient = new Tensor(dFeatures, this.device);

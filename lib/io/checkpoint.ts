@@ -43,28 +43,38 @@ export interface Checkpoint {
 export function readCheckpoint(file: string): Checkpoint {
   const { tensors, metadata } = readSafetensors(file);
   if (metadata.format !== FORMAT) {
-    throw new DataError(`${file}: expected a checkpoint (format ${FORMAT}), got ${metadata.format ?? 'another safetensors file'}`, {
-      code: 'ERR_FM_DATA',
-      hint: 'name a file in a run\'s checkpoints folder',
-    });
+    throw new DataError(
+      `${file}: expected a checkpoint (format ${FORMAT}), got ${metadata.format ?? 'another safetensors file'}`,
+      {
+        code: 'ERR_FM_DATA',
+        hint: "name a file in a run's checkpoints folder",
+      },
+    );
   }
   return { file, tensors, state: JSON.parse(metadata.state ?? '{}') as CheckpointState };
 }
 
 /** Copies a checkpoint's tensors into those of a run; all must be there, with their shapes. */
 export function restore({ file, tensors }: Checkpoint, parts: CheckpointParts): void {
-  const pairs = Object.entries(parts).flatMap(([prefix, own]) => Array.from(own, ([name, x]) => [`${prefix}.${name}`, x] as const));
+  const pairs = Object.entries(parts).flatMap(([prefix, own]) =>
+    Array.from(own, ([name, x]) => [`${prefix}.${name}`, x] as const),
+  );
   const problems = pairs.flatMap(([name, x]) => {
     const entry = tensors.get(name);
     if (!entry) return [`missing ${name}`];
     const fits = entry.shape.join() === x.shape.join() && entry.dtype === x.dtype;
-    return fits ? [] : [`${name}: expected ${x.dtype} [${x.shape.join(', ')}], got ${entry.dtype} [${entry.shape.join(', ')}]`];
+    return fits
+      ? []
+      : [`${name}: expected ${x.dtype} [${x.shape.join(', ')}], got ${entry.dtype} [${entry.shape.join(', ')}]`];
   });
   if (problems.length > 0) {
-    throw new DataError(`${file}: ${problems.length} tensors do not fit this run\n  ${problems.slice(0, 8).join('\n  ')}`, {
-      code: 'ERR_FM_DATA',
-      hint: 'resume with the configuration that the run was started with',
-    });
+    throw new DataError(
+      `${file}: ${problems.length} tensors do not fit this run\n  ${problems.slice(0, 8).join('\n  ')}`,
+      {
+        code: 'ERR_FM_DATA',
+        hint: 'resume with the configuration that the run was started with',
+      },
+    );
   }
   for (const [name, x] of pairs) x.set((tensors.get(name) as FileTensor).data as Float32Array);
 }

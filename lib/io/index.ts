@@ -11,4 +11,11 @@ export {
   restore,
   saveCheckpoint,
 } from './checkpoint.js';
-export { type FileArray, type FileTensor, readSafetensors, type TensorFile, type TensorSource, writeSafetensors } from './safetensors.js';
+export {
+  type FileArray,
+  type FileTensor,
+  readSafetensors,
+  type TensorFile,
+  type TensorSource,
+  writeSafetensors,
+} from './safetensors.js';

@@ -142,7 +142,10 @@ function withFile<T>(file: string, use: (fd: number) => T): T {
   try {
     fd = openSync(file, 'r');
   } catch (error) {
-    throw new DataError(`${file}: cannot be opened: ${(error as Error).message}`, { code: 'ERR_FM_DATA', cause: error });
+    throw new DataError(`${file}: cannot be opened: ${(error as Error).message}`, {
+      code: 'ERR_FM_DATA',
+      cause: error,
+    });
   }
   try {
     return use(fd);
@@ -157,7 +160,8 @@ function readBytes(fd: number, from: number, length: number): ArrayBuffer {
   const buffer = new ArrayBuffer(length);
   for (let at = 0; at < length; ) {
     const read = readSync(fd, new Uint8Array(buffer, at, Math.min(PIECE, length - at)), { position: from + at });
-    if (read === 0) throw new DataError(`expected ${length} bytes at ${from}, the file ends after ${at}`, { code: 'ERR_FM_DATA' });
+    if (read === 0)
+      throw new DataError(`expected ${length} bytes at ${from}, the file ends after ${at}`, { code: 'ERR_FM_DATA' });
     at += read;
   }
   return buffer;
@@ -165,6 +169,7 @@ function readBytes(fd: number, from: number, length: number): ArrayBuffer {
 
 function checksum(fd: number, from: number, length: number): string {
   let crc = 0;
-  for (let at = 0; at < length; at += PIECE) crc = zlib.crc32(new Uint8Array(readBytes(fd, from + at, Math.min(PIECE, length - at))), crc);
+  for (let at = 0; at < length; at += PIECE)
+    crc = zlib.crc32(new Uint8Array(readBytes(fd, from + at, Math.min(PIECE, length - at))), crc);
   return crc.toString(16).padStart(8, '0');
 }

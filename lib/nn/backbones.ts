@@ -3,7 +3,10 @@ import { IResNet, type IResNetOptions } from './iresnet.js';
 
 type Options = Omit<Partial<IResNetOptions>, 'blocks' | 'widths' | 'stemStride'>;
 
-const published = (blocks: readonly number[]) => (options: Options = {}) => new IResNet({ ...options, blocks });
+const published =
+  (blocks: readonly number[]) =>
+  (options: Options = {}) =>
+    new IResNet({ ...options, blocks });
 
 export const iresnet18 = published([2, 2, 2, 2]);
 export const iresnet34 = published([3, 4, 6, 3]);

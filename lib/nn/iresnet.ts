@@ -3,10 +3,11 @@
  * BN – conv – BN – PReLU – conv – BN blocks without an activation after the addition, and the BN – flatten –
  * dropout – FC – BN neck whose last weight stays 1.
  */
+
+import { expected } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
-import { expected } from '../errors.js';
 import { BatchNorm, Conv2d, Dropout, type LayerOptions, Linear, PRelu, Sequential } from './layers.js';
 import { Module } from './module.js';
 
@@ -32,7 +33,10 @@ export class IBasicBlock extends Module {
     this.bn3 = new BatchNorm(outputs, options);
     this.downsample =
       stride !== 1 || inputs !== outputs
-        ? new Sequential(new Conv2d(inputs, outputs, { kernel: 1, stride, ...INIT, ...options }), new BatchNorm(outputs, options))
+        ? new Sequential(
+            new Conv2d(inputs, outputs, { kernel: 1, stride, ...INIT, ...options }),
+            new BatchNorm(outputs, options),
+          )
         : undefined;
   }
 
@@ -85,7 +89,12 @@ export class IResNet extends Module {
     ...rest
   }: IResNetOptions) {
     super();
-    expected(blocks.length >= 1 && blocks.length <= 4 && blocks.length <= widths.length, 'iresnet', 'blocks for 1 to 4 stages, each with a width', blocks);
+    expected(
+      blocks.length >= 1 && blocks.length <= 4 && blocks.length <= widths.length,
+      'iresnet',
+      'blocks for 1 to 4 stages, each with a width',
+      blocks,
+    );
     const options = { ...rest, rng: rest.rng ?? new Random(0) };
     this.conv1 = new Conv2d(channels, stemWidth, { stride: stemStride, ...INIT, ...options });
     this.bn1 = new BatchNorm(stemWidth, options);
@@ -96,7 +105,10 @@ export class IResNet extends Module {
       const outputs = widths[i] as number;
       const inputs = i === 0 ? stemWidth : (widths[i - 1] as number);
       return new Sequential(
-        ...Array.from({ length: count }, (_, b) => new IBasicBlock(b === 0 ? inputs : outputs, outputs, b === 0 ? 2 : 1, options)),
+        ...Array.from(
+          { length: count },
+          (_, b) => new IBasicBlock(b === 0 ? inputs : outputs, outputs, b === 0 ? 2 : 1, options),
+        ),
       );
     };
     this.layer1 = stage(0) as Sequential;

@@ -13,7 +13,11 @@ export interface LayerOptions {
 }
 
 /** A tensor of initial values in the layer's precision. */
-function initial(values: Float32Array, shape: readonly number[], { device = 'cpu', dtype = 'float32' }: LayerOptions): Tensor {
+function initial(
+  values: Float32Array,
+  shape: readonly number[],
+  { device = 'cpu', dtype = 'float32' }: LayerOptions,
+): Tensor {
   return tensor(dtype === 'float64' ? Float64Array.from(values) : values, shape, device);
 }
 
@@ -26,7 +30,13 @@ export class Conv2d extends Module {
   constructor(
     inputs: number,
     outputs: number,
-    { kernel = 3, stride = 1, padding = (kernel - 1) / 2, std, ...rest }: LayerOptions & {
+    {
+      kernel = 3,
+      stride = 1,
+      padding = (kernel - 1) / 2,
+      std,
+      ...rest
+    }: LayerOptions & {
       kernel?: number;
       stride?: number;
       padding?: number;
@@ -75,7 +85,11 @@ export class BatchNorm extends Module {
   /** frozenWeight, frozenBias: kept at 1 and 0, not trained. */
   constructor(
     channels: number,
-    { frozenWeight = false, frozenBias = false, ...rest }: LayerOptions & { frozenWeight?: boolean; frozenBias?: boolean } = {},
+    {
+      frozenWeight = false,
+      frozenBias = false,
+      ...rest
+    }: LayerOptions & { frozenWeight?: boolean; frozenBias?: boolean } = {},
   ) {
     super();
     const { device = 'cpu', dtype = 'float32' } = rest;

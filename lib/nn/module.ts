@@ -73,7 +73,8 @@ export abstract class Module {
       ...[...own].flatMap(([name, x]) => {
         const entry = state.get(name);
         if (!entry) return [];
-        if (entry.shape.join() !== x.shape.join()) return [`${name}: expected [${x.shape.join(', ')}], got [${entry.shape.join(', ')}]`];
+        if (entry.shape.join() !== x.shape.join())
+          return [`${name}: expected [${x.shape.join(', ')}], got [${entry.shape.join(', ')}]`];
         const dtype = entry.data.constructor.name.replace('Array', '').toLowerCase();
         return dtype === x.dtype ? [] : [`${name}: expected ${x.dtype}, got ${dtype}`];
       }),

@@ -15,12 +15,27 @@ const batchNormOp = defineOp<readonly [Tensor, Tensor, Tensor], BatchNormState, 
   name: 'batchNorm',
   forward: ([x, weight, bias], { runningMean, runningVar, training, momentum, epsilon }) => {
     const { y, mean, invStd } = training
-      ? native.batchNormTrain(x.handle, weight.handle, bias.handle, runningMean.handle, runningVar.handle, momentum, epsilon)
+      ? native.batchNormTrain(
+          x.handle,
+          weight.handle,
+          bias.handle,
+          runningMean.handle,
+          runningVar.handle,
+          momentum,
+          epsilon,
+        )
       : native.batchNormEval(x.handle, weight.handle, bias.handle, runningMean.handle, runningVar.handle, epsilon);
     return { y, saved: { mean: new Tensor(mean, x.device), invStd: new Tensor(invStd, x.device) } };
   },
   backward: (dy, { inputs: [x, weight], attributes: { training }, saved: { mean, invStd } }) => {
-    const { dx, dWeight, dBias } = native.batchNormBackward(dy, x.handle, weight.handle, mean.handle, invStd.handle, training);
+    const { dx, dWeight, dBias } = native.batchNormBackward(
+      dy,
+      x.handle,
+      weight.handle,
+      mean.handle,
+      invStd.handle,
+      training,
+    );
     return [dx, dWeight, dBias];
   },
 });

@@ -29,7 +29,14 @@ const marginSoftmaxOp = defineOp<readonly [Tensor, Tensor], Context, { lse: Tens
     return { y: native.fromArray(loss, [1], -1), saved: { lse } };
   },
   backward: (dy, { inputs: [features, weight], attributes: { labels, margin }, saved: { lse } }) => {
-    const gradients = native.marginSoftmaxBackward(features.handle, weight.handle, labels.handle, lse.handle, native.sum(dy), margin);
+    const gradients = native.marginSoftmaxBackward(
+      features.handle,
+      weight.handle,
+      labels.handle,
+      lse.handle,
+      native.sum(dy),
+      margin,
+    );
     return [gradients.dFeatures, gradients.dWeight];
   },
 });
@@ -42,7 +49,12 @@ const marginSoftmaxOp = defineOp<readonly [Tensor, Tensor], Context, { lse: Tens
  * const { loss } = marginSoftmax(features, weight, new Int32Array([3, 0]), cosface());
  * backward(loss);
  */
-export function marginSoftmax(features: Tensor, weight: Tensor, labels: Tensor | Int32Array, margin: Margin): MarginSoftmaxResult {
+export function marginSoftmax(
+  features: Tensor,
+  weight: Tensor,
+  labels: Tensor | Int32Array,
+  margin: Margin,
+): MarginSoftmaxResult {
   if (features.shape.length !== 2 || weight.shape.length !== 2 || features.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
       `marginSoftmax: expected weight [C, ${features.shape[1]}] to match features [${features.shape.join(', ')}], got [${weight.shape.join(', ')}]`,
@@ -50,7 +62,9 @@ export function marginSoftmax(features: Tensor, weight: Tensor, labels: Tensor |
     );
   }
   if (labels instanceof Tensor && labels.dtype !== 'int32') {
-    throw new ArgumentTypeError(`marginSoftmax: expected labels of dtype int32, got ${labels.dtype}`, { code: 'ERR_FM_TYPE' });
+    throw new ArgumentTypeError(`marginSoftmax: expected labels of dtype int32, got ${labels.dtype}`, {
+      code: 'ERR_FM_TYPE',
+    });
   }
   const context: Context = {
     labels: labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device),
@@ -58,7 +72,12 @@ export function marginSoftmax(features: Tensor, weight: Tensor, labels: Tensor |
     out: {},
   };
   const loss = marginSoftmaxOp([features, weight], context);
-  return { loss, rowLoss: context.out.rowLoss as Tensor, lse: context.out.lse as Tensor, accuracy: context.out.accuracy as number };
+  return {
+    loss,
+    rowLoss: context.out.rowLoss as Tensor,
+    lse: context.out.lse as Tensor,
+    accuracy: context.out.accuracy as number,
+  };
 }
 
 /** The logits scale·φ, [N, C]: for looking at small cases; the loss never makes them. */

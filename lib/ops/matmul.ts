@@ -1,5 +1,5 @@
-import { type Handle, native } from '../binding.js';
 import { defineOp } from '../autograd.js';
+import { type Handle, native } from '../binding.js';
 import { ShapeError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 
@@ -8,7 +8,11 @@ const matmulOp = defineOp<readonly [Tensor, Tensor], { transposeB: boolean }, un
   forward: ([a, b], { transposeB }) => ({ y: native.matmul(a.handle, b.handle, false, transposeB), saved: undefined }),
   backward: (dy, { inputs: [a, b], attributes: { transposeB }, needs }) => [
     needs[0] ? native.matmul(dy, b.handle, false, !transposeB) : undefined,
-    needs[1] ? (transposeB ? native.matmul(dy, a.handle, true, false) : native.matmul(a.handle, dy, true, false)) : undefined,
+    needs[1]
+      ? transposeB
+        ? native.matmul(dy, a.handle, true, false)
+        : native.matmul(a.handle, dy, true, false)
+      : undefined,
   ],
 });
 
@@ -36,7 +40,9 @@ const addBias = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   if (x.shape.length !== 2 || x.shape[1] !== weight.shape[1]) {
-    throw new ShapeError(`linear: expected input [*, ${weight.shape[1]}], got [${x.shape.join(', ')}]`, { code: 'ERR_FM_SHAPE' });
+    throw new ShapeError(`linear: expected input [*, ${weight.shape[1]}], got [${x.shape.join(', ')}]`, {
+      code: 'ERR_FM_SHAPE',
+    });
   }
   const y = matmul(x, weight, { transposeB: true });
   return bias ? addBias([y, bias], undefined) : y;

@@ -17,7 +17,8 @@ const decays = {
   constant: () => 1,
   poly: ({ power = 1 }: ScheduleOptions, _step: number, t: number) => (1 - t) ** power,
   cosine: (_: ScheduleOptions, _step: number, t: number) => (1 + Math.cos(Math.PI * t)) / 2,
-  step: ({ milestones = [], gamma = 0.1 }: ScheduleOptions, step: number) => gamma ** milestones.filter((m) => step >= m).length,
+  step: ({ milestones = [], gamma = 0.1 }: ScheduleOptions, step: number) =>
+    gamma ** milestones.filter((m) => step >= m).length,
 } as const;
 
 export type ScheduleName = keyof typeof decays;

@@ -33,7 +33,9 @@ export const configSchema = z.strictObject({
     train: z.string(),
     shift: natural.default(0),
     flip: z.boolean().default(false),
-    affine: z.strictObject({ std: z.number().positive(), probability: z.number().min(0).max(1).default(0.5) }).optional(),
+    affine: z
+      .strictObject({ std: z.number().positive(), probability: z.number().min(0).max(1).default(0.5) })
+      .optional(),
     workers: natural.default(1),
     /** Decoded images are kept in memory where all fit in this. */
     cacheMiB: natural.default(512),
@@ -70,7 +72,10 @@ export const configSchema = z.strictObject({
   epochs: count.default(20),
   batchSize: count.default(128),
   seed: natural.default(0),
-  device: z.string().regex(/^(cpu|auto|cuda(:\d+)?)$/, "expected 'cpu', 'cuda', 'cuda:<index>' or 'auto'").default('cpu'),
+  device: z
+    .string()
+    .regex(/^(cpu|auto|cuda(:\d+)?)$/, "expected 'cpu', 'cuda', 'cuda:<index>' or 'auto'")
+    .default('cpu'),
   /** 0: one a core. */
   threads: natural.default(0),
   log: z.strictObject({ everySteps: count.default(20) }).prefault({}),
@@ -108,9 +113,12 @@ export function defineConfig(config: ConfigInput): ConfigInput {
 export function resolveConfig(input: unknown, where = 'config'): Config {
   const result = configSchema.safeParse(input);
   if (result.success) return result.data;
-  throw new ConfigError(`${where}: ${result.error.issues.length === 1 ? '1 problem' : `${result.error.issues.length} problems`}\n${problems(result.error)}`, {
-    code: 'ERR_FM_CONFIG',
-  });
+  throw new ConfigError(
+    `${where}: ${result.error.issues.length === 1 ? '1 problem' : `${result.error.issues.length} problems`}\n${problems(result.error)}`,
+    {
+      code: 'ERR_FM_CONFIG',
+    },
+  );
 }
 
 function problems(error: z.ZodError): string {
@@ -153,7 +161,11 @@ function distance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min((row[j] as number) + 1, (next[j - 1] as number) + 1, (row[j - 1] as number) + Number(a[i - 1] !== b[j - 1]));
+      next[j] = Math.min(
+        (row[j] as number) + 1,
+        (next[j - 1] as number) + 1,
+        (row[j - 1] as number) + Number(a[i - 1] !== b[j - 1]),
+      );
     }
     row = next;
   }
@@ -163,7 +175,10 @@ function distance(a: string, b: string): number {
 /** Reads a .ts, .js, .json, .yaml or .yml file; paths inside are relative to the working folder. */
 export async function loadConfig(file: string): Promise<Config> {
   if (!existsSync(file)) {
-    throw new ConfigError(`config: ${path.resolve(file)} does not exist`, { code: 'ERR_FM_CONFIG', hint: 'give the path of a .ts, .json or .yaml file' });
+    throw new ConfigError(`config: ${path.resolve(file)} does not exist`, {
+      code: 'ERR_FM_CONFIG',
+      hint: 'give the path of a .ts, .json or .yaml file',
+    });
   }
   let input: unknown;
   try {
@@ -171,7 +186,10 @@ export async function loadConfig(file: string): Promise<Config> {
     else if (file.endsWith('.json')) input = JSON.parse(readFileSync(file, 'utf8'));
     else input = await createJiti(import.meta.url).import(path.resolve(file), { default: true });
   } catch (error) {
-    throw new ConfigError(`${file}: cannot be read: ${(error as Error).message}`, { code: 'ERR_FM_CONFIG', cause: error });
+    throw new ConfigError(`${file}: cannot be read: ${(error as Error).message}`, {
+      code: 'ERR_FM_CONFIG',
+      cause: error,
+    });
   }
   return resolveConfig(input, file);
 }

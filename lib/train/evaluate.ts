@@ -4,7 +4,15 @@ import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset, openPairSet, type RecordDataset } from '../data/index.js';
 import { ConfigError } from '../errors.js';
-import { evaluateTiers, fuseFlip, pairDistances, type TierResult, type VerificationResult, verifyAllPairs, verifyPairs } from '../eval/index.js';
+import {
+  evaluateTiers,
+  fuseFlip,
+  pairDistances,
+  type TierResult,
+  type VerificationResult,
+  verifyAllPairs,
+  verifyPairs,
+} from '../eval/index.js';
 import type { Module } from '../nn/index.js';
 import { imageToFloat, normalize } from '../ops/index.js';
 import { tensor, tidy } from '../tensor.js';
@@ -40,7 +48,11 @@ export interface Evaluation {
 
 const BATCH = 256;
 
-type Images = { readonly count: number; readonly shape: readonly [number, number, number]; batch(first: number, count: number): Uint8Array };
+type Images = {
+  readonly count: number;
+  readonly shape: readonly [number, number, number];
+  batch(first: number, count: number): Uint8Array;
+};
 
 /** Unit embeddings [n, D] of images, in evaluation mode. */
 function embedImages(backbone: Module & { embeddingSize: number }, images: Images, device: string): Float32Array {
@@ -58,13 +70,20 @@ function embedImages(backbone: Module & { embeddingSize: number }, images: Image
   return out;
 }
 
-function withFlip(backbone: Module & { embeddingSize: number }, images: Images, { flip, device }: { flip: boolean; device: string }): Float32Array {
+function withFlip(
+  backbone: Module & { embeddingSize: number },
+  images: Images,
+  { flip, device }: { flip: boolean; device: string },
+): Float32Array {
   const wasTraining = backbone.training;
   backbone.eval();
   try {
     const plain = embedImages(backbone, images, device);
     if (!flip) return plain;
-    const mirrored = { ...images, batch: (first: number, count: number) => mirror(images.batch(first, count), images.shape) };
+    const mirrored = {
+      ...images,
+      batch: (first: number, count: number) => mirror(images.batch(first, count), images.shape),
+    };
     return fuseFlip(plain, embedImages(backbone, mirrored, device), backbone.embeddingSize);
   } finally {
     backbone.train(wasTraining);
@@ -105,15 +124,27 @@ function pixelEmbeddings(images: Images): Float32Array {
   return out;
 }
 
-function scoreTiers(embeddings: Float32Array, dim: number, dataset: RecordDataset, labels: Int32Array, gallery: string | undefined): readonly TierScores[] {
+function scoreTiers(
+  embeddings: Float32Array,
+  dim: number,
+  dataset: RecordDataset,
+  labels: Int32Array,
+  gallery: string | undefined,
+): readonly TierScores[] {
   const tiers = dataset.column('tier') ?? Array.from(labels, () => 'all');
   if (gallery !== undefined) {
     const families = dataset.column('family');
     if (!families) {
-      throw new ConfigError(`evaluation: gallery '${gallery}' needs a .tsv with a family column beside ${dataset.name}`, { code: 'ERR_FM_CONFIG', hint: 'leave the gallery out' });
+      throw new ConfigError(
+        `evaluation: gallery '${gallery}' needs a .tsv with a family column beside ${dataset.name}`,
+        { code: 'ERR_FM_CONFIG', hint: 'leave the gallery out' },
+      );
     }
     if (!families.includes(gallery)) {
-      throw new ConfigError(`evaluation: no image of ${dataset.name} is of family '${gallery}'; there are ${[...new Set(families)].sort().join(', ')}`, { code: 'ERR_FM_CONFIG' });
+      throw new ConfigError(
+        `evaluation: no image of ${dataset.name} is of family '${gallery}'; there are ${[...new Set(families)].sort().join(', ')}`,
+        { code: 'ERR_FM_CONFIG' },
+      );
     }
     return evaluateTiers({ embeddings, labels, families, tiers }, dim, { gallery, wrong: 24 });
   }
@@ -123,7 +154,15 @@ function scoreTiers(embeddings: Float32Array, dim: number, dataset: RecordDatase
     rows.forEach((row, i) => {
       picked.set(embeddings.subarray(row * dim, (row + 1) * dim), i * dim);
     });
-    return { tier, images: rows.length, pairs: verifyAllPairs(picked, Int32Array.from(rows, (row) => labels[row] as number), dim) };
+    return {
+      tier,
+      images: rows.length,
+      pairs: verifyAllPairs(
+        picked,
+        Int32Array.from(rows, (row) => labels[row] as number),
+        dim,
+      ),
+    };
   });
 }
 
@@ -161,10 +200,20 @@ export async function evaluate(
   const pairs = (request.pairs ?? []).map((file): PairScores => {
     const set = openPairSet(file);
     onNote(`embedding ${set.size} pairs of ${path.basename(file)}`);
-    const images = { count: 2 * set.size, shape: set.imageShape, batch: (first: number, count: number) => set.images(first, count) };
+    const images = {
+      count: 2 * set.size,
+      shape: set.imageShape,
+      batch: (first: number, count: number) => set.images(first, count),
+    };
     return { file, ...verifyPairs(pairDistances(withFlip(backbone, images, options), dim), set.same) };
   });
-  return { ...(request.test === undefined ? {} : { test: request.test }), tiers, pairs, ...(pixels ? { pixels } : {}), seconds: (performance.now() - began) / 1000 };
+  return {
+    ...(request.test === undefined ? {} : { test: request.test }),
+    tiers,
+    pairs,
+    ...(pixels ? { pixels } : {}),
+    seconds: (performance.now() - began) / 1000,
+  };
 }
 
 /** Tiers of another run's summary.json, to stand beside this one; undefined where there is none. */

@@ -3,17 +3,16 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { native } from '../binding.js';
 import { openDataset, type RecordDataset } from '../data/index.js';
-import { deviceIndex, deviceName } from '../device.js';
-import { ConfigError, DataError } from '../errors.js';
+import { ConfigError, DataError, DeviceError } from '../errors.js';
 import { MarginHead } from '../heads/index.js';
 import { listCheckpoints, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { type BackboneName, backbones, type IResNet } from '../nn/index.js';
 import { Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
-import { type Evaluation, evaluate } from './evaluate.js';
 import { type Config, type ConfigInput, marginOf, resolveConfig } from './config.js';
+import { type Evaluation, evaluate } from './evaluate.js';
 import type { RunFacts } from './runReport.js';
-import { type FitResult, type StepMetrics, Trainer } from './trainer.js';
+import { type FitResult, fullBatches, type StepMetrics, Trainer } from './trainer.js';
 
 export interface TrainOptions {
   /** Goes on from the newest whole checkpoint in the run folder. */
@@ -31,12 +30,16 @@ export interface TrainedRun extends FitResult, RunFacts {
   readonly head: MarginHead;
 }
 
-/** 'auto' becomes a CUDA device where there is one, with a word about why not elsewhere. */
-function resolveDevice(device: string, onNote: (message: string) => void): string {
-  if (device !== 'auto') return deviceName(deviceIndex(device));
-  const { cudaDevices, cuda } = native.status();
-  if (cudaDevices > 0) return 'cuda:0';
-  onNote(`device: using the CPU (${cuda})`);
+/** The CUDA library holds tensors, copies and normalize; no backbone can run on it. */
+function resolveDevice(device: string, onNote: (message: string) => void): 'cpu' {
+  if (device.startsWith('cuda')) {
+    throw new DeviceError(`device '${device}': training runs on the CPU in this version`, {
+      code: 'ERR_FM_DEVICE',
+      hint: "use device 'cpu' or 'auto'",
+    });
+  }
+  if (device === 'auto' && native.status().cudaDevices > 0)
+    onNote('device: using the CPU (the CUDA library of this version cannot train)');
   return 'cpu';
 }
 
@@ -44,11 +47,20 @@ function resolveDevice(device: string, onNote: (message: string) => void): strin
 export function buildBackbone(config: Config, imageShape: readonly number[], device = 'cpu'): IResNet {
   const [height, width, channels] = imageShape as readonly [number, number, number];
   if (height !== width) {
-    throw new ConfigError(`backbone: expected square images, got ${height}×${width}`, { code: 'ERR_FM_CONFIG', hint: 'align and crop the set first' });
+    throw new ConfigError(`backbone: expected square images, got ${height}×${width}`, {
+      code: 'ERR_FM_CONFIG',
+      hint: 'align and crop the set first',
+    });
   }
   const { name, ...options } = config.backbone;
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  return backbones[name as BackboneName]({ ...given, imageSize: height, channels, device, rng: new Random(config.seed) });
+  return backbones[name as BackboneName]({
+    ...given,
+    imageSize: height,
+    channels,
+    device,
+    rng: new Random(config.seed),
+  });
 }
 
 function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void {
@@ -84,7 +96,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     const head = buildHead(config, dataset, backbone, device);
     const { lr, momentum, weightDecay } = config.optimizer;
     const optimizer = new Sgd(backbone.namedParameters(), { momentum, weightDecay });
-    const batchesPerEpoch = Math.max(1, Math.floor(dataset.size / config.batchSize));
+    const batchesPerEpoch = fullBatches(dataset.size, config.batchSize);
     const { name, milestones, ...shape } = config.schedule;
     const trainer = new Trainer({
       backbone,
@@ -139,18 +151,30 @@ function buildHead(config: Config, dataset: RecordDataset, backbone: IResNet, de
 }
 
 /** The evaluation that the run's configuration asks for, if any. */
-export async function evaluateRun({ config, backbone, head }: TrainedRun, onNote: (message: string) => void = () => {}): Promise<Evaluation | undefined> {
+export async function evaluateRun(
+  { config, backbone, head }: TrainedRun,
+  onNote: (message: string) => void = () => {},
+): Promise<Evaluation | undefined> {
   return config.evaluation && evaluate(backbone, config.evaluation, { device: head.device, onNote });
 }
 
 /** The backbone of a run or of one checkpoint, in evaluation mode. */
-export function loadBackbone({ run, checkpoint }: { run?: string; checkpoint?: string }, imageShape: readonly number[]): { backbone: IResNet; config: Config; step: number } {
+export function loadBackbone(
+  { run, checkpoint }: { run?: string; checkpoint?: string },
+  imageShape: readonly number[],
+): { backbone: IResNet; config: Config; step: number } {
   if (run !== undefined && !existsSync(path.join(run, 'config.json'))) {
-    throw new DataError(`${run}: is not a run folder (no config.json)`, { code: 'ERR_FM_DATA', hint: 'name the folder that `flashmargin train` wrote' });
+    throw new DataError(`${run}: is not a run folder (no config.json)`, {
+      code: 'ERR_FM_DATA',
+      hint: 'name the folder that `flashmargin train` wrote',
+    });
   }
   const file = checkpoint ?? (run === undefined ? undefined : listCheckpoints(run)[0]);
   if (file === undefined) {
-    throw new DataError(`${run}: holds no checkpoint`, { code: 'ERR_FM_DATA', hint: 'train first: flashmargin train CONFIG' });
+    throw new DataError(`${run}: holds no checkpoint`, {
+      code: 'ERR_FM_DATA',
+      hint: 'train first: flashmargin train CONFIG',
+    });
   }
   const loaded = readCheckpoint(file);
   const config = resolveConfig(loaded.state.config, `${file}: config`);

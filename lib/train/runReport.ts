@@ -27,7 +27,13 @@ export interface RunSummary extends RunFacts {
   readonly environment: Record<string, string>;
   readonly evaluationSeconds?: number;
   readonly tiers: readonly SummaryTier[];
-  readonly pairs: readonly { readonly file: string; readonly accuracy: number; readonly std: number; readonly tarAt1e3: number; readonly folds: readonly number[] }[];
+  readonly pairs: readonly {
+    readonly file: string;
+    readonly accuracy: number;
+    readonly std: number;
+    readonly tarAt1e3: number;
+    readonly folds: readonly number[];
+  }[];
   readonly baselines: readonly { readonly name: string; readonly tiers: readonly SummaryTier[] }[];
 }
 
@@ -43,10 +49,15 @@ function environment(): Record<string, string> {
 }
 
 /** Writes summary.json, and report.html where there was an evaluation. */
-export function writeRunReport(facts: RunFacts, evaluation: Evaluation | undefined): { summary: RunSummary; summaryFile: string; reportFile: string } {
+export function writeRunReport(
+  facts: RunFacts,
+  evaluation: Evaluation | undefined,
+): { summary: RunSummary; summaryFile: string; reportFile: string } {
   const { config, out } = facts;
   const { method, scale, margin } = config.margin;
-  const detail = [scale === undefined ? '' : `s ${scale}`, margin === undefined ? '' : `m ${margin}`].filter(Boolean).join(', ');
+  const detail = [scale === undefined ? '' : `s ${scale}`, margin === undefined ? '' : `m ${margin}`]
+    .filter(Boolean)
+    .join(', ');
   const others = (config.evaluation?.compareWith ?? []).flatMap((run) => tiersOfRun(run) ?? []);
   const summary: RunSummary = {
     title: `${method}${detail ? ` (${detail})` : ''} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
@@ -62,7 +73,10 @@ export function writeRunReport(facts: RunFacts, evaluation: Evaluation | undefin
       tarAt1e3: tarAtFar.tar,
       folds: [...accuracy.perFold],
     })),
-    baselines: [...(evaluation?.pixels ? [{ name: 'raw pixels', tiers: summaryTiers(evaluation.pixels) }] : []), ...others],
+    baselines: [
+      ...(evaluation?.pixels ? [{ name: 'raw pixels', tiers: summaryTiers(evaluation.pixels) }] : []),
+      ...others,
+    ],
   };
   const summaryFile = path.join(out, 'summary.json');
   const reportFile = path.join(out, 'report.html');
@@ -81,7 +95,10 @@ function reportData(summary: RunSummary, evaluation: Evaluation | undefined): Re
     summary: { ...summary, trainSeconds: summary.seconds, epochs: summary.config.epochs },
     metrics: readMetrics(summary.out),
     tiers: evaluation ? tierReports(summary, evaluation) : [],
-    baselines: summary.baselines.map(({ name, tiers }) => ({ name, tiers: tiers.map((t) => ({ ...t, rank1: t.rank1 ?? Number.NaN })) })),
+    baselines: summary.baselines.map(({ name, tiers }) => ({
+      name,
+      tiers: tiers.map((t) => ({ ...t, rank1: t.rank1 ?? Number.NaN })),
+    })),
   };
 }
 
@@ -118,7 +135,12 @@ function tierReports(summary: RunSummary, evaluation: Evaluation): ReportData['t
         wrong: (tier.identification?.wrong ?? [])
           .filter(({ score, correctScore }) => score > correctScore)
           .slice(0, 12)
-          .map(({ probe, gallery, score, correctScore }) => ({ probe: picture(probe), neighbour: picture(gallery), score, best: correctScore })),
+          .map(({ probe, gallery, score, correctScore }) => ({
+            probe: picture(probe),
+            neighbour: picture(gallery),
+            score,
+            best: correctScore,
+          })),
       };
     });
   } finally {
@@ -130,7 +152,14 @@ function tierReports(summary: RunSummary, evaluation: Evaluation): ReportData['t
 function pairAccuracy(tier: string, { pairs }: Evaluation) {
   const wanted = ({ A: 'pairs_seen_fonts', B: 'pairs_unseen_fonts', all: '' } as Record<string, string>)[tier];
   const found = wanted === undefined ? undefined : pairs.find(({ file }) => path.basename(file).startsWith(wanted));
-  return found && { mean: found.accuracy.mean, std: found.accuracy.std, rule: `${path.basename(found.file)}: ${found.accuracy.rule}`, folds: [...found.accuracy.perFold] };
+  return (
+    found && {
+      mean: found.accuracy.mean,
+      std: found.accuracy.std,
+      rule: `${path.basename(found.file)}: ${found.accuracy.rule}`,
+      folds: [...found.accuracy.perFold],
+    }
+  );
 }
 
 function describeTier({ tier }: TierScores, families: readonly string[], tiers: readonly string[]): string {

@@ -4,8 +4,16 @@ import { backward } from '../autograd.js';
 import { type AugmentOptions, type Batch, BatchLoader, type RecordDataset } from '../data/index.js';
 import { DataError, NonFiniteError } from '../errors.js';
 import type { HeadStepResult, MarginHead } from '../heads/index.js';
-import { checkpointFile, type CheckpointParts, lastGoodCheckpoint, listCheckpoints, pruneCheckpoints, restore, saveCheckpoint } from '../io/index.js';
 import { writeFileAtomically } from '../io/atomicFile.js';
+import {
+  type CheckpointParts,
+  checkpointFile,
+  lastGoodCheckpoint,
+  listCheckpoints,
+  pruneCheckpoints,
+  restore,
+  saveCheckpoint,
+} from '../io/index.js';
 import { writeSafetensors } from '../io/safetensors.js';
 import type { Module } from '../nn/index.js';
 import { imageToFloat } from '../ops/index.js';
@@ -75,6 +83,17 @@ interface Progress {
   headSeconds: number;
 }
 
+/** Batches in an epoch; a last one that is not full is left out. */
+export function fullBatches(images: number, batchSize: number): number {
+  if (images < batchSize) {
+    throw new DataError(`train: expected at least one batch of ${batchSize}, got a set of ${images} images`, {
+      code: 'ERR_FM_DATA',
+      hint: 'lower batchSize',
+    });
+  }
+  return Math.floor(images / batchSize);
+}
+
 /**
  * The loop: batch → backbone → head step → backward → optimizer, with checkpoints that go on bit for bit.
  *
@@ -89,13 +108,7 @@ export class Trainer {
 
   constructor(options: TrainerOptions) {
     this.#o = options;
-    this.batchesPerEpoch = Math.floor(options.dataset.size / options.batchSize);
-    if (this.batchesPerEpoch === 0) {
-      throw new DataError(`trainer: expected at least one batch of ${options.batchSize}, got a set of ${options.dataset.size} images`, {
-        code: 'ERR_FM_DATA',
-        hint: 'lower batchSize',
-      });
-    }
+    this.batchesPerEpoch = fullBatches(options.dataset.size, options.batchSize);
     this.totalSteps = this.batchesPerEpoch * options.epochs;
   }
 
@@ -129,7 +142,14 @@ export class Trainer {
         const lr = this.#o.schedule(progress.step);
         const { loss, accuracy, headSeconds } = this.#step(batch as Batch, lr, progress.step);
         progress.step++;
-        window.add({ loss, accuracy, headSeconds, waited: waited / 1000, seconds: (performance.now() - began) / 1000, images: batchSize });
+        window.add({
+          loss,
+          accuracy,
+          headSeconds,
+          waited: waited / 1000,
+          seconds: (performance.now() - began) / 1000,
+          images: batchSize,
+        });
         if (progress.step % (this.#o.logEverySteps ?? 20) === 0 || progress.step === this.totalSteps) {
           this.#report(window.flush(progress, this.totalSteps, this.batchesPerEpoch, lr));
         }
@@ -186,13 +206,23 @@ export class Trainer {
     const file = this.#o.out && path.join(this.#o.out, `non-finite-step-${step}.safetensors`);
     if (file) {
       writeSafetensors(file, [
-        ['images', { shape: [batch.labels.length, ...this.#o.dataset.imageShape], dtype: 'uint8', data: () => new Uint8Array(batch.images) }],
+        [
+          'images',
+          {
+            shape: [batch.labels.length, ...this.#o.dataset.imageShape],
+            dtype: 'uint8',
+            data: () => new Uint8Array(batch.images),
+          },
+        ],
         ['labels', { shape: [batch.labels.length], dtype: 'int32', data: () => new Int32Array(batch.labels) }],
         ['keys', { shape: [batch.labels.length], dtype: 'float64', data: () => new Float64Array(batch.keys) }],
         ['features', { shape: features.shape, dtype: 'float32', data: () => values as Float32Array }],
       ]);
     }
-    const norms = finite.length > 0 ? `; norms of the other rows ${Math.min(...finite).toPrecision(4)} to ${Math.max(...finite).toPrecision(4)}` : '';
+    const norms =
+      finite.length > 0
+        ? `; norms of the other rows ${Math.min(...finite).toPrecision(4)} to ${Math.max(...finite).toPrecision(4)}`
+        : '';
     return new NonFiniteError(
       `step ${step}: ${bad.length > 0 ? `${bad.length} of ${rows.length} features are not finite: ${listed.join(', ')}${norms}` : error.message}` +
         `${file ? `\n  the batch is in ${file}` : ''}`,
@@ -220,7 +250,14 @@ export class Trainer {
   #save({ step, seconds, headSeconds }: Progress): void {
     const { out, config } = this.#o;
     if (!out) return;
-    const state = { step, epoch: Math.floor(step / this.batchesPerEpoch), batch: step % this.batchesPerEpoch, config, seconds, headSeconds };
+    const state = {
+      step,
+      epoch: Math.floor(step / this.batchesPerEpoch),
+      batch: step % this.batchesPerEpoch,
+      config,
+      seconds,
+      headSeconds,
+    };
     saveCheckpoint(checkpointFile(out, step), state, this.parts());
   }
 
@@ -230,7 +267,9 @@ export class Trainer {
     const fresh = { step: 0, seconds: 0, headSeconds: 0 };
     if (out) mkdirSync(out, { recursive: true });
     if (!out || !resume) return fresh;
-    const checkpoint = lastGoodCheckpoint(out, (error) => onNote(`skipping a damaged checkpoint: ${(error as Error).message}`));
+    const checkpoint = lastGoodCheckpoint(out, (error) =>
+      onNote(`skipping a damaged checkpoint: ${(error as Error).message}`),
+    );
     if (!checkpoint) {
       onNote(`no checkpoint in ${out} yet: starting from the beginning`);
       trimMetrics(out, 0);
@@ -238,10 +277,13 @@ export class Trainer {
     }
     const different = differences(checkpoint.state.config, config);
     if (different.length > 0) {
-      throw new DataError(`${checkpoint.file}: was made with another configuration; different at ${different.slice(0, 6).join(', ')}`, {
-        code: 'ERR_FM_DATA',
-        hint: 'resume with the configuration in config.json of the run, or start a new run in another folder',
-      });
+      throw new DataError(
+        `${checkpoint.file}: was made with another configuration; different at ${different.slice(0, 6).join(', ')}`,
+        {
+          code: 'ERR_FM_DATA',
+          hint: 'resume with the configuration in config.json of the run, or start a new run in another folder',
+        },
+      );
     }
     restore(checkpoint, this.parts());
     const { step, seconds, headSeconds } = checkpoint.state as typeof checkpoint.state & Progress;
@@ -266,7 +308,14 @@ class Window {
     this.#progress = progress;
   }
 
-  add(step: { loss: number; accuracy: number; headSeconds: number; waited: number; seconds: number; images: number }): void {
+  add(step: {
+    loss: number;
+    accuracy: number;
+    headSeconds: number;
+    waited: number;
+    seconds: number;
+    images: number;
+  }): void {
     for (const [name, value] of Object.entries(step)) this.#sums[name as keyof typeof step] += value;
     this.#sums.steps++;
     this.#progress.seconds += step.seconds;
@@ -318,5 +367,7 @@ function differences(a: unknown, b: unknown, at = ''): string[] {
   if (['out', 'threads', 'log', 'checkpoint', 'evaluation', 'data.workers', 'data.cacheMiB'].includes(at)) return [];
   const isObject = (x: unknown): x is Record<string, unknown> => typeof x === 'object' && x !== null;
   if (!isObject(a) || !isObject(b)) return a === b ? [] : [at || '(top)'];
-  return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) => differences(a[key], b[key], at ? `${at}.${key}` : key));
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) =>
+    differences(a[key], b[key], at ? `${at}.${key}` : key),
+  );
 }

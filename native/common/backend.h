@@ -13,10 +13,18 @@ namespace fm {
 
 // --- results with names ---------------------------------------------------------------------------------------
 
-struct Normalized { Tensor y, norm; };                        // [N, D], [N]
-struct BatchNormForward { Tensor y, mean, inv_std; };         // x's shape, [C], [C]
-struct BatchNormGradients { Tensor dx, d_weight, d_bias; };   // x's shape, [C], [C]
-struct PreluGradients { Tensor dx, d_slope; };                // x's shape, [C]
+struct Normalized {
+  Tensor y, norm;
+};  // [N, D], [N]
+struct BatchNormForward {
+  Tensor y, mean, inv_std;
+};  // x's shape, [C], [C]
+struct BatchNormGradients {
+  Tensor dx, d_weight, d_bias;
+};  // x's shape, [C], [C]
+struct PreluGradients {
+  Tensor dx, d_slope;
+};  // x's shape, [C]
 
 // Rows without a target (label −1) have row_loss 0, take no part in the mean, and get no gradient.
 struct MarginSoftmaxForward {
@@ -26,7 +34,9 @@ struct MarginSoftmaxForward {
   double correct;   // rows with a target whose plain cosine is the largest of all classes (ties count)
   double labelled;  // rows with a target
 };
-struct MarginSoftmaxGradients { Tensor d_features, d_weight; };  // [N, D], [C, D]
+struct MarginSoftmaxGradients {
+  Tensor d_features, d_weight;
+};  // [N, D], [C, D]
 struct HeadStep {
   double loss, correct, labelled;
   Tensor row_loss, lse, d_features;  // [N], [N], [N, D]
@@ -34,9 +44,13 @@ struct HeadStep {
 
 // --- parameters -----------------------------------------------------------------------------------------------
 
-struct ConvParams { int stride = 1, padding = 0; };
+struct ConvParams {
+  int stride = 1, padding = 0;
+};
 // SGD as torch states it: g ← g + weight_decay·w;  v ← momentum·v + g;  w ← w − lr·v.
-struct SgdParams { double lr = 0.1, momentum = 0.9, weight_decay = 0; };
+struct SgdParams {
+  double lr = 0.1, momentum = 0.9, weight_decay = 0;
+};
 
 class Backend {
  public:
@@ -61,20 +75,31 @@ class Backend {
 
   // --- convolution: weight [O, I, KH, KW] as the field stores it, x [N, H, W, I], y [N, OH, OW, O] ----------------
   virtual Tensor conv2d_forward(const Tensor& x, const Tensor& weight, ConvParams p) { missing("conv2d"); }
-  virtual Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) { missing("conv2d"); }
-  virtual Tensor conv2d_backward_weight(const Tensor& dy, const Tensor& x, const Shape& weight_shape, ConvParams p) { missing("conv2d"); }
+  virtual Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) {
+    missing("conv2d");
+  }
+  virtual Tensor conv2d_backward_weight(const Tensor& dy, const Tensor& x, const Shape& weight_shape, ConvParams p) {
+    missing("conv2d");
+  }
 
   // --- batch norm over all axes but the last ----------------------------------------------------------------------
   // Training: batch statistics (biased variance); running ← (1 − momentum)·running + momentum·batch, the running
   // variance with the unbiased batch variance, both in place.  weight and bias are [C].
-  virtual BatchNormForward batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                                            const Tensor& running_var, double momentum, double epsilon) { missing("batchNorm"); }
+  virtual BatchNormForward batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                            const Tensor& running_mean, const Tensor& running_var, double momentum,
+                                            double epsilon) {
+    missing("batchNorm");
+  }
   // Evaluation: running statistics; mean and inv_std are those that were used.
-  virtual BatchNormForward batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                                           const Tensor& running_var, double epsilon) { missing("batchNorm"); }
+  virtual BatchNormForward batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                           const Tensor& running_mean, const Tensor& running_var, double epsilon) {
+    missing("batchNorm");
+  }
   // batch_statistics: mean and inv_std came from x itself (training), so that they have gradients too.
-  virtual BatchNormGradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
-                                                 const Tensor& inv_std, bool batch_statistics) { missing("batchNorm"); }
+  virtual BatchNormGradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                                 const Tensor& mean, const Tensor& inv_std, bool batch_statistics) {
+    missing("batchNorm");
+  }
 
   // --- elementwise; slope is [C], one a channel (last axis) -------------------------------------------------------
   virtual Tensor prelu_forward(const Tensor& x, const Tensor& slope) { missing("prelu"); }
@@ -92,7 +117,7 @@ class Backend {
   virtual Tensor image_to_float(const Tensor& x) { missing("imageToFloat"); }
 
   // --- shape ----------------------------------------------------------------------------------------------------
-  virtual Tensor global_avg_pool_forward(const Tensor& x) { missing("globalAvgPool"); }                 // [N, H, W, C] → [N, C]
+  virtual Tensor global_avg_pool_forward(const Tensor& x) { missing("globalAvgPool"); }  // [N, H, W, C] → [N, C]
   virtual Tensor global_avg_pool_backward(const Tensor& dy, const Shape& x_shape) { missing("globalAvgPool"); }
   // [N, H, W, C] → [N, C·H·W], channel-major, the order in which the field's weights are stored.
   virtual Tensor flatten_forward(const Tensor& x) { missing("flatten"); }
@@ -100,19 +125,31 @@ class Backend {
 
   // --- the head: features [N, D], weight [C, D], labels int32 [N] in [−1, C) ----------------------------------------
   // The [N, C] logits never exist.  A label outside its range, or a row that is not finite, is an error naming the row.
-  virtual MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                                      const MarginParams& p) { missing("marginSoftmax"); }
+  virtual MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight,
+                                                      const Tensor& labels, const MarginParams& p) {
+    missing("marginSoftmax");
+  }
   // Gradients of d_loss·loss; lse is what the forward returned.
-  virtual MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                                         const Tensor& lse, double d_loss, const MarginParams& p) { missing("marginSoftmax"); }
+  virtual MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight,
+                                                         const Tensor& labels, const Tensor& lse, double d_loss,
+                                                         const MarginParams& p) {
+    missing("marginSoftmax");
+  }
   // Forward, backward and the SGD update of weight and velocity [C, D], both in place; nothing is changed when it throws.
   virtual HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
-                             const MarginParams& p, SgdParams sgd) { missing("headStep"); }
+                             const MarginParams& p, SgdParams sgd) {
+    missing("headStep");
+  }
   // The plain logits, for inspection and small C: s·φ, [N, C].  The one place that holds them.
-  virtual Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p) { missing("marginLogits"); }
+  virtual Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                               const MarginParams& p) {
+    missing("marginLogits");
+  }
 
   // --- optimizer ------------------------------------------------------------------------------------------------
-  virtual void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) { missing("sgdStep"); }
+  virtual void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) {
+    missing("sgdStep");
+  }
   // True when every element is finite.
   virtual bool all_finite(const Tensor& x) { missing("allFinite"); }
 

@@ -24,7 +24,7 @@ template <class... Parts>
 }  // namespace fm
 
 // FM_CHECK(kind, condition, message parts…) throws fm::Error when the condition is false.
-#define FM_CHECK(kind, condition, ...)                           \
-  do {                                                           \
+#define FM_CHECK(kind, condition, ...)                                \
+  do {                                                                \
     if (!(condition)) ::fm::fail(::fm::ErrorKind::kind, __VA_ARGS__); \
   } while (0)

@@ -22,11 +22,24 @@ inline const char* name_of(Dtype dtype) {
   return names[int(dtype)];
 }
 
-template <class T> struct DtypeOf;
-template <> struct DtypeOf<float> { static constexpr Dtype value = Dtype::float32; };
-template <> struct DtypeOf<double> { static constexpr Dtype value = Dtype::float64; };
-template <> struct DtypeOf<int32_t> { static constexpr Dtype value = Dtype::int32; };
-template <> struct DtypeOf<uint8_t> { static constexpr Dtype value = Dtype::uint8; };
+template <class T>
+struct DtypeOf;
+template <>
+struct DtypeOf<float> {
+  static constexpr Dtype value = Dtype::float32;
+};
+template <>
+struct DtypeOf<double> {
+  static constexpr Dtype value = Dtype::float64;
+};
+template <>
+struct DtypeOf<int32_t> {
+  static constexpr Dtype value = Dtype::int32;
+};
+template <>
+struct DtypeOf<uint8_t> {
+  static constexpr Dtype value = Dtype::uint8;
+};
 
 struct Shape : std::vector<int64_t> {
   using std::vector<int64_t>::vector;
@@ -110,7 +123,8 @@ inline void check_dtype(const char* what, const Tensor& t, Dtype dtype) {
 }
 // Operands of one operation live on one device.
 inline void check_same_device(const Tensor& a, const Tensor& b) {
-  FM_CHECK(device, a.device() == b.device(), "expected both tensors on one device, got ", a.device(), " and ", b.device());
+  FM_CHECK(device, a.device() == b.device(), "expected both tensors on one device, got ", a.device(), " and ",
+           b.device());
 }
 
 }  // namespace fm

@@ -37,7 +37,8 @@ class Blocks {
         drop_all();
         data = fresh(size);
       }
-      FM_CHECK(range, data, "no memory for ", bytes, " bytes (", use_.used, " in use): lower the batch size or the number of classes");
+      FM_CHECK(range, data, "no memory for ", bytes, " bytes (", use_.used,
+               " in use): lower the batch size or the number of classes");
     }
     use_.used += size;
     if (use_.used > use_.peak) use_.peak = use_.used;

@@ -9,7 +9,9 @@ namespace fm {
 void* allocate(size_t bytes);
 void release(void* data, size_t bytes);
 
-struct MemoryUse { size_t used, cached, peak; };  // bytes in tensors and scratch, kept for reuse, high-water mark of used
+struct MemoryUse {
+  size_t used, cached, peak;
+};  // bytes in tensors and scratch, kept for reuse, high-water mark of used
 MemoryUse memory_use();
 void reset_peak_memory();
 void empty_cache();  // gives the kept blocks back to the system

@@ -23,10 +23,11 @@ class CpuBackend final : public Backend {
   Tensor conv2d_forward(const Tensor& x, const Tensor& weight, ConvParams p) override;
   Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) override;
   Tensor conv2d_backward_weight(const Tensor& dy, const Tensor& x, const Shape& weight_shape, ConvParams p) override;
-  BatchNormForward batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                                    const Tensor& running_var, double momentum, double epsilon) override;
-  BatchNormForward batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                                   const Tensor& running_var, double epsilon) override;
+  BatchNormForward batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                    const Tensor& running_mean, const Tensor& running_var, double momentum,
+                                    double epsilon) override;
+  BatchNormForward batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                   const Tensor& running_mean, const Tensor& running_var, double epsilon) override;
   BatchNormGradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
                                          const Tensor& inv_std, bool batch_statistics) override;
   Tensor prelu_forward(const Tensor& x, const Tensor& slope) override;
@@ -54,7 +55,8 @@ class CpuBackend final : public Backend {
                                                  const Tensor& lse, double d_loss, const MarginParams& p) override;
   HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
                      const MarginParams& p, SgdParams sgd) override;
-  Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p) override;
+  Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                       const MarginParams& p) override;
 };
 
 template <class T>

@@ -13,9 +13,9 @@ const char* name_of(Isa isa);
 
 // FM_KERNEL(function): the function's version for this processor.  Its file has included for_each_isa.h.
 #if defined(__x86_64__)
-#define FM_KERNEL(function)                                      \
-  (::fm::isa() == ::fm::Isa::avx512 ? &::fm::avx512::function    \
-   : ::fm::isa() == ::fm::Isa::avx2 ? &::fm::avx2::function      \
+#define FM_KERNEL(function)                                   \
+  (::fm::isa() == ::fm::Isa::avx512 ? &::fm::avx512::function \
+   : ::fm::isa() == ::fm::Isa::avx2 ? &::fm::avx2::function   \
                                     : &::fm::portable::function)
 #else
 #define FM_KERNEL(function) (&::fm::portable::function)

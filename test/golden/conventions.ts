@@ -19,6 +19,7 @@ const conventions: Record<string, Partial<Margin>> = {
     overflow: 'clamp',
     cosineEpsilon: 1e-5,
     angleEpsilon: 1e-5,
+    // biome-ignore lint/suspicious/noApproximativeNumericConstant: the source's own rounding
     angleLimit: 3.14159,
     projectWeightGradient: false,
   },
@@ -69,7 +70,12 @@ export function worst(a: ArrayLike<number>, b: ArrayLike<number>): number {
 export const largest = (a: ArrayLike<number>): number => Array.from(a).reduce((m, x) => Math.max(m, Math.abs(x)), 0);
 
 /** As the files define dX_rel: the largest ‖xᵢ‖·|Δ dXᵢ| over the largest ‖xᵢ‖·|dXᵢ|. */
-export function rowRelative(ours: ArrayLike<number>, theirs: ArrayLike<number>, x: ArrayLike<number>, D: number): number {
+export function rowRelative(
+  ours: ArrayLike<number>,
+  theirs: ArrayLike<number>,
+  x: ArrayLike<number>,
+  D: number,
+): number {
   const rows = theirs.length / D;
   let error = 0;
   let size = 0;

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { backward, noGrad } from '../../lib/autograd.js';
 import { IBasicBlock, iresnet18 } from '../../lib/nn/index.js';
 import { marginLogits, marginSoftmax } from '../../lib/ops/index.js';
-import { type Tensor, parameter, tensor, tidy } from '../../lib/tensor.js';
+import { parameter, type Tensor, tensor, tidy } from '../../lib/tensor.js';
 import { f64, goldenFile, labelsOf, largest, worst } from './conventions.js';
 
 /** [N, C, H, W] ↔ [N, H, W, C]. */
@@ -21,7 +21,8 @@ function permute(data: ArrayLike<number>, [N, A, B, C]: readonly number[], to: '
   return out;
 }
 
-const relative = (ours: ArrayLike<number>, theirs: ArrayLike<number>) => worst(ours, theirs) / Math.max(largest(theirs), 1e-30);
+const relative = (ours: ArrayLike<number>, theirs: ArrayLike<number>) =>
+  worst(ours, theirs) / Math.max(largest(theirs), 1e-30);
 
 describe('two residual blocks', () => {
   const { tensors } = goldenFile('iresnet.blocks16');
@@ -110,76 +111,93 @@ describe('a whole iresnet18 from the hash recipe', () => {
 
   // float64 is exact; float32 may lose a few times what the source's own float32 run loses: batch norm over four rows
   // divides by small deviations.
-  it.each(['float64', 'float32'] as const)('has the published embeddings, loss, gradients and running statistics in %s', (dtype) => {
-    const exact = dtype === 'float64';
-    const typed = (values: Float32Array) => (exact ? Float64Array.from(values) : values);
-    const net = iresnet18({ dtype });
-    const own = new Map(net.namedTensors());
-    const frozen = layers.map(([, name]) => name);
-    expect([...own.keys()].sort()).toEqual([...frozen].sort());
-    for (const [layer, name, shape] of layers) {
-      expect((own.get(name) as Tensor).shape).toEqual(shape);
-      own.get(name)?.set(typed(values(layer, name, shape)));
-    }
-    const images = typed(Float32Array.from(permute(Float32Array.from(u(10000, 4 * 3 * 112 * 112)), [4, 3, 112, 112], 'NHWC')));
-    const close = (ours: ArrayLike<number>, name: string) => {
-      const theirs = f64(tensors.get(name)?.data);
-      const scale = largest(theirs);
-      const lost = worst(tensors.get(`f32.${name}`)?.data as Float32Array, theirs) / scale;
-      expect(worst(ours, theirs) / scale, name).toBeLessThan(exact ? 1e-9 : Math.max(1e-5, 6 * lost));
-    };
-    net.eval();
-    tidy(() =>
-      noGrad(() => close(net.forward(tensor(images.slice(0, 2 * 112 * 112 * 3), [2, 112, 112, 3])).toArray(), 'embedding_eval_first2')),
-    );
-    net.train();
-    const margin = { method: 'arcface', scale: 64, margin: 0.5, gradient: 'exact', overflow: 'hard' } as const;
-    const labels = labelsOf(tensors.get('labels')?.data);
-    const W = parameter(tensor(typed(Float32Array.from(u(10001, 10 * 512))), [10, 512]));
-    const input = parameter(tensor(images, [4, 112, 112, 3]));
-    tidy(() => {
-      const embeddings = net.forward(input);
-      embeddings.requiresGrad = true;
-      close(embeddings.toArray(), 'embedding_train');
-      close(marginLogits(embeddings, W, labels, margin).toArray(), 'logits');
-      const { loss } = marginSoftmax(embeddings, W, labels, margin);
-      close([loss.item()], 'loss');
-      backward(loss);
-      close((embeddings.grad as Tensor).toArray(), 'dembedding');
-      embeddings.grad?.dispose();
-    });
-    // One row a parameter: sum, 2-norm and largest entry; the sums cancel, so they are judged by the norm.
-    const stats = f64(tensors.get('grad_sum_norm_max')?.data);
-    const statsLost = tensors.get('f32.grad_sum_norm_max')?.data as Float32Array;
-    const norms = gradNames.map((_, row) => stats[row * 3 + 1] as number).sort((a, b) => a - b);
-    // A bias that a batch norm follows has no gradient but rounding: nothing is judged by less than this.
-    const floor = 0.01 * (norms[norms.length >> 1] as number);
-    const firsts = f64(tensors.get('grad_first16')?.data);
-    gradNames.forEach((name, row) => {
-      const p = name === 'head' ? W : name === 'input' ? input : (own.get(name) as Tensor);
-      if (name === 'features.weight') return;
-      const raw = (p.grad as Tensor).toArray();
-      const grad = name === 'input' ? permute(raw, input.shape, 'NCHW') : (raw as Float64Array);
-      const norm = Math.max(floor, stats[row * 3 + 1] as number);
-      const ours = [grad.reduce((s, v) => s + v, 0), Math.hypot(...chunksNorm(grad)), largest(grad)];
-      const lost = Math.max(...[0, 1, 2].map((k) => Math.abs((statsLost[row * 3 + k] as number) - (stats[row * 3 + k] as number)))) / norm;
-      ours.forEach((v, k) => {
-        expect(Math.abs(v - (stats[row * 3 + k] as number)) / norm, `${name} ${k}`).toBeLessThan(exact ? 1e-8 : Math.max(1e-4, 6 * lost));
+  it.each(['float64', 'float32'] as const)(
+    'has the published embeddings, loss, gradients and running statistics in %s',
+    (dtype) => {
+      const exact = dtype === 'float64';
+      const typed = (values: Float32Array) => (exact ? Float64Array.from(values) : values);
+      const net = iresnet18({ dtype });
+      const own = new Map(net.namedTensors());
+      const frozen = layers.map(([, name]) => name);
+      expect([...own.keys()].sort()).toEqual([...frozen].sort());
+      for (const [layer, name, shape] of layers) {
+        expect((own.get(name) as Tensor).shape).toEqual(shape);
+        own.get(name)?.set(typed(values(layer, name, shape)));
+      }
+      const images = typed(
+        Float32Array.from(permute(Float32Array.from(u(10000, 4 * 3 * 112 * 112)), [4, 3, 112, 112], 'NHWC')),
+      );
+      const close = (ours: ArrayLike<number>, name: string) => {
+        const theirs = f64(tensors.get(name)?.data);
+        const scale = largest(theirs);
+        const lost = worst(tensors.get(`f32.${name}`)?.data as Float32Array, theirs) / scale;
+        expect(worst(ours, theirs) / scale, name).toBeLessThan(exact ? 1e-9 : Math.max(1e-5, 6 * lost));
+      };
+      net.eval();
+      tidy(() =>
+        noGrad(() =>
+          close(
+            net.forward(tensor(images.slice(0, 2 * 112 * 112 * 3), [2, 112, 112, 3])).toArray(),
+            'embedding_eval_first2',
+          ),
+        ),
+      );
+      net.train();
+      const margin = { method: 'arcface', scale: 64, margin: 0.5, gradient: 'exact', overflow: 'hard' } as const;
+      const labels = labelsOf(tensors.get('labels')?.data);
+      const W = parameter(tensor(typed(Float32Array.from(u(10001, 10 * 512))), [10, 512]));
+      const input = parameter(tensor(images, [4, 112, 112, 3]));
+      tidy(() => {
+        const embeddings = net.forward(input);
+        embeddings.requiresGrad = true;
+        close(embeddings.toArray(), 'embedding_train');
+        close(marginLogits(embeddings, W, labels, margin).toArray(), 'logits');
+        const { loss } = marginSoftmax(embeddings, W, labels, margin);
+        close([loss.item()], 'loss');
+        backward(loss);
+        close((embeddings.grad as Tensor).toArray(), 'dembedding');
+        embeddings.grad?.dispose();
       });
-      const head = Array.from(grad.subarray(0, 16));
-      const theirs = Array.from(firsts.subarray(row * 16, row * 16 + head.length));
-      expect(worst(head, theirs) / Math.max(floor, stats[row * 3 + 2] as number), name).toBeLessThan(exact ? 1e-8 : 3e-3);
-    });
-    const running = f64(tensors.get('running_sum_norm')?.data);
-    runningNames.forEach((name, row) => {
-      const values_ = (own.get(name) as Tensor).toArray() as Float64Array;
-      const norm = Math.hypot(...values_);
-      expect(Math.abs(norm - (running[row * 2 + 1] as number)) / norm, name).toBeLessThan(exact ? 1e-10 : 1e-5);
-    });
-    net.dispose();
-    W.grad?.dispose();
-    W.dispose();
-  });
+      // One row a parameter: sum, 2-norm and largest entry; the sums cancel, so they are judged by the norm.
+      const stats = f64(tensors.get('grad_sum_norm_max')?.data);
+      const statsLost = tensors.get('f32.grad_sum_norm_max')?.data as Float32Array;
+      const norms = gradNames.map((_, row) => stats[row * 3 + 1] as number).sort((a, b) => a - b);
+      // A bias that a batch norm follows has no gradient but rounding: nothing is judged by less than this.
+      const floor = 0.01 * (norms[norms.length >> 1] as number);
+      const firsts = f64(tensors.get('grad_first16')?.data);
+      gradNames.forEach((name, row) => {
+        const p = name === 'head' ? W : name === 'input' ? input : (own.get(name) as Tensor);
+        if (name === 'features.weight') return;
+        const raw = (p.grad as Tensor).toArray();
+        const grad = name === 'input' ? permute(raw, input.shape, 'NCHW') : (raw as Float64Array);
+        const norm = Math.max(floor, stats[row * 3 + 1] as number);
+        const ours = [grad.reduce((s, v) => s + v, 0), Math.hypot(...chunksNorm(grad)), largest(grad)];
+        const lost =
+          Math.max(
+            ...[0, 1, 2].map((k) => Math.abs((statsLost[row * 3 + k] as number) - (stats[row * 3 + k] as number))),
+          ) / norm;
+        ours.forEach((v, k) => {
+          expect(Math.abs(v - (stats[row * 3 + k] as number)) / norm, `${name} ${k}`).toBeLessThan(
+            exact ? 1e-8 : Math.max(1e-4, 6 * lost),
+          );
+        });
+        const head = Array.from(grad.subarray(0, 16));
+        const theirs = Array.from(firsts.subarray(row * 16, row * 16 + head.length));
+        expect(worst(head, theirs) / Math.max(floor, stats[row * 3 + 2] as number), name).toBeLessThan(
+          exact ? 1e-8 : 3e-3,
+        );
+      });
+      const running = f64(tensors.get('running_sum_norm')?.data);
+      runningNames.forEach((name, row) => {
+        const values_ = (own.get(name) as Tensor).toArray() as Float64Array;
+        const norm = Math.hypot(...values_);
+        expect(Math.abs(norm - (running[row * 2 + 1] as number)) / norm, name).toBeLessThan(exact ? 1e-10 : 1e-5);
+      });
+      net.dispose();
+      W.grad?.dispose();
+      W.dispose();
+    },
+  );
 });
 
 /** Norms of pieces, since a call takes a limited number of arguments. */

@@ -14,7 +14,13 @@ const conventions: Record<string, Partial<Margin>> = {
 describe.each(Object.entries(conventions))('%s', (name, convention) => {
   it('takes the same 20 SGD steps', () => {
     const { tensors, metadata } = goldenFile(name);
-    const hp = JSON.parse(metadata.hp as string) as { s: number; m: number; lr: number; momentum: number; weight_decay: number };
+    const hp = JSON.parse(metadata.hp as string) as {
+      s: number;
+      m: number;
+      lr: number;
+      momentum: number;
+      weight_decay: number;
+    };
     const at = (key: string) => tensors.get(key) as { shape: number[]; data: Float64Array };
     const copy = (key: string) => parameter(tensor(Float64Array.from(at(key).data), at(key).shape));
     const weights = { weight: copy('lin_weight0'), bias: copy('lin_bias0'), W: copy('W0') };
@@ -31,7 +37,9 @@ describe.each(Object.entries(conventions))('%s', (name, convention) => {
         sgd.step(hp.lr);
         // insightface reports each row's loss as −log max(p, 1e-30); its gradient has no such ceiling.
         const rows = rowLoss.toArray() as Float64Array;
-        return margin.gradient === 'detached' ? rows.reduce((sum, row) => sum + Math.min(row, -Math.log(1e-30)), 0) / B : loss.item();
+        return margin.gradient === 'detached'
+          ? rows.reduce((sum, row) => sum + Math.min(row, -Math.log(1e-30)), 0) / B
+          : loss.item();
       }),
     );
     expect(worst(losses, f64(tensors.get('losses')?.data))).toBeLessThan(1e-9);

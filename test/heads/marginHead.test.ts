@@ -14,7 +14,8 @@ const labels = (n: number, c: number, seed = 6) => {
   const rng = new Random(seed);
   return Int32Array.from({ length: n }, () => Math.floor(rng.uniform() * (c + 1)) - 1);
 };
-const worst = (a: ArrayLike<number>, b: ArrayLike<number>) => Array.from(a).reduce((m, v, i) => Math.max(m, Math.abs(v - (b[i] as number))), 0);
+const worst = (a: ArrayLike<number>, b: ArrayLike<number>) =>
+  Array.from(a).reduce((m, v, i) => Math.max(m, Math.abs(v - (b[i] as number))), 0);
 
 describe('MarginHead.step', () => {
   it.each([
@@ -73,15 +74,32 @@ describe('MarginHead.step', () => {
     const { loss, labelled, gradEmbeddings } = head.stepSync(features(4, 8), new Int32Array(4).fill(-1), { lr: 0.1 });
     expect([loss, labelled]).toEqual([0, 0]);
     expect(gradEmbeddings.every((g) => g === 0)).toBe(true);
-    expect(worst(head.weight.toArray(), before.map((w) => w * 0.95))).toBeLessThan(1e-7);
+    expect(
+      worst(
+        head.weight.toArray(),
+        before.map((w) => w * 0.95),
+      ),
+    ).toBeLessThan(1e-7);
   });
 
   const head = new MarginHead({ numClasses: 10, embeddingSize: 4 });
   it.each([
-    ['a label out of range', () => head.stepSync(features(2, 4), new Int32Array([3, 10]), { lr: 1 }), /labels in \[0, 10\) or -1, got 10 at row 1/],
+    [
+      'a label out of range',
+      () => head.stepSync(features(2, 4), new Int32Array([3, 10]), { lr: 1 }),
+      /labels in \[0, 10\) or -1, got 10 at row 1/,
+    ],
     ['a NaN', () => head.stepSync(new Float32Array([1, 2, Number.NaN, 4]), new Int32Array([3]), { lr: 1 }), /row 0/],
-    ['half a row', () => head.stepSync(new Float32Array(6), new Int32Array(1), { lr: 1 }), /features \[N, 4\], got 6 values/],
-    ['too few labels', () => head.stepSync(new Float32Array(8), new Int32Array(1), { lr: 1 }), /expected 2 labels .* got 1/],
+    [
+      'half a row',
+      () => head.stepSync(new Float32Array(6), new Int32Array(1), { lr: 1 }),
+      /features \[N, 4\], got 6 values/,
+    ],
+    [
+      'too few labels',
+      () => head.stepSync(new Float32Array(8), new Int32Array(1), { lr: 1 }),
+      /expected 2 labels .* got 1/,
+    ],
     ['labels of another kind', () => head.stepSync(new Float32Array(4), [1] as never, { lr: 1 }), /Int32Array/],
     ['no lr', () => head.stepSync(new Float32Array(4), new Int32Array(1), {} as never), /finite lr/],
     ['no classes', () => new MarginHead({ numClasses: 0, embeddingSize: 4 }), /numClasses of at least 1, got 0/],
@@ -99,8 +117,19 @@ describe('MarginHead.step', () => {
 });
 
 describe('properties of the loss', () => {
-  const size = fc.record({ N: fc.integer({ min: 1, max: 20 }), C: fc.integer({ min: 1, max: 200 }), D: fc.integer({ min: 1, max: 40 }), seed: fc.nat(1000) });
-  const run = (x: Float32Array | Float64Array, w: Float32Array | Float64Array, y: Int32Array, [N, C, D]: readonly [number, number, number], margin = arcface({ scale: 16 })) =>
+  const size = fc.record({
+    N: fc.integer({ min: 1, max: 20 }),
+    C: fc.integer({ min: 1, max: 200 }),
+    D: fc.integer({ min: 1, max: 40 }),
+    seed: fc.nat(1000),
+  });
+  const run = (
+    x: Float32Array | Float64Array,
+    w: Float32Array | Float64Array,
+    y: Int32Array,
+    [N, C, D]: readonly [number, number, number],
+    margin = arcface({ scale: 16 }),
+  ) =>
     tidy(() => {
       const X = parameter(tensor(Float64Array.from(x), [N, D]));
       const W = parameter(tensor(Float64Array.from(w), [C, D]));
@@ -123,10 +152,17 @@ describe('properties of the loss', () => {
         const w2 = new Float32Array(C * D);
         for (let c = 0; c < C; c++) w2.set(w.subarray(c * D, (c + 1) * D), moved(c) * D);
         const a = run(x, w, y, [N, C, D]);
-        const b = run(x, w2, y.map((label) => (label < 0 ? label : moved(label))), [N, C, D]);
+        const b = run(
+          x,
+          w2,
+          y.map((label) => (label < 0 ? label : moved(label))),
+          [N, C, D],
+        );
         expect(b.loss).toBeCloseTo(a.loss, 9);
         for (let c = 0; c < C; c++) {
-          expect(worst(b.dW.subarray(moved(c) * D, (moved(c) + 1) * D), a.dW.subarray(c * D, (c + 1) * D))).toBeLessThan(1e-9);
+          expect(
+            worst(b.dW.subarray(moved(c) * D, (moved(c) + 1) * D), a.dW.subarray(c * D, (c + 1) * D)),
+          ).toBeLessThan(1e-9);
         }
       }),
       { numRuns: 25 },
@@ -145,7 +181,12 @@ describe('properties of the loss', () => {
         const total = Math.max(1, counted(y));
         const mean = (u: number, v: number) => (u * counted(first) + v * counted(second)) / total;
         expect(whole.loss).toBeCloseTo(mean(a.loss, b.loss), 8);
-        expect(worst(whole.dW, a.dW.map((v, i) => mean(v, b.dW[i] as number)))).toBeLessThan(1e-9);
+        expect(
+          worst(
+            whole.dW,
+            a.dW.map((v, i) => mean(v, b.dW[i] as number)),
+          ),
+        ).toBeLessThan(1e-9);
       }),
       { numRuns: 25 },
     );
@@ -157,8 +198,19 @@ describe('properties of the loss', () => {
         const [x, w, y] = [features(N, D, seed), features(C, D, seed + 1), labels(N, C, seed)];
         const plain = run(x, w, y, [N, C, D], softmax({ scale: 16 }));
         expect(run(x, w, y, [N, C, D], cosface({ scale: 16, margin: 0 })).loss).toBeCloseTo(plain.loss, 9);
-        expect(run(x, w, y, [N, C, D], arcface({ scale: 16, margin: 0, overflow: 'none' })).loss).toBeCloseTo(plain.loss, 7);
-        expect(run(Float64Array.from(x, (v) => v * 1e3), w, y, [N, C, D], softmax({ scale: 16 })).loss).toBeCloseTo(plain.loss, 9);
+        expect(run(x, w, y, [N, C, D], arcface({ scale: 16, margin: 0, overflow: 'none' })).loss).toBeCloseTo(
+          plain.loss,
+          7,
+        );
+        expect(
+          run(
+            Float64Array.from(x, (v) => v * 1e3),
+            w,
+            y,
+            [N, C, D],
+            softmax({ scale: 16 }),
+          ).loss,
+        ).toBeCloseTo(plain.loss, 9);
       }),
       { numRuns: 25 },
     );
@@ -167,17 +219,37 @@ describe('properties of the loss', () => {
   it('no finite input gives a value that is not finite', () => {
     const D = 4;
     const unit = [1, 0, 0, 0];
-    const rows = [unit, unit.map((v) => -v), [0, 0, 0, 0], unit.map((v) => v * 1e-20), unit.map((v) => v * 1e18), [1e-20, 1e18, 0, 1]];
+    const rows = [
+      unit,
+      unit.map((v) => -v),
+      [0, 0, 0, 0],
+      unit.map((v) => v * 1e-20),
+      unit.map((v) => v * 1e18),
+      [1e-20, 1e18, 0, 1],
+    ];
     const W = [unit, unit.map((v) => -v), [0, 0, 0, 0], [0, 1e18, 0, 0], [1e-20, 0, 0, 0]];
-    for (const margin of [softmax(), cosface(), arcface(), arcface({ overflow: 'none' }), arcface({ overflow: 'easy' }), arcface({ overflow: 'clamp' }), arcface({ gradient: 'detached' })]) {
+    for (const margin of [
+      softmax(),
+      cosface(),
+      arcface(),
+      arcface({ overflow: 'none' }),
+      arcface({ overflow: 'easy' }),
+      arcface({ overflow: 'clamp' }),
+      arcface({ gradient: 'detached' }),
+    ]) {
       for (const scale of [1, 64, 512]) {
         const y = Int32Array.from(rows, (_, i) => (i === 0 ? 0 : (i % 6) - 1));
         const head = new MarginHead({ numClasses: W.length, embeddingSize: D, margin: { ...margin, scale } });
         head.weight.set(Float32Array.from(W.flat()));
         const { loss, gradEmbeddings } = head.stepSync(Float32Array.from(rows.flat()), y, { lr: 0.1 });
         expect(Number.isFinite(loss), `${margin.method} ${scale} loss`).toBe(true);
-        expect(gradEmbeddings.every(Number.isFinite), `${margin.method} ${margin.overflow} ${scale} ${gradEmbeddings}`).toBe(true);
-        expect((head.weight.toArray() as Float32Array).every(Number.isFinite), `${margin.method} ${scale} W`).toBe(true);
+        expect(
+          gradEmbeddings.every(Number.isFinite),
+          `${margin.method} ${margin.overflow} ${scale} ${gradEmbeddings}`,
+        ).toBe(true);
+        expect((head.weight.toArray() as Float32Array).every(Number.isFinite), `${margin.method} ${scale} W`).toBe(
+          true,
+        );
         head.dispose();
       }
     }

@@ -8,7 +8,18 @@ import { ones, parameter, type Tensor, tensor, tidy, zeros } from '../../lib/ten
 
 const rng = new Random(11);
 const draw = (shape: readonly number[], spread = 1) =>
-  parameter(tensor(Float64Array.from(normalArray(shape.reduce((n, e) => n * e, 1), spread, rng)), shape));
+  parameter(
+    tensor(
+      Float64Array.from(
+        normalArray(
+          shape.reduce((n, e) => n * e, 1),
+          spread,
+          rng,
+        ),
+      ),
+      shape,
+    ),
+  );
 
 /** ⟨f(inputs), probe⟩ with a fixed probe. */
 function scalar(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tensor[], probe: Float64Array): number {
@@ -17,7 +28,13 @@ function scalar(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tenso
 
 function check(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tensor[], tolerance = 1e-6, h = 1e-5): void {
   const shape = tidy(() => [...f(inputs).shape]);
-  const probe = Float64Array.from(normalArray(shape.reduce((n, e) => n * e, 1), 1, rng));
+  const probe = Float64Array.from(
+    normalArray(
+      shape.reduce((n, e) => n * e, 1),
+      1,
+      rng,
+    ),
+  );
   tidy(() => backward(f(inputs), tensor(probe, shape)));
   for (const [which, x] of inputs.entries()) {
     const ours = x.grad?.toArray() as Float64Array;
@@ -41,7 +58,8 @@ function check(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tensor
 
 describe('gradients', () => {
   it('matmul', () => check(([a, b]) => ops.matmul(a as Tensor, b as Tensor), [draw([3, 5]), draw([5, 4])]));
-  it('linear', () => check(([x, w, b]) => ops.linear(x as Tensor, w as Tensor, b as Tensor), [draw([3, 5]), draw([4, 5]), draw([4])]));
+  it('linear', () =>
+    check(([x, w, b]) => ops.linear(x as Tensor, w as Tensor, b as Tensor), [draw([3, 5]), draw([4, 5]), draw([4])]));
   it('add and multiply, one input used twice', () =>
     check(([a, b]) => ops.add(ops.multiply(a as Tensor, b as Tensor), a as Tensor), [draw([2, 3]), draw([2, 3])]));
   it('scale', () => check(([x]) => ops.scale(x as Tensor, -1.5), [draw([2, 3])]));
@@ -60,13 +78,26 @@ describe('gradients', () => {
     { kernel: 5, stride: 2, padding: 2 },
     { kernel: 2, stride: 1, padding: 0 },
   ])('conv2d %o', ({ kernel, stride, padding }) =>
-    check(([x, w]) => ops.conv2d(x as Tensor, w as Tensor, { stride, padding }), [draw([2, 6, 5, 3]), draw([4, 3, kernel, kernel], 0.3)]),
+    check(
+      ([x, w]) => ops.conv2d(x as Tensor, w as Tensor, { stride, padding }),
+      [draw([2, 6, 5, 3]), draw([4, 3, kernel, kernel], 0.3)],
+    ),
   );
 
   it.each([true, false])('batchNorm, training %s', (training) => {
     // The running statistics move with every forward, which no output depends on while training.
-    const state = { runningMean: zeros([5], 'float64'), runningVar: ones([5], 'float64'), training, momentum: 0.1, epsilon: 1e-5 };
-    check(([x, w, b]) => ops.batchNorm(x as Tensor, w as Tensor, b as Tensor, state), [draw([3, 2, 2, 5]), draw([5]), draw([5])], 1e-5);
+    const state = {
+      runningMean: zeros([5], 'float64'),
+      runningVar: ones([5], 'float64'),
+      training,
+      momentum: 0.1,
+      epsilon: 1e-5,
+    };
+    check(
+      ([x, w, b]) => ops.batchNorm(x as Tensor, w as Tensor, b as Tensor, state),
+      [draw([3, 2, 2, 5]), draw([5]), draw([5])],
+      1e-5,
+    );
   });
 
   const labels = new Int32Array([2, 0, -1, 2, 6]);
@@ -78,6 +109,10 @@ describe('gradients', () => {
     arcface({ scale: 20, overflow: 'easy' }),
     arcface({ scale: 20, overflow: 'clamp' }),
   ])('marginSoftmax %o', (margin) =>
-    check(([x, w]) => ops.marginSoftmax(x as Tensor, w as Tensor, labels, margin).loss, [draw([5, 6]), draw([7, 6])], 1e-5),
+    check(
+      ([x, w]) => ops.marginSoftmax(x as Tensor, w as Tensor, labels, margin).loss,
+      [draw([5, 6]), draw([7, 6])],
+      1e-5,
+    ),
   );
 });

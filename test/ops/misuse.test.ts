@@ -16,10 +16,23 @@ describe('misuse is answered with what was expected and what came', () => {
     ['add', () => ops.add(x, W), /add: .*\[4, 8\].*\[10, 8\]/],
     ['conv2d', () => ops.conv2d(x, W), /conv2d.*axes|conv2d.*\[/],
     ['conv2d channels', () => ops.conv2d(zeros([1, 4, 4, 3]), zeros([8, 4, 3, 3])), /conv2d/],
-    ['marginSoftmax shapes', () => ops.marginSoftmax(x, zeros([10, 9]), new Int32Array(4), arcface()), /expected weight \[C, 8\]/],
-    ['marginSoftmax labels', () => ops.marginSoftmax(tensor(new Float32Array(32).fill(1), [4, 8]), W, new Int32Array([0, 1, 90001, 2]), arcface()), /labels in \[0, 10\) or -1, got 90001 at row 2/],
+    [
+      'marginSoftmax shapes',
+      () => ops.marginSoftmax(x, zeros([10, 9]), new Int32Array(4), arcface()),
+      /expected weight \[C, 8\]/,
+    ],
+    [
+      'marginSoftmax labels',
+      () =>
+        ops.marginSoftmax(tensor(new Float32Array(32).fill(1), [4, 8]), W, new Int32Array([0, 1, 90001, 2]), arcface()),
+      /labels in \[0, 10\) or -1, got 90001 at row 2/,
+    ],
     ['marginSoftmax too few labels', () => ops.marginSoftmax(x, W, new Int32Array(3), arcface()), /labels/],
-    ['marginSoftmax dtype', () => ops.marginSoftmax(x, W, tensor(new Float32Array(4), [4]), arcface()), /dtype int32, got float32/],
+    [
+      'marginSoftmax dtype',
+      () => ops.marginSoftmax(x, W, tensor(new Float32Array(4), [4]), arcface()),
+      /dtype int32, got float32/,
+    ],
     ['a foreign device', () => zeros([1], 'float32', 'tpu'), /'cpu', 'cuda' or 'cuda:<index>', got 'tpu'/],
     ['backward of a matrix', () => backward(x), /dy for a tensor of more than one element/],
     ['dtype mix', () => ops.add(x, zeros([4, 8], 'float64')), /add/],

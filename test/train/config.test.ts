@@ -11,7 +11,13 @@ const data = { train: 'x.rec' };
 describe('configuration', () => {
   it('fills in defaults', () => {
     const config = resolveConfig({ data });
-    expect(config).toMatchObject({ epochs: 20, batchSize: 128, margin: { method: 'arcface' }, schedule: { name: 'poly' }, device: 'cpu' });
+    expect(config).toMatchObject({
+      epochs: 20,
+      batchSize: 128,
+      margin: { method: 'arcface' },
+      schedule: { name: 'poly' },
+      device: 'cpu',
+    });
     expect(resolveConfig(config)).toEqual(config);
   });
 

@@ -25,7 +25,10 @@ interface Ended {
   readonly stderr: string;
 }
 
-function run(args: readonly string[], kill?: { after: number; signal: NodeJS.Signals; whenReady: boolean }): Promise<Ended> {
+function run(
+  args: readonly string[],
+  kill?: { after: number; signal: NodeJS.Signals; whenReady: boolean },
+): Promise<Ended> {
   const child = spawn(process.execPath, [cli, 'train', file, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
   let stderr = '';
   let armed = false;
@@ -45,7 +48,9 @@ function run(args: readonly string[], kill?: { after: number; signal: NodeJS.Sig
 function finalBytes(out: string): Buffer {
   const { tensors, state } = readCheckpoint(listCheckpoints(out)[0] as string);
   expect(state.step).toBe(90);
-  return Buffer.concat([...tensors.values()].map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength)));
+  return Buffer.concat(
+    [...tensors.values()].map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength)),
+  );
 }
 
 describe('a run that is killed', () => {

@@ -12,7 +12,12 @@ beforeAll(() => writeTinySet(path.join(folder, 'tiny.rec')));
 /** Everything in the newest checkpoint, as bytes. */
 function weights(out: string): Map<string, string> {
   const { tensors } = readCheckpoint(listCheckpoints(out)[0] as string);
-  return new Map([...tensors].map(([name, { data }]) => [name, Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64')]));
+  return new Map(
+    [...tensors].map(([name, { data }]) => [
+      name,
+      Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64'),
+    ]),
+  );
 }
 
 async function trained(out: string, overrides: object = {}) {
@@ -32,7 +37,10 @@ describe('training', () => {
       expect(m.imagesPerSecond).toBeGreaterThan(0);
     }
     expect(metrics[0]?.lr).toBeCloseTo(0.05, 10);
-    expect(listCheckpoints(run.out).map((file) => path.basename(file))).toEqual(['step-00000045.safetensors', 'step-00000040.safetensors']);
+    expect(listCheckpoints(run.out).map((file) => path.basename(file))).toEqual([
+      'step-00000045.safetensors',
+      'step-00000040.safetensors',
+    ]);
     expect(readdirSync(path.join(run.out, 'checkpoints')).filter((name) => name.includes('tmp'))).toEqual([]);
     const { tiers } = await evaluate(run.backbone, { test: path.join(folder, 'tiny.rec') });
     expect(tiers[0]?.pairs.auc).toBeGreaterThan(0.9);
@@ -93,7 +101,11 @@ describe('training', () => {
   });
 
   it('stops at a step that is not finite, with the rows, and saves the batch', async () => {
-    const config = { ...tinyConfig(folder, 'explodes'), optimizer: { lr: 1e30 }, schedule: { name: 'constant' as const } };
+    const config = {
+      ...tinyConfig(folder, 'explodes'),
+      optimizer: { lr: 1e30 },
+      schedule: { name: 'constant' as const },
+    };
     const failure = await train(config).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(NonFiniteError);
     const { message } = failure as Error;

@@ -1,0 +1,122 @@
+/** The command line as a user meets it: exit codes, streams, and what it says when something is wrong. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { scratchFolder, tinyConfig, writeTinySet } from '../train/tinySet.js';
+
+const folder = scratchFolder();
+const cli = fileURLToPath(new URL('../../dist/cli/main.mjs', import.meta.url));
+const at = (name: string) => path.join(folder, name);
+
+function flashmargin(...args: string[]) {
+  const { stdout, stderr, status } = spawnSync(process.execPath, [cli, ...args], { encoding: 'utf8' });
+  return { stdout, stderr, status };
+}
+
+beforeAll(() => {
+  writeTinySet(at('tiny.rec'));
+  writeFileSync(at('good.json'), JSON.stringify({ ...tinyConfig(folder), evaluation: { test: at('tiny.rec') } }));
+});
+
+describe('flashmargin', () => {
+  it('trains, prints the table on stdout and talk on stderr, and writes the run', () => {
+    const { stdout, stderr, status } = flashmargin('train', at('good.json'));
+    expect(status, stderr).toBe(0);
+    expect(stdout).toMatch(/^tier +images +TAR@0\.001 +TAR@0\.0001 +rank-1/);
+    expect(stderr).toMatch(/step 45\/45 {2}epoch 3 {2}loss .* lr .* images\/s {2}head \d+% {2}ETA/);
+    for (const name of ['config.json', 'metrics.jsonl', 'summary.json', 'report.html'])
+      expect(existsSync(path.join(at('run'), name))).toBe(true);
+    expect(JSON.parse(readFileSync(path.join(at('run'), 'summary.json'), 'utf8'))).toMatchObject({
+      steps: 45,
+      identities: 12,
+      tiers: [{ name: 'all' }],
+    });
+  });
+
+  it('evaluates a run, for machines too', () => {
+    const { stdout, status } = flashmargin('eval', '--run', at('run'), '--rec', at('tiny.rec'), '--json');
+    expect(status).toBe(0);
+    const { step, tiers } = JSON.parse(stdout);
+    expect(step).toBe(45);
+    expect(tiers[0].auc).toBeGreaterThan(0.5);
+  });
+
+  it('says what it found', () => {
+    const { stdout, status } = flashmargin('doctor', '--json');
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout).map(({ part }: { part: string }) => part)).toEqual([
+      'addon',
+      'node',
+      'cpu',
+      'onednn',
+      'cuda',
+    ]);
+  });
+
+  it.each([
+    ['a command that is none', ['trian'], 2, /unknown command 'trian'[\s\S]*train/],
+    ['an option that is none', ['train', at('good.json'), '--resum'], 2, /unknown option '--resum'/],
+    ['no configuration', ['train'], 2, /missing required argument 'config'/],
+    ['a configuration that is not there', ['train', at('none.yaml')], 1, /none\.yaml does not exist/],
+    ['a run that is there', ['train', at('good.json')], 1, /already holds a run\n {2}fix: --resume/],
+    ['nothing to evaluate', ['eval', '--run', at('run')], 1, /expected --rec FILE, --pairs FILE/],
+    ['nothing to evaluate with', ['eval', '--rec', at('tiny.rec')], 1, /--run DIR or --checkpoint FILE/],
+    ['a folder that is no run', ['eval', '--run', folder, '--rec', at('tiny.rec')], 1, /not a run folder/],
+    [
+      'a gallery without families',
+      ['eval', '--run', at('run'), '--rec', at('tiny.rec'), '--gallery', 'noto'],
+      1,
+      /needs a \.tsv with a family column/,
+    ],
+    ['a set that is not there', ['eval', '--run', at('run'), '--rec', at('none.rec')], 1, /none\.rec/],
+  ])('refuses %s', (_, args, code, message) => {
+    const { stderr, stdout, status } = flashmargin(...args);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/unexpected error|at .*\.mjs/);
+    expect(status).toBe(code);
+    expect(stdout).toBe('');
+  });
+
+  it.each([
+    [
+      'bad key',
+      (config: Record<string, unknown>) => ({ ...config, epocs: 2 }),
+      /epocs: unknown key; did you mean 'epochs'/,
+    ],
+    [
+      'missing data',
+      (config: Record<string, unknown>) => ({ ...config, out: at('x1'), data: { train: at('none.rec') } }),
+      /none\.rec/,
+    ],
+    [
+      'cuda',
+      (config: Record<string, unknown>) => ({ ...config, out: at('x2'), device: 'cuda:7' }),
+      /device 'cuda:7': .*\n {2}fix: use device 'cpu'/,
+    ],
+    [
+      'batch too large',
+      (config: Record<string, unknown>) => ({ ...config, out: at('x3'), batchSize: 1000 }),
+      /at least one batch of 1000, got a set of 120/,
+    ],
+  ])('a configuration with %s', (name, change, message) => {
+    const file = at(`${name.replace(' ', '-')}.json`);
+    writeFileSync(file, JSON.stringify(change(JSON.parse(readFileSync(at('good.json'), 'utf8')))));
+    const { stderr, status } = flashmargin('train', file);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/unexpected error/);
+    expect(status).toBe(1);
+  });
+
+  it('refuses a damaged set and writes nothing', () => {
+    writeTinySet(at('cut.rec'));
+    truncateSync(at('cut.rec'), 3000);
+    writeFileSync(at('cut.json'), JSON.stringify({ ...tinyConfig(folder, 'cut-run'), data: { train: at('cut.rec') } }));
+    const { stderr, status } = flashmargin('train', at('cut.json'));
+    expect(stderr).toMatch(/cut\.rec/);
+    expect(stderr).toMatch(/expected|truncated/);
+    expect(status).toBe(1);
+    expect(existsSync(path.join(at('cut-run'), 'checkpoints'))).toBe(false);
+  });
+});
