@@ -15,7 +15,7 @@ const file = path.join(folder, 'config.json');
 beforeAll(() => {
   writeTinySet(path.join(folder, 'tiny.rec'));
   // A checkpoint after every second step: most kills fall into the writing of one.
-  const config = { ...tinyConfig(folder), epochs: 6, checkpoint: { everySteps: 2, keep: 2 } };
+  const config = { ...tinyConfig(folder), epochs: 40, checkpoint: { everySteps: 2, keep: 2 } };
   writeFileSync(file, JSON.stringify(config));
 });
 
@@ -47,7 +47,7 @@ function run(
 
 function finalBytes(out: string): Buffer {
   const { tensors, state } = readCheckpoint(listCheckpoints(out)[0] as string);
-  expect(state.step).toBe(90);
+  expect(state.step).toBe(600);
   return Buffer.concat(
     [...tensors.values()].map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength)),
   );
@@ -64,7 +64,7 @@ describe('a run that is killed', () => {
       // Half while the process starts, half while it trains.
       const whenReady = i % 2 === 1;
       const { code, signal } = await run(['--out', out, '--resume'], {
-        after: whenReady ? 400 * rng.uniform() : 100 + 500 * rng.uniform(),
+        after: whenReady ? 250 * rng.uniform() : 100 + 500 * rng.uniform(),
         signal: 'SIGKILL',
         whenReady,
       });
