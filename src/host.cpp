@@ -44,22 +44,6 @@ HostArray host_array(const Napi::Value& value, const char* what) {
   }
 }
 
-template <class F>
-void define(Napi::Object exports, const char* name, F f) {
-  exports.Set(name, Napi::Function::New(
-                        exports.Env(),
-                        [f, name](const Napi::CallbackInfo& info) -> Napi::Value {
-                          try {
-                            return f(info);
-                          } catch (const Napi::Error&) {
-                            throw;
-                          } catch (const std::exception& error) {
-                            throw to_js_error(info.Env(), name, error);
-                          }
-                        },
-                        name));
-}
-
 // (typed array, shape, device index) → handle; copies.
 Napi::Value from_array(const Napi::CallbackInfo& info) {
   const HostArray array = host_array(info[0], "data");
@@ -76,6 +60,7 @@ Napi::Value from_array(const Napi::CallbackInfo& info) {
 Napi::Value zeros(const Napi::CallbackInfo& info) {
   Backend& backend = backend_of(Device{Js<int>::from(info[2])});
   const Tensor t = backend.empty(Js<Dtype>::from(info[0]), Js<Shape>::from(info[1]));
+  const FixedThreads fixed;
   backend.fill(t, 0);
   return to_handle(info.Env(), t);
 }
@@ -151,6 +136,7 @@ Napi::Value nearest_rows(const Napi::CallbackInfo& info) {
   FM_CHECK(range, k >= 1 && k <= g, "expected k in [1, ", g, "], got ", k);
   auto index = Napi::Int32Array::New(info.Env(), size_t(q) * k);
   auto score = Napi::Float32Array::New(info.Env(), size_t(q) * k);
+  const FixedThreads fixed;
   nearest(static_cast<float*>(queries.data), q, static_cast<float*>(gallery.data), g, dim, k, index.Data(),
           score.Data());
   Napi::Object out = Napi::Object::New(info.Env());
@@ -170,6 +156,7 @@ Napi::Value histograms_of_pairs(const Napi::CallbackInfo& info) {
   FM_CHECK(range, bins >= 1 && bins <= (1 << 22), "expected bins in [1, 4194304], got ", bins);
   auto genuine = Napi::Float64Array::New(info.Env(), size_t(bins));
   auto impostor = Napi::Float64Array::New(info.Env(), size_t(bins));
+  const FixedThreads fixed;
   pair_histograms(static_cast<float*>(embeddings.data), static_cast<int32_t*>(labels.data), n, dim, bins,
                   genuine.Data(), impostor.Data());
   Napi::Object out = Napi::Object::New(info.Env());

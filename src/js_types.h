@@ -4,7 +4,9 @@
 #include <napi.h>
 
 #include <cctype>
+#include <cmath>
 #include <initializer_list>
+#include <limits>
 #include <string>
 #include <type_traits>
 
@@ -27,7 +29,11 @@ template <class T>
 struct Js<T, std::enable_if_t<std::is_arithmetic_v<T> && !std::is_same_v<T, bool>>> {
   static T from(const Napi::Value& v) {
     FM_CHECK(type, v.IsNumber(), "expected a number");
-    return T(v.As<Napi::Number>().DoubleValue());
+    const double x = v.As<Napi::Number>().DoubleValue();
+    if constexpr (std::is_integral_v<T>)
+      FM_CHECK(range, std::trunc(x) == x && std::abs(x) < std::ldexp(1.0, std::numeric_limits<T>::digits),
+               "expected an integer, got ", x);
+    return T(x);
   }
   static Napi::Value to(Napi::Env env, T x) { return Napi::Number::New(env, double(x)); }
 };

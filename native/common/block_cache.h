@@ -52,6 +52,17 @@ class BlockCache {
     return use_;
   }
 
+  void reset_peak() {
+    std::lock_guard<std::mutex> lock(lock_);
+    use_.peak = use_.used;
+  }
+
+  // Gives everything kept back to the source.
+  void empty() {
+    std::lock_guard<std::mutex> lock(lock_);
+    drop();
+  }
+
  private:
   // Few sizes, so that blocks are found again: multiples of 1/8 of the power of two below.
   size_t rounded(size_t bytes) const {

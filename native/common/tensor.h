@@ -41,11 +41,16 @@ struct DtypeOf<uint8_t> {
   static constexpr Dtype value = Dtype::uint8;
 };
 
+struct Shape;
+std::ostream& operator<<(std::ostream& out, const Shape& shape);
+
 struct Shape : std::vector<int64_t> {
   using std::vector<int64_t>::vector;
   int64_t numel() const {
     int64_t n = 1;
-    for (int64_t extent : *this) n *= extent;
+    for (int64_t extent : *this) {
+      if (__builtin_mul_overflow(n, extent, &n)) fail(ErrorKind::shape, "too many elements: ", *this);
+    }
     return n;
   }
 };

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <shared_mutex>
 #include <thread>
 #include <vector>
 
@@ -133,7 +134,18 @@ thread_local int Pool::thread_ = 0;
 
 }  // namespace
 
-void set_num_threads(int threads) { Pool::get().set_threads(threads); }
+static std::shared_mutex& thread_count_lock() {
+  static auto* lock = new std::shared_mutex;
+  return *lock;
+}
+
+FixedThreads::FixedThreads() { thread_count_lock().lock_shared(); }
+FixedThreads::~FixedThreads() { thread_count_lock().unlock_shared(); }
+
+void set_num_threads(int threads) {
+  const std::unique_lock<std::shared_mutex> alone(thread_count_lock());
+  Pool::get().set_threads(threads);
+}
 int num_threads() { return Pool::get().threads(); }
 
 void run_chunks(int64_t chunks, void (*body)(void*, int64_t, int), void* context) {

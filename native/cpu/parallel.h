@@ -11,6 +11,16 @@ namespace fm {
 void set_num_threads(int threads);
 int num_threads();
 
+// Held for the length of an operation, which sizes its scratch by num_threads(): until then set_num_threads waits.
+// Not to be nested.
+class FixedThreads {
+ public:
+  FixedThreads();
+  ~FixedThreads();
+  FixedThreads(const FixedThreads&) = delete;
+  FixedThreads& operator=(const FixedThreads&) = delete;
+};
+
 // Runs body(context, chunk, thread) for every chunk in [0, chunks).  thread is in [0, num_threads()), for scratch.
 // Calls from several threads take turns; a call from inside a body runs serially on its thread.
 // Denormals are flushed to zero inside.  An exception from a body is rethrown here after the others have ended.

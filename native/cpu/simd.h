@@ -119,11 +119,22 @@ FM_INLINE void micro_kernel_rows(int rows, const T* a, size_t a_row, size_t a_st
 #define FM_CASE(n)                                                                              \
   case n:                                                                                       \
     if constexpr (n <= kRows) micro_kernel<n, T>(a, a_row, a_step, b, b_step, k_count, finish); \
-    break;
+    break
   switch (rows) {
-    FM_CASE(14)
-    FM_CASE(13) FM_CASE(12) FM_CASE(11) FM_CASE(10) FM_CASE(9) FM_CASE(8) FM_CASE(7) FM_CASE(6) FM_CASE(5) FM_CASE(4)
-        FM_CASE(3) FM_CASE(2) FM_CASE(1)
+    FM_CASE(14);
+    FM_CASE(13);
+    FM_CASE(12);
+    FM_CASE(11);
+    FM_CASE(10);
+    FM_CASE(9);
+    FM_CASE(8);
+    FM_CASE(7);
+    FM_CASE(6);
+    FM_CASE(5);
+    FM_CASE(4);
+    FM_CASE(3);
+    FM_CASE(2);
+    FM_CASE(1);
   }
 #undef FM_CASE
 }
