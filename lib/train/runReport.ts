@@ -177,8 +177,8 @@ function densities({ genuine, impostor }: { genuine: Float64Array; impostor: Flo
   };
 }
 
-/** 'U+4E00' or '4e00' → '一'. */
+/** 'U+4E00' → '一 U+4E00': the code point is for where no font has the character. */
 function character(codepoint: string | undefined): string {
   const value = Number.parseInt((codepoint ?? '').replace(/^U\+/i, ''), 16);
-  return Number.isFinite(value) ? String.fromCodePoint(value) : '';
+  return Number.isFinite(value) ? `${String.fromCodePoint(value)} ${codepoint}` : '';
 }
