@@ -1,7 +1,7 @@
 /** A tape: each operation remembers how to turn the gradient of its output into gradients of its inputs. */
 import { type Handle, native } from './binding.js';
 import { expected, ShapeError } from './errors.js';
-import { keep, ones, Tensor } from './tensor.js';
+import { keep, ones, Tensor, tensorsIn } from './tensor.js';
 
 let recording = true;
 
@@ -42,6 +42,9 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
 ): (inputs: Inputs, attributes: Attributes) => Tensor {
   return (inputs, attributes) => {
     const { y, saved } = definition.forward(inputs, attributes);
+    const release = () => {
+      for (const kept of tensorsIn(saved)) kept.dispose();
+    };
     const device = inputs[0]?.device ?? 'cpu';
     const out = new Tensor(y, device);
     const needs = inputs.map((x) => x.requiresGrad || x.node !== undefined);
@@ -49,11 +52,14 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
       out.node = {
         name: definition.name,
         inputs,
+        release,
         backward: (dy) =>
           definition
             .backward(dy.handle, { inputs, attributes, saved, needs })
             .map((handle) => (handle === dy.handle ? dy : handle && new Tensor(handle, device))),
       };
+    } else {
+      release();
     }
     return out;
   };
@@ -85,6 +91,7 @@ export function backward(y: Tensor, dy?: Tensor): void {
       if (!input.requiresGrad && !input.node) release(arriving);
       else flows.set(input, merged(flows.get(input), arriving));
     });
+    node?.release();
     if (out.requiresGrad) leaveGradient(out, flow);
     else release(flow);
   }

@@ -179,7 +179,9 @@ function loadAddon(): Native {
       ];
   for (const [name, load] of attempts) {
     try {
-      return load() as Native;
+      const addon = load() as Native;
+      if (typeof addon?.status !== 'function') throw new Error('is not the flashmargin addon');
+      return addon;
     } catch (error) {
       tried.push(`${name}: ${String((error as Error).message).split('\n')[0]}`);
     }

@@ -11,6 +11,8 @@ export interface TapeNode {
   readonly inputs: readonly Tensor[];
   /** Gradients of the inputs, `undefined` where none is needed. */
   backward(dy: Tensor): readonly (Tensor | undefined)[];
+  /** Frees what was kept for the backward pass. */
+  release(): void;
 }
 
 let live = 0;
@@ -80,6 +82,7 @@ export class Tensor {
       out.node = {
         name: 'reshape',
         inputs: [this],
+        release: () => {},
         backward: (dy) => [new Tensor(native.reshape(dy.handle, this.shape), this.device)],
       };
     }
@@ -97,6 +100,7 @@ export class Tensor {
     if (this.#handle === undefined) return;
     native.dispose(this.#handle);
     this.#handle = undefined;
+    this.node?.release();
     this.node = undefined;
     live--;
     for (const scope of scopes) scope.delete(this);
@@ -163,7 +167,8 @@ export function tidy<T>(f: () => T): T {
   }
 }
 
-function tensorsIn(value: unknown): Tensor[] {
+/** The tensors in a tensor, an array or a plain object, at any depth. */
+export function tensorsIn(value: unknown): Tensor[] {
   if (value instanceof Tensor) return [value];
   if (Array.isArray(value)) return value.flatMap(tensorsIn);
   if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype) {

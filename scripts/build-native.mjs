@@ -11,6 +11,11 @@ const has = (program) => spawnSync(program, ['--version']).status === 0;
 const withGyp = args.includes('--gyp') || !has('cmake');
 const rest = args.filter((arg) => arg !== '--gyp');
 
+if (withGyp && !existsSync(new URL('../binding.gyp', import.meta.url))) {
+  process.stderr.write('flashmargin: cmake was not found: apt-get install cmake g++ make, then try again\n');
+  process.exit(1);
+}
+
 function command() {
   if (!withGyp)
     return [path.join(path.dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js'), ['compile', ...rest]];

@@ -49,7 +49,7 @@ Napi::Value from_array(const Napi::CallbackInfo& info) {
   const HostArray array = host_array(info[0], "data");
   const Shape shape = Js<Shape>::from(info[1]);
   Backend& backend = backend_of(Device{Js<int>::from(info[2])});
-  FM_CHECK(shape, size_t(shape.numel()) * size_of(array.dtype) == array.bytes, "expected ", shape.numel(),
+  FM_CHECK(shape, size_t(shape.numel()) == array.bytes / size_of(array.dtype), "expected ", shape.numel(),
            " elements for shape ", shape, ", got ", array.bytes / size_of(array.dtype));
   const Tensor t = backend.empty(array.dtype, shape);
   backend.copy_from_host(t, array.data, array.bytes);

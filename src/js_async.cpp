@@ -42,19 +42,56 @@ class Queue {
 
 }  // namespace
 
+namespace {
+
+// A task between its threads.  The environment may end while the task runs: its hook then closes `done` before
+// Node frees what is behind it, and the task's end is told to nobody.
+struct Pending {
+  std::mutex lock;
+  bool closed = false;
+  Napi::ThreadSafeFunction done;
+  std::function<void(Napi::Env)> settle;
+};
+
+using Shared = std::shared_ptr<Pending>;
+
+void close_pending(void* hook) {
+  auto* pending = static_cast<Shared*>(hook);
+  {
+    const std::lock_guard<std::mutex> lock((*pending)->lock);
+    (*pending)->closed = true;
+  }
+  delete pending;
+}
+
+// On the JavaScript thread; without an environment where it ended before.
+void settle_pending(Napi::Env env, Napi::Function, Shared* pending) {
+  if (env != nullptr) (*pending)->settle(env);
+  delete pending;
+}
+
+}  // namespace
+
 void enqueue(Napi::Env env, std::function<void()> work, std::function<void(Napi::Env)> settle) {
+  auto pending = std::make_shared<Pending>();
   auto callback = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
-  auto done = Napi::ThreadSafeFunction::New(env, callback, "flashmargin", 0, 1);
-  auto* shared = new std::function<void(Napi::Env)>(std::move(settle));
-  Queue::get().push([done, work = std::move(work), shared]() mutable {
+  pending->done = Napi::ThreadSafeFunction::New(env, callback, "flashmargin", 0, 1);
+  // After the function's own hook, so that it is called before it.
+  auto* hook = new Shared(pending);
+  napi_add_env_cleanup_hook(env, close_pending, hook);
+  pending->settle = [settle = std::move(settle), hook](Napi::Env env) {
+    napi_remove_env_cleanup_hook(env, close_pending, hook);
+    delete hook;
+    settle(env);
+  };
+  Queue::get().push([pending, work = std::move(work)]() mutable {
     work();
     work = nullptr;  // frees what it captured before JavaScript hears of the end
-    auto call = [](Napi::Env env, Napi::Function, std::function<void(Napi::Env)>* settle) {
-      if (env != nullptr) (*settle)(env);
-      delete settle;
-    };
-    if (done.BlockingCall(shared, call) != napi_ok) delete shared;  // the environment has ended
-    done.Release();
+    const std::lock_guard<std::mutex> lock(pending->lock);
+    if (pending->closed) return;
+    auto* shared = new Shared(pending);
+    if (pending->done.BlockingCall(shared, settle_pending) != napi_ok) delete shared;
+    else pending->done.Release();
   });
 }
 

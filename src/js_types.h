@@ -63,6 +63,7 @@ struct Js<Shape> {
     const auto array = v.As<Napi::Array>();
     Shape shape(array.Length());
     for (uint32_t i = 0; i < array.Length(); i++) shape[i] = Js<int64_t>::from(array.Get(i));
+    for (int64_t extent : shape) FM_CHECK(shape, extent >= 0, "expected extents of at least 0, got ", shape);
     return shape;
   }
 };

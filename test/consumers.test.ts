@@ -53,6 +53,50 @@ describe('a consumer', () => {
     expect(runs('workers.mjs', source)).toMatchObject({ stdout: '0,0,0,0,0,0,0,0', status: 0 });
   });
 
+  it('survives a worker that is terminated in the middle of a step', () => {
+    const source = `
+      import { Worker, isMainThread } from 'node:worker_threads';
+      import { arcface, MarginHead } from 'flashmargin';
+      if (isMainThread) {
+        for (let i = 0; i < 5; i++) {
+          const worker = new Worker(new URL(import.meta.url));
+          await new Promise((resolve) => worker.once('message', resolve));
+          await new Promise((resolve) => setTimeout(resolve, 3 * i));
+          await worker.terminate();
+        }
+        const head = new MarginHead({ numClasses: 10, embeddingSize: 8, margin: arcface() });
+        console.log((await head.step(new Float32Array(8).fill(1), new Int32Array([3]), { lr: 0.1 })).loss > 0);
+      } else {
+        const { parentPort } = await import('node:worker_threads');
+        const head = new MarginHead({ numClasses: 20000, embeddingSize: 128, margin: arcface() });
+        const steps = Array.from({ length: 4 }, () => head.step(new Float32Array(64 * 128).fill(1), new Int32Array(64), { lr: 0.1 }));
+        parentPort.postMessage('under way');
+        await Promise.all(steps);
+      }`;
+    expect(runs('terminate.mjs', source)).toMatchObject({ stdout: 'true', status: 0 });
+  });
+
+  it('may change the number of threads while another thread computes', () => {
+    const source = `
+      import { Worker, isMainThread } from 'node:worker_threads';
+      import { ops, setNumThreads, tensor, tidy } from 'flashmargin';
+      if (isMainThread) {
+        const worker = new Worker(new URL(import.meta.url));
+        const ended = new Promise((resolve) => worker.on('exit', resolve));
+        const timer = setInterval(() => { setNumThreads(1); setNumThreads(32); }, 0);
+        console.log(await ended);
+        clearInterval(timer);
+      } else {
+        const x = tensor(new Float32Array(8 * 16 * 16 * 8).fill(1), [8, 16, 16, 8]);
+        const w = tensor(new Float32Array(16 * 8 * 9).fill(1), [16, 8, 3, 3]);
+        for (let i = 0; i < 300; i++) tidy(() => ops.conv2d(x, w, { padding: 1 }));
+      }`;
+    expect(runs('race.mjs', source, { ...process.env, FLASHMARGIN_ONEDNN: 'off' })).toMatchObject({
+      stdout: '0',
+      status: 0,
+    });
+  });
+
   it('imports without an addon, and hears what was tried and what to type when it asks for one', () => {
     const env = { ...process.env, FLASHMARGIN_ADDON: '/nowhere/flashmargin.node' };
     const { stdout } = runs(

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { backward } from '../lib/autograd.js';
 import { MarginHead } from '../lib/heads/index.js';
+import { arcface } from '../lib/margins.js';
 import { iresnetSmall } from '../lib/nn/index.js';
-import { imageToFloat } from '../lib/ops/index.js';
+import { imageToFloat, marginSoftmax, normalize } from '../lib/ops/index.js';
 import { Sgd } from '../lib/optim/index.js';
-import { memory, tensor, tidy, zeros } from '../lib/tensor.js';
+import { memory, parameter, type Tensor, tensor, tidy, zeros } from '../lib/tensor.js';
 
 describe('memory', () => {
   it('a training step leaves no tensor behind, and asks for no new memory', () => {
@@ -33,6 +34,18 @@ describe('memory', () => {
     net.dispose();
     sgd.dispose();
     head.dispose();
+  });
+
+  it('an operation keeps nothing that its backward pass will not need', () => {
+    const x = tensor(new Float32Array(12).fill(1), [3, 4]);
+    const w = parameter(tensor(new Float32Array(20).fill(1), [5, 4]));
+    const before = memory().tensors;
+    normalize(x).dispose(); // nothing is recorded
+    normalize(w).dispose(); // recorded, and given up
+    const { loss, rowLoss, lse } = marginSoftmax(x, w, new Int32Array(3), arcface());
+    backward(loss);
+    for (const made of [loss, rowLoss, lse, w.grad as Tensor]) made.dispose();
+    expect(memory().tensors).toBe(before + 1); // the labels, which the caller gave as an array
   });
 
   it('tidy keeps what it returns, and an outer tidy frees it', () => {

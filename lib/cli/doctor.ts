@@ -9,10 +9,17 @@ interface Finding {
 
 /** What was found, what was not, and why. */
 export function diagnose(): Finding[] {
-  const { isa, threads, onednn, cudaDevices, cuda } = native.status();
+  const node: Finding = { part: 'node', state: 'ok', detail: `${process.version} ${process.platform}-${process.arch}` };
+  let status: ReturnType<typeof native.status>;
+  try {
+    status = native.status();
+  } catch (error) {
+    return [{ part: 'addon', state: 'off', detail: (error as Error).message }, node];
+  }
+  const { isa, threads, onednn, cudaDevices, cuda } = status;
   return [
     { part: 'addon', state: 'ok', detail: packageRoot },
-    { part: 'node', state: 'ok', detail: `${process.version} ${process.platform}-${process.arch}` },
+    node,
     { part: 'cpu', state: 'ok', detail: `${isa}, ${threads} thread${threads === 1 ? '' : 's'}` },
     { part: 'onednn', state: onednn.startsWith('oneDNN') ? 'ok' : 'off', detail: onednn },
     {

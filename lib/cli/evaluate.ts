@@ -34,14 +34,19 @@ export function evalCommand(): Command {
     .option('--json', 'machine-readable, on stdout')
     .action(async (options: Options) => {
       if ((options.run === undefined) === (options.checkpoint === undefined)) {
-        throw new ConfigError('eval: expected --run DIR or --checkpoint FILE', { code: 'ERR_FM_CONFIG' });
+        throw new ConfigError(
+          `eval: expected either --run DIR or --checkpoint FILE, got ${options.run ? 'both' : 'neither'}`,
+          { code: 'ERR_FM_CONFIG' },
+        );
       }
       if (options.rec === undefined && options.pairs.length === 0) {
         throw new ConfigError('eval: expected --rec FILE, --pairs FILE, or both', { code: 'ERR_FM_CONFIG' });
       }
       const shape =
         options.rec === undefined ? openPairSet(options.pairs[0] as string).imageShape : shapeOf(options.rec);
-      const { backbone, step } = loadBackbone(options, shape);
+      const { backbone, step } = loadBackbone(options, shape, (error) =>
+        process.stderr.write(`${(error as Error).message}\n`),
+      );
       const { rec, pairs, gallery, flip, pixels } = options;
       const evaluation = await evaluate(
         backbone,

@@ -26,13 +26,23 @@ const program = new Command('flashmargin')
 for (const command of [trainCommand, evalCommand, reportCommand, doctorCommand, buildCommand])
   program.addCommand(command().exitOverride());
 
-program.parseAsync().catch((error: unknown) => {
-  if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
-  if (error instanceof Interrupted) {
-    process.stderr.write(`${error.message}\n`);
-    process.exit(error.exitCode);
-  }
-  if (error instanceof FlashmarginError) process.stderr.write(`flashmargin: ${error.message}\n`);
-  else process.stderr.write(`flashmargin: unexpected error\n${(error as Error)?.stack ?? String(error)}\n`);
-  process.exit(1);
-});
+process.exitCode = 1; // until the command has come to its end: whatever ends the process before that is a failure
+program
+  .parseAsync()
+  .then(() => {
+    process.exitCode = 0;
+  })
+  .catch((error: unknown) => {
+    if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
+    if (error instanceof Interrupted) {
+      process.stderr.write(`${error.message}\n`);
+      process.exit(error.exitCode);
+    }
+    const { code, message, stack } = error as NodeJS.ErrnoException;
+    // Of the system: no permission, no such file, no space.
+    const plain = error instanceof FlashmarginError || /^E[A-Z0-9]+$/.test(code ?? '');
+    process.stderr.write(
+      plain ? `flashmargin: ${message}\n` : `flashmargin: unexpected error\n${stack ?? String(error)}\n`,
+    );
+    process.exit(1);
+  });

@@ -12,7 +12,9 @@ export function reportCommand(): Command {
       const dataset = openDataset(config.data.train);
       const { imageShape, numClasses, size } = dataset;
       dataset.close();
-      const { backbone, step } = loadBackbone({ run }, imageShape);
+      const { backbone, step } = loadBackbone({ run }, imageShape, (error) =>
+        process.stderr.write(`${(error as Error).message}\n`),
+      );
       const evaluation =
         config.evaluation &&
         (await evaluate(backbone, config.evaluation, { onNote: (message) => process.stderr.write(`${message}\n`) }));

@@ -6,7 +6,6 @@ import { evaluationTable } from './tables.js';
 
 interface Options {
   readonly out?: string;
-  readonly epochs?: string;
   readonly resume?: boolean;
   readonly overwrite?: boolean;
   readonly json?: boolean;
@@ -43,7 +42,7 @@ export function trainCommand(): Command {
         const { summary, reportFile, summaryFile } = writeRunReport(run, evaluation);
         if (options.json) console.log(JSON.stringify(summary, null, 2));
         else if (evaluation) console.log(evaluationTable(evaluation));
-        progress.note(`wrote ${summaryFile}${reportFile ? ` and ${reportFile}` : ''}`);
+        progress.note(`wrote ${summaryFile} and ${reportFile}`);
       } finally {
         progress.end();
         release();

@@ -5,6 +5,9 @@ import { dataError } from './dataError.js';
 /** [height, width, channels]; channels is 1 (grey) or 3 (RGB). */
 export type ImageShape = readonly [height: number, width: number, channels: 1 | 3];
 
+/** Pixels; a header that claims more is taken for damage. */
+const MAX_SIDE = 16_384;
+
 const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /**
@@ -16,7 +19,11 @@ export function imageShapeOf(bytes: Uint8Array, where: string): ImageShape {
     if (bytes.length < 33)
       throw dataError(`${where}: the PNG is truncated: expected a header of 33 bytes, got ${bytes.length}`);
     const colorType = bytes[25];
-    return [uint32(bytes, 20), uint32(bytes, 16), colorType === 0 || colorType === 4 ? 1 : 3];
+    const [width, height] = [uint32(bytes, 16), uint32(bytes, 20)];
+    if (!(width >= 1 && height >= 1 && width <= MAX_SIDE && height <= MAX_SIDE)) {
+      throw dataError(`${where}: expected a picture of 1 to ${MAX_SIDE} pixels a side, got ${width}×${height}`);
+    }
+    return [height, width, colorType === 0 || colorType === 4 ? 1 : 3];
   }
   if (isJpeg(bytes)) return jpegShape(bytes, where);
   const start = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, '0')).join(' ');

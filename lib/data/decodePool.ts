@@ -54,6 +54,7 @@ export class DecodePool implements FillPool {
 
   async close(): Promise<void> {
     this.#fail(new DisposedError('BatchLoader: closed while a batch was being made', { code: 'ERR_FM_DISPOSED' }));
+    for (const { worker } of this.#threads) worker.ref();
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
   }
 
@@ -64,7 +65,8 @@ export class DecodePool implements FillPool {
     thread.worker.on('message', ({ slot, failure }: WorkerReply) => {
       const pending = thread.pending.get(slot);
       thread.pending.delete(slot);
-      if (thread.pending.size === 0) thread.worker.unref();
+      // Not while closing: the end of the thread is awaited then, and must keep the process.
+      if (thread.pending.size === 0 && this.#failure === undefined) thread.worker.unref();
       if (failure === undefined) pending?.resolve();
       else pending?.reject(revive(failure));
     });

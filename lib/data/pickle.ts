@@ -364,6 +364,7 @@ function unescape2(literal: string, machine: Machine): string {
 /** Python's raw-unicode-escape: \uXXXX and \UXXXXXXXX, all else latin-1. */
 function rawUnicodeEscape(line: string): string {
   return line.replace(/\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})/g, (_, short?: string, long?: string) =>
-    String.fromCodePoint(Number.parseInt(short ?? (long as string), 16)),
+    // Past the last code point Python refuses too; such a string is no image and no class.
+    String.fromCodePoint(Math.min(0x10ffff, Number.parseInt(short ?? (long as string), 16))),
   );
 }

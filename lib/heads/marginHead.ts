@@ -92,8 +92,12 @@ export class MarginHead {
     options: HeadStepOptions,
   ): Promise<HeadStepResult<Tensor | Float32Array>> {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
-    const pending = native.headStep(x.handle, this.weight.handle, this.velocity.handle, y.handle, this.margin, sgd);
-    for (const each of made) each.dispose(); // the step holds the memory until it is done
+    let pending: Promise<NativeHeadStep>;
+    try {
+      pending = native.headStep(x.handle, this.weight.handle, this.velocity.handle, y.handle, this.margin, sgd);
+    } finally {
+      for (const each of made) each.dispose(); // the step holds the memory until it is done
+    }
     return this.#result(await pending, features instanceof Tensor);
   }
 

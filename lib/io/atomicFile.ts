@@ -22,7 +22,7 @@ export function writeAtomically(file: string, write: (fd: number) => void): void
     fsyncSync(folder);
     closeSync(folder);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    removeQuietly(temporary);
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     throw new DataError(`cannot write ${file}: ${(error as Error).message}`, {
       code: 'ERR_FM_DATA',
@@ -30,6 +30,13 @@ export function writeAtomically(file: string, write: (fd: number) => void): void
       cause: error,
     });
   }
+}
+
+/** The error that is on its way matters more. */
+function removeQuietly(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {}
 }
 
 /** A text or binary file in one piece, atomically. */

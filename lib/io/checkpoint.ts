@@ -2,7 +2,7 @@
  * A checkpoint is one safetensors file, `checkpoints/step-00001200.safetensors`: every tensor of the run under a
  * prefix, and a JSON description in the metadata.  Files appear whole or not at all.
  */
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { DataError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
@@ -23,6 +23,7 @@ export interface CheckpointState {
 /** Parts of a run by prefix: `backbone`, `optimizer`, `head`. */
 export type CheckpointParts = Readonly<Record<string, Iterable<readonly [string, Tensor]>>>;
 
+/** Writes a run's tensors and state as one file, atomically. */
 export function saveCheckpoint(file: string, state: CheckpointState, parts: CheckpointParts): void {
   const entries = Object.entries(parts).flatMap(([prefix, tensors]) =>
     Array.from(
@@ -51,7 +52,24 @@ export function readCheckpoint(file: string): Checkpoint {
       },
     );
   }
-  return { file, tensors, state: JSON.parse(metadata.state ?? '{}') as CheckpointState };
+  return { file, tensors, state: readState(file, metadata.state) };
+}
+
+function readState(file: string, text: string | undefined): CheckpointState {
+  let state: unknown;
+  try {
+    state = JSON.parse(text ?? '');
+  } catch {
+    state = undefined;
+  }
+  const { step, epoch, batch } = (state ?? {}) as Partial<CheckpointState>;
+  if (![step, epoch, batch].every((n) => Number.isSafeInteger(n) && (n as number) >= 0)) {
+    throw new DataError(`${file}: expected the state of a run in its metadata, got ${text?.slice(0, 80) ?? 'none'}`, {
+      code: 'ERR_FM_DATA',
+      hint: 'use an earlier checkpoint',
+    });
+  }
+  return state as CheckpointState;
 }
 
 /** Copies a checkpoint's tensors into those of a run; all must be there, with their shapes. */
@@ -79,6 +97,7 @@ export function restore({ file, tensors }: Checkpoint, parts: CheckpointParts): 
   for (const [name, x] of pairs) x.set((tensors.get(name) as FileTensor).data as Float32Array);
 }
 
+/** The file of a run's checkpoint after so many steps. */
 export function checkpointFile(folder: string, step: number): string {
   return path.join(folder, 'checkpoints', `step-${String(step).padStart(8, '0')}.safetensors`);
 }
@@ -104,6 +123,12 @@ export function lastGoodCheckpoint(folder: string, onBad: (error: unknown) => vo
     }
   }
   return undefined;
+}
+
+/** Renames the checkpoints after a step to `….damaged`: those that a resumed run passed over. */
+export function setAsideCheckpoints(folder: string, after: number): void {
+  for (const file of listCheckpoints(folder))
+    if (file > checkpointFile(folder, after)) renameSync(file, `${file}.damaged`);
 }
 
 /** Removes all but the newest `keep` checkpoints. */

@@ -10,7 +10,9 @@ export {
   readCheckpoint,
   restore,
   saveCheckpoint,
+  setAsideCheckpoints,
 } from './checkpoint.js';
+export { lockFolder } from './runLock.js';
 export {
   type FileArray,
   type FileTensor,

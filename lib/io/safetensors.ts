@@ -105,6 +105,8 @@ export function readSafetensors(file: string, { verify = true } = {}): TensorFil
     } catch (error) {
       corrupt(`its header is not JSON (${(error as Error).message})`);
     }
+    if (header === null || typeof header !== 'object')
+      corrupt(`expected an object as header, got ${JSON.stringify(header)}`);
     const { __metadata__, ...entries } = header as typeof header & { __metadata__?: Record<string, string> };
     const metadata = __metadata__ ?? {};
     const tensors = new Map<string, FileTensor>();
@@ -149,6 +151,9 @@ function withFile<T>(file: string, use: (fd: number) => T): T {
   }
   try {
     return use(fd);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    throw new DataError(`${file}: cannot be read: ${(error as Error).message}`, { code: 'ERR_FM_DATA', cause: error });
   } finally {
     closeSync(fd);
   }

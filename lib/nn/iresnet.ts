@@ -92,8 +92,8 @@ export class IResNet extends Module {
     expected(
       blocks.length >= 1 && blocks.length <= 4 && blocks.length <= widths.length,
       'iresnet',
-      'blocks for 1 to 4 stages, each with a width',
-      blocks,
+      'a width for each of the stages (1 to 4)',
+      widths,
     );
     const options = { ...rest, rng: rest.rng ?? new Random(0) };
     this.conv1 = new Conv2d(channels, stemWidth, { stride: stemStride, ...INIT, ...options });

@@ -11,11 +11,12 @@ import { backbones } from '../nn/index.js';
 const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.keys(table) as [T, ...T[]];
 const count = z.number().int().min(1);
 const natural = z.number().int().min(0);
+const channels = z.number().int().min(1).max(65_536);
 
 const marginSchema = z.strictObject({
   method: z.enum(names(margins)).default('arcface'),
-  scale: z.number().positive().optional(),
-  margin: z.number().min(0).optional(),
+  scale: z.number().positive().max(10_000).optional(),
+  margin: z.number().min(0).max(Math.PI).optional(),
   gradient: z.enum(['exact', 'detached']).optional(),
   overflow: z.enum(['none', 'hard', 'easy', 'clamp']).optional(),
   cosineEpsilon: z.number().min(0).max(0.5).optional(),
@@ -43,9 +44,9 @@ export const configSchema = z.strictObject({
   backbone: z
     .strictObject({
       name: z.enum(names(backbones)).default('iresnetSmall'),
-      embeddingSize: count.optional(),
-      stemWidth: count.optional(),
-      widths: z.array(count).min(1).max(4).optional(),
+      embeddingSize: channels.optional(),
+      stemWidth: channels.optional(),
+      widths: z.array(channels).min(1).max(4).optional(),
       dropout: z.number().min(0).max(0.95).optional(),
     })
     .prefault({}),

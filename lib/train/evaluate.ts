@@ -124,6 +124,25 @@ function pixelEmbeddings(images: Images): Float32Array {
   return out;
 }
 
+/** The family of each image, where a gallery is asked for; throws where the set has no such family. */
+export function checkGallery(dataset: RecordDataset, gallery: string | undefined): readonly string[] | undefined {
+  if (gallery === undefined) return undefined;
+  const families = dataset.column('family');
+  if (!families) {
+    throw new ConfigError(`evaluation: gallery '${gallery}' needs a .tsv with a family column beside ${dataset.name}`, {
+      code: 'ERR_FM_CONFIG',
+      hint: 'leave the gallery out',
+    });
+  }
+  if (!families.includes(gallery)) {
+    const known = [...new Set(families)].sort().join(', ');
+    throw new ConfigError(`evaluation: no image of ${dataset.name} is of family '${gallery}'; there are ${known}`, {
+      code: 'ERR_FM_CONFIG',
+    });
+  }
+  return families;
+}
+
 function scoreTiers(
   embeddings: Float32Array,
   dim: number,
@@ -132,20 +151,8 @@ function scoreTiers(
   gallery: string | undefined,
 ): readonly TierScores[] {
   const tiers = dataset.column('tier') ?? Array.from(labels, () => 'all');
-  if (gallery !== undefined) {
-    const families = dataset.column('family');
-    if (!families) {
-      throw new ConfigError(
-        `evaluation: gallery '${gallery}' needs a .tsv with a family column beside ${dataset.name}`,
-        { code: 'ERR_FM_CONFIG', hint: 'leave the gallery out' },
-      );
-    }
-    if (!families.includes(gallery)) {
-      throw new ConfigError(
-        `evaluation: no image of ${dataset.name} is of family '${gallery}'; there are ${[...new Set(families)].sort().join(', ')}`,
-        { code: 'ERR_FM_CONFIG' },
-      );
-    }
+  const families = checkGallery(dataset, gallery);
+  if (families) {
     return evaluateTiers({ embeddings, labels, families, tiers }, dim, { gallery, wrong: 24 });
   }
   return [...new Set(tiers)].sort().map((tier) => {

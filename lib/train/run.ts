@@ -1,16 +1,16 @@
 /** From a configuration to a trained, evaluated run folder. */
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { native } from '../binding.js';
-import { openDataset, type RecordDataset } from '../data/index.js';
+import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
 import { ConfigError, DataError, DeviceError } from '../errors.js';
 import { MarginHead } from '../heads/index.js';
-import { listCheckpoints, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
+import { lastGoodCheckpoint, lockFolder, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { type BackboneName, backbones, type IResNet } from '../nn/index.js';
 import { Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
 import { type Config, type ConfigInput, marginOf, resolveConfig } from './config.js';
-import { type Evaluation, evaluate } from './evaluate.js';
+import { checkGallery, type Evaluation, evaluate } from './evaluate.js';
 import type { RunFacts } from './runReport.js';
 import { type FitResult, fullBatches, type StepMetrics, Trainer } from './trainer.js';
 
@@ -63,8 +63,24 @@ export function buildBackbone(config: Config, imageShape: readonly number[], dev
   });
 }
 
+/** Finds what evaluation will need, before hours of training. */
+function checkEvaluation({ evaluation }: Config): void {
+  if (evaluation?.test !== undefined) {
+    const dataset = openDataset(evaluation.test);
+    try {
+      checkGallery(dataset, evaluation.gallery);
+    } finally {
+      dataset.close();
+    }
+  }
+  for (const file of evaluation?.pairs ?? []) openPairSet(file);
+}
+
+/** Makes way for a run: refuses a folder that holds one, or with `overwrite` removes it. */
 function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void {
   const { out } = config;
+  if (resume && overwrite)
+    throw new ConfigError('train: expected --resume or --overwrite, got both', { code: 'ERR_FM_CONFIG' });
   if (resume || !existsSync(path.join(out, 'config.json'))) return;
   if (!overwrite) {
     throw new DataError(`train: ${out} already holds a run`, {
@@ -90,8 +106,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   const device = resolveDevice(config.device, onNote);
   const dataset = openDataset(config.data.train);
   try {
-    claimFolder(config, options);
-    mkdirSync(config.out, { recursive: true });
+    checkEvaluation(config);
     const backbone = buildBackbone(config, dataset.imageShape, device);
     const head = buildHead(config, dataset, backbone, device);
     const { lr, momentum, weightDecay } = config.optimizer;
@@ -125,6 +140,8 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       onMetrics: options.onMetrics,
       onNote,
     });
+    lockFolder(config.out)(); // nobody else is in there, and it can be written to
+    claimFolder(config, options); // everything else has been checked: what is there may go now
     if (!options.resume || !existsSync(path.join(config.out, 'config.json'))) {
       writeFileAtomically(path.join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
     }
@@ -162,6 +179,7 @@ export async function evaluateRun(
 export function loadBackbone(
   { run, checkpoint }: { run?: string; checkpoint?: string },
   imageShape: readonly number[],
+  onBad: (error: unknown) => void = () => {},
 ): { backbone: IResNet; config: Config; step: number } {
   if (run !== undefined && !existsSync(path.join(run, 'config.json'))) {
     throw new DataError(`${run}: is not a run folder (no config.json)`, {
@@ -169,15 +187,14 @@ export function loadBackbone(
       hint: 'name the folder that `flashmargin train` wrote',
     });
   }
-  const file = checkpoint ?? (run === undefined ? undefined : listCheckpoints(run)[0]);
-  if (file === undefined) {
-    throw new DataError(`${run}: holds no checkpoint`, {
+  const loaded = checkpoint === undefined ? lastGoodCheckpoint(run as string, onBad) : readCheckpoint(checkpoint);
+  if (loaded === undefined) {
+    throw new DataError(`${run}: holds no whole checkpoint`, {
       code: 'ERR_FM_DATA',
       hint: 'train first: flashmargin train CONFIG',
     });
   }
-  const loaded = readCheckpoint(file);
-  const config = resolveConfig(loaded.state.config, `${file}: config`);
+  const config = resolveConfig(loaded.state.config, `${loaded.file}: config`);
   const backbone = buildBackbone(config, imageShape);
   restore(loaded, { backbone: backbone.namedTensors() });
   return { backbone: backbone.eval() as IResNet, config, step: loaded.state.step };
@@ -185,5 +202,15 @@ export function loadBackbone(
 
 /** The configuration of a run folder. */
 export function readRunConfig(run: string): Config {
-  return resolveConfig(JSON.parse(readFileSync(path.join(run, 'config.json'), 'utf8')), path.join(run, 'config.json'));
+  const file = path.join(run, 'config.json');
+  try {
+    return resolveConfig(JSON.parse(readFileSync(file, 'utf8')), file);
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    throw new DataError(`${run}: is not a run folder: ${(error as Error).message}`, {
+      code: 'ERR_FM_DATA',
+      hint: 'name the folder that `flashmargin train` wrote',
+      cause: error,
+    });
+  }
 }

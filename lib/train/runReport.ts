@@ -48,7 +48,7 @@ function environment(): Record<string, string> {
   };
 }
 
-/** Writes summary.json, and report.html where there was an evaluation. */
+/** Writes summary.json and report.html, with what there was of an evaluation. */
 export function writeRunReport(
   facts: RunFacts,
   evaluation: Evaluation | undefined,

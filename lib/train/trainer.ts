@@ -1,6 +1,7 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { backward } from '../autograd.js';
+import { native } from '../binding.js';
 import { type AugmentOptions, type Batch, BatchLoader, type RecordDataset } from '../data/index.js';
 import { DataError, NonFiniteError } from '../errors.js';
 import type { HeadStepResult, MarginHead } from '../heads/index.js';
@@ -10,9 +11,11 @@ import {
   checkpointFile,
   lastGoodCheckpoint,
   listCheckpoints,
+  lockFolder,
   pruneCheckpoints,
   restore,
   saveCheckpoint,
+  setAsideCheckpoints,
 } from '../io/index.js';
 import { writeSafetensors } from '../io/safetensors.js';
 import type { Module } from '../nn/index.js';
@@ -114,6 +117,16 @@ export class Trainer {
 
   /** Trains to the end of the last epoch. */
   async fit(): Promise<FitResult> {
+    const { out } = this.#o;
+    const release = out ? lockFolder(out) : () => {};
+    try {
+      return await this.#run();
+    } finally {
+      release();
+    }
+  }
+
+  async #run(): Promise<FitResult> {
     const { out, signal, dataset, batchSize, checkpointEverySteps = 500, keepCheckpoints = 2 } = this.#o;
     const progress = this.#begin();
     if (out && progress.step === 0 && listCheckpoints(out).length === 0) this.#save(progress);
@@ -250,6 +263,15 @@ export class Trainer {
   #save({ step, seconds, headSeconds }: Progress): void {
     const { out, config } = this.#o;
     if (!out) return;
+    for (const [part, tensors] of Object.entries(this.parts())) {
+      for (const [name, x] of tensors) {
+        if (x.dtype === 'int32' || native.allFinite(x.handle)) continue;
+        throw new NonFiniteError(`step ${step}: ${part}.${name} is not finite; no checkpoint was written`, {
+          code: 'ERR_FM_NON_FINITE',
+          hint: 'lower optimizer.lr or raise schedule.warmupSteps, then resume from the checkpoint before',
+        });
+      }
+    }
     const state = {
       step,
       epoch: Math.floor(step / this.batchesPerEpoch),
@@ -265,11 +287,23 @@ export class Trainer {
   #begin(): Progress {
     const { out, resume, config, onNote = () => {} } = this.#o;
     const fresh = { step: 0, seconds: 0, headSeconds: 0 };
-    if (out) mkdirSync(out, { recursive: true });
-    if (!out || !resume) return fresh;
+    if (!out) return fresh;
+    if (!resume) {
+      if (listCheckpoints(out).length === 0) return fresh;
+      throw new DataError(`train: ${out} already holds checkpoints`, {
+        code: 'ERR_FM_DATA',
+        hint: 'resume goes on from them; otherwise name another folder or remove them',
+      });
+    }
     const checkpoint = lastGoodCheckpoint(out, (error) =>
       onNote(`skipping a damaged checkpoint: ${(error as Error).message}`),
     );
+    if (!checkpoint && listCheckpoints(out).length > 0) {
+      throw new DataError(`train: no checkpoint in ${out} is whole`, {
+        code: 'ERR_FM_DATA',
+        hint: 'start again with --overwrite, or copy a whole checkpoint there',
+      });
+    }
     if (!checkpoint) {
       onNote(`no checkpoint in ${out} yet: starting from the beginning`);
       trimMetrics(out, 0);
@@ -287,6 +321,7 @@ export class Trainer {
     }
     restore(checkpoint, this.parts());
     const { step, seconds, headSeconds } = checkpoint.state as typeof checkpoint.state & Progress;
+    setAsideCheckpoints(out, step);
     trimMetrics(out, step);
     onNote(`resuming from ${checkpoint.file}: step ${step} of ${this.totalSteps}`);
     return { step, seconds, headSeconds };
@@ -340,6 +375,7 @@ class Window {
   }
 }
 
+/** The lines of a run's metrics.jsonl; a last line that a crash cut short is left out. */
 export function readMetrics(out: string): StepMetrics[] {
   const file = path.join(out, 'metrics.jsonl');
   if (!existsSync(file)) return [];

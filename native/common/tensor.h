@@ -90,7 +90,11 @@ struct Tensor {
   std::shared_ptr<Storage> storage;
 
   int64_t numel() const { return shape.numel(); }
-  size_t bytes() const { return size_t(numel()) * size_of(dtype); }
+  size_t bytes() const {
+    size_t bytes;
+    FM_CHECK(shape, !__builtin_mul_overflow(size_t(numel()), size_of(dtype), &bytes), "too many bytes: ", shape);
+    return bytes;
+  }
   int64_t dim(size_t axis) const { return shape[axis]; }
   Device device() const { return live().device; }
 

@@ -16,7 +16,7 @@ ConvShape::ConvShape(const Shape& x, const Shape& weight, ConvParams p) {
   FM_CHECK(shape, weight[1] == x[3], "expected weight for ", x[3], " input channels, got ", weight);
   FM_CHECK(shape, weight[0] >= 1 && weight[1] >= 1, "expected weight with at least one channel, got ", weight);
   FM_CHECK(range, p.stride >= 1, "expected a stride of at least 1, got ", p.stride);
-  FM_CHECK(range, p.padding >= 0, "expected a padding of at least 0, got ", p.padding);
+  FM_CHECK(range, p.padding >= 0 && p.padding <= 1024, "expected a padding in [0, 1024], got ", p.padding);
   images = x[0], height = x[1], width = x[2], inputs = x[3];
   outputs = weight[0], kernel_height = weight[2], kernel_width = weight[3];
   stride = p.stride, padding = p.padding;

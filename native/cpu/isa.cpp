@@ -4,6 +4,8 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "../common/error.h"
+
 namespace fm {
 namespace {
 
@@ -22,9 +24,12 @@ Isa choose() {
   const Isa available = best();
   const char* wanted = std::getenv("FLASHMARGIN_ISA");
   if (!wanted) return available;
-  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
-    if (!std::strcmp(wanted, name_of(isa)) && int(isa) <= int(available)) return isa;
-  return available;
+  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+    if (std::strcmp(wanted, name_of(isa))) continue;
+    FM_CHECK(range, int(isa) <= int(available), "FLASHMARGIN_ISA: this processor has no ", wanted, ", only ", name_of(available));
+    return isa;
+  }
+  fail(ErrorKind::range, "FLASHMARGIN_ISA: expected portable, avx2 or avx512, got '", wanted, "'");
 }
 
 }  // namespace

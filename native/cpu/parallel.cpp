@@ -83,8 +83,11 @@ class Pool {
   Pool() {
     const char* wanted = std::getenv("FLASHMARGIN_THREADS");
     const int cores = int(std::max(1u, std::thread::hardware_concurrency()));
-    const int threads = wanted ? std::atoi(wanted) : cores;
-    threads_ = std::clamp(threads, 1, 256);
+    char* end = nullptr;
+    const long threads = wanted ? std::strtol(wanted, &end, 10) : std::min(cores, 256);
+    FM_CHECK(range, !wanted || (end != wanted && *end == 0 && threads >= 1 && threads <= 256),
+             "FLASHMARGIN_THREADS: expected 1 to 256, got '", wanted, "'");
+    threads_ = int(threads);
   }
 
   void run_serially(const Job& job) {

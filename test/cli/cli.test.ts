@@ -63,6 +63,14 @@ describe('flashmargin', () => {
     ['a run that is there', ['train', at('good.json')], 1, /already holds a run\n {2}fix: --resume/],
     ['nothing to evaluate', ['eval', '--run', at('run')], 1, /expected --rec FILE, --pairs FILE/],
     ['nothing to evaluate with', ['eval', '--rec', at('tiny.rec')], 1, /--run DIR or --checkpoint FILE/],
+    ['a report of no run', ['report', folder], 1, /not a run folder/],
+    [
+      'both a run and a checkpoint',
+      ['eval', '--run', at('run'), '--checkpoint', at('x'), '--rec', at('tiny.rec')],
+      1,
+      /got both/,
+    ],
+    ['a checkpoint that is a folder', ['eval', '--checkpoint', folder, '--rec', at('tiny.rec')], 1, /cannot be read/],
     ['a folder that is no run', ['eval', '--run', folder, '--rec', at('tiny.rec')], 1, /not a run folder/],
     [
       'a gallery without families',
@@ -107,6 +115,42 @@ describe('flashmargin', () => {
     expect(stderr).toMatch(message);
     expect(stderr).not.toMatch(/unexpected error/);
     expect(status).toBe(1);
+  });
+
+  it.each([0, 1])('fails with a message when training fails, with %i decoding threads', (workers) => {
+    const config = JSON.parse(readFileSync(at('good.json'), 'utf8'));
+    const file = at(`explodes-${workers}.json`);
+    writeFileSync(
+      file,
+      JSON.stringify({
+        ...config,
+        out: at(`explodes-${workers}`),
+        optimizer: { lr: 1e30 },
+        schedule: {},
+        data: { ...config.data, workers },
+      }),
+    );
+    for (let i = 0; i < 3; i++) {
+      const { stderr, status } = flashmargin('train', file, '--overwrite');
+      expect(stderr).toMatch(/not finite/);
+      expect(status).toBe(1);
+    }
+  });
+
+  it('says what is wrong with its environment', () => {
+    for (const [name, value] of [
+      ['FLASHMARGIN_THREADS', 'abc'],
+      ['FLASHMARGIN_THREADS', '0'],
+      ['FLASHMARGIN_ISA', 'sse9'],
+    ] as const) {
+      const { stdout, status } = spawnSync(process.execPath, [cli, 'doctor'], {
+        encoding: 'utf8',
+        env: { ...process.env, [name]: value },
+      });
+      expect(stdout).toContain(`${name}: expected`);
+      expect(stdout).toContain(`got '${value}'`);
+      expect(status).toBe(0);
+    }
   });
 
   it('refuses a damaged set and writes nothing', () => {

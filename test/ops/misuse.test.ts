@@ -11,6 +11,22 @@ const W = zeros([10, 8]);
 describe('misuse is answered with what was expected and what came', () => {
   it.each([
     ['a foreign shape', () => tensor(new Float32Array(5), [2, 3]), /expected 6 elements for shape \[2, 3\], got 5/],
+    ['a shape of more elements than there are', () => zeros([2 ** 62]), /too many|bytes/],
+    ['a shape whose product overflows', () => zeros([2 ** 32, 2 ** 32]), /too many elements/],
+    ['an empty array for a huge shape', () => tensor(new Float32Array(0), [2 ** 32, 2 ** 32]), /too many elements/],
+    ['half an element', () => zeros([1.5]), /expected an integer, got 1.5/],
+    ['NaN elements', () => zeros([Number.NaN]), /expected an integer, got nan/],
+    ['fewer than no elements', () => zeros([4]).reshape([-2, -2]), /extents of at least 0, got \[-2, -2\]/],
+    [
+      'half a stride',
+      () => ops.conv2d(zeros([1, 4, 4, 3]), zeros([8, 3, 3, 3]), { stride: 1.5 }),
+      /conv2d: stride: expected an integer/,
+    ],
+    [
+      'endless padding',
+      () => ops.conv2d(zeros([1, 4, 4, 3]), zeros([8, 3, 3, 3]), { padding: 2e9 }),
+      /padding in \[0, 1024\]/,
+    ],
     ['matmul', () => ops.matmul(x, W), /matmul.*expected/],
     ['linear', () => ops.linear(x, zeros([3, 7])), /linear: expected input \[\*, 7\], got \[4, 8\]/],
     ['add', () => ops.add(x, W), /add: .*\[4, 8\].*\[10, 8\]/],

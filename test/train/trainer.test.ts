@@ -1,7 +1,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { DataError, NonFiniteError } from '../../lib/errors.js';
+import { FlashmarginError, NonFiniteError } from '../../lib/errors.js';
 import { listCheckpoints, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
 import { evaluate, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
 import { scratchFolder, tinyConfig, writeTinySet } from './tinySet.js';
@@ -89,8 +89,16 @@ describe('training', () => {
     expect(notes.join('\n')).toMatch(/damaged checkpoint: .*step-00000045.*checksum/s);
     expect(notes.join('\n')).toMatch(/resuming from .*step-00000040/);
     expect(weights(out)).toEqual(whole);
+    // Evaluation falls back as well, and says so; with nothing whole left there is nothing to go on from.
     truncateSync(listCheckpoints(out)[0] as string, 1000);
-    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(DataError);
+    const heard: unknown[] = [];
+    expect(loadBackbone({ run: out }, [16, 16, 1], (error) => heard.push(error)).step).toBe(40);
+    expect(heard).toHaveLength(1);
+    truncateSync(listCheckpoints(out)[1] as string, 1000);
+    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/no whole checkpoint/);
+    await expect(train(tinyConfig(folder, 'damaged'), { resume: true })).rejects.toThrow(
+      /no checkpoint in .* is whole/,
+    );
   });
 
   it('does not write over a run, nor resume with another configuration', async () => {
@@ -98,6 +106,63 @@ describe('training', () => {
     const other = { ...tinyConfig(folder, 'a'), optimizer: { lr: 0.2 } };
     await expect(train(other, { resume: true })).rejects.toThrow(/another configuration; different at optimizer.lr/);
     expect(existsSync(path.join(folder, 'a', 'config.json'))).toBe(true);
+  });
+
+  it('never counts a damaged checkpoint among those that are kept', async () => {
+    const config = { ...tinyConfig(folder, 'kept'), checkpoint: { everySteps: 10, keep: 1 } };
+    const out = config.out as string;
+    const controller = new AbortController();
+    const stopped = train(
+      { ...config, log: { everySteps: 1 } },
+      { signal: controller.signal, onMetrics: ({ step }) => step === 20 && controller.abort(new Error('enough')) },
+    );
+    await expect(stopped).rejects.toThrow('enough');
+    writeFileSync(path.join(out, 'checkpoints', 'step-00009999.safetensors'), 'damaged');
+    await train(config, { resume: true });
+    expect(readCheckpoint(listCheckpoints(out)[0] as string).state.step).toBe(45);
+    expect(readdirSync(path.join(out, 'checkpoints')).sort()).toEqual([
+      'step-00000045.safetensors',
+      'step-00009999.safetensors.damaged',
+    ]);
+  });
+
+  it('keeps the old run when the one that would replace it cannot start', async () => {
+    const config = tinyConfig(folder, 'a');
+    const before = weights(config.out as string);
+    for (const bad of [
+      { batchSize: 100_000 },
+      { backbone: { ...config.backbone, widths: [8] } },
+      { evaluation: { test: 'nowhere.rec' } },
+      { evaluation: { test: config.data.train, gallery: 'none' } },
+    ]) {
+      await expect(train({ ...config, ...bad }, { overwrite: true })).rejects.toThrow(FlashmarginError);
+      expect(weights(config.out as string)).toEqual(before);
+    }
+    await expect(train(config, { overwrite: true, resume: true })).rejects.toThrow(/got both/);
+  });
+
+  it('is alone in its folder', async () => {
+    const config = tinyConfig(folder, 'alone');
+    const first = train(config);
+    await expect(train(config, { resume: true })).rejects.toThrow(/process \d+ is training into this folder/);
+    await first;
+    expect(existsSync(path.join(config.out as string, '.lock'))).toBe(false);
+    writeFileSync(path.join(config.out as string, '.lock'), '999999999'); // of a process that has died
+    await train(config, { resume: true });
+    writeFileSync(path.join(folder, 'file'), '');
+    await expect(train({ ...config, out: path.join(folder, 'file') })).rejects.toThrow(/cannot be written to/);
+  });
+
+  it('never saves weights that are not finite', async () => {
+    const config = { ...tinyConfig(folder, 'infinite'), optimizer: { lr: 1e38 }, batchSize: 120, epochs: 1 };
+    const failure = await train({ ...config, schedule: { name: 'constant' as const } }).catch(
+      (error: unknown) => error,
+    );
+    expect(failure).toBeInstanceOf(NonFiniteError);
+    expect((failure as Error).message).toMatch(/step 1: .* is not finite; no checkpoint was written/);
+    expect(listCheckpoints(config.out as string).map((file) => path.basename(file))).toEqual([
+      'step-00000000.safetensors',
+    ]);
   });
 
   it('stops at a step that is not finite, with the rows, and saves the batch', async () => {
