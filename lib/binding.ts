@@ -23,14 +23,18 @@ export interface SgdParams {
 export interface MarginParams {
   readonly method: string;
   readonly scale: number;
-  readonly margin: number;
+  readonly margin?: number;
   readonly gradient?: 'exact' | 'detached';
   readonly overflow?: 'none' | 'hard' | 'easy' | 'clamp';
   readonly cosineEpsilon?: number;
+  readonly easyAbove?: number;
   readonly angleEpsilon?: number;
   readonly angleLimit?: number;
   readonly targetEpsilon?: number;
   readonly projectWeightGradient?: boolean;
+  readonly m1?: number;
+  readonly m2?: number;
+  readonly m3?: number;
 }
 export interface NativeHeadStep {
   readonly loss: number;

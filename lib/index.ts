@@ -19,6 +19,7 @@ export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadO
 export * as io from './io/index.js';
 export {
   arcface,
+  combined,
   cosface,
   type Margin,
   type MarginName,

@@ -205,6 +205,10 @@ struct Js<MarginParams> {
     read_field(object, "angleLimit", p.angle_limit);
     read_field(object, "targetEpsilon", p.target_epsilon);
     read_field(object, "projectWeightGradient", p.project_weight_gradient);
+    read_field(object, "easyAbove", p.easy_above);
+    read_field(object, "m1", p.m1);
+    read_field(object, "m2", p.m2);
+    read_field(object, "m3", p.m3);
     return p;
   }
 };

@@ -2,6 +2,7 @@
 #pragma once
 #include "error.h"
 #include "margins/arcface.h"
+#include "margins/combined.h"
 #include "margins/cosface.h"
 #include "margins/softmax.h"
 

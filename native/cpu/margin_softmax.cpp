@@ -50,9 +50,11 @@ struct Row {
 };
 
 void check_params(const MarginParams& p) {
-  constexpr double kPi = 3.14159265358979323846;
   FM_CHECK(range, p.scale > 0 && p.scale <= 1e4, "expected a scale in (0, 10000], got ", p.scale);
-  FM_CHECK(range, std::fabs(p.margin) <= kPi, "expected a margin in [-pi, pi], got ", p.margin);
+  dispatch_method(p.method, [&](auto tag) {
+    decltype(tag)::template Of<double>::check(p);
+    return 0;
+  });
   FM_CHECK(range, p.cosine_epsilon >= 0 && p.cosine_epsilon < 1, "expected cosineEpsilon in [0, 1), got ",
            p.cosine_epsilon);
   FM_CHECK(range, p.target_epsilon >= 0 && p.target_epsilon < 1, "expected targetEpsilon in [0, 1), got ",
@@ -60,6 +62,7 @@ void check_params(const MarginParams& p) {
   FM_CHECK(range, p.angle_epsilon >= 0 && p.angle_epsilon < kPi / 2, "expected angleEpsilon in [0, pi/2), got ",
            p.angle_epsilon);
   FM_CHECK(range, p.angle_limit >= 0 && p.angle_limit <= kPi, "expected angleLimit in [0, pi], got ", p.angle_limit);
+  FM_CHECK(range, std::fabs(p.easy_above) <= 1, "expected easyAbove in [-1, 1], got ", p.easy_above);
 }
 
 template <class T>

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { native } from '../../lib/binding.js';
 import { MarginHead } from '../../lib/heads/index.js';
-import { arcface, cosface, softmax } from '../../lib/margins.js';
+import { arcface, combined, cosface, type Margin, softmax } from '../../lib/margins.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';
@@ -128,7 +128,7 @@ describe('properties of the loss', () => {
     w: Float32Array | Float64Array,
     y: Int32Array,
     [N, C, D]: readonly [number, number, number],
-    margin = arcface({ scale: 16 }),
+    margin: Margin = arcface({ scale: 16 }),
   ) =>
     tidy(() => {
       const X = parameter(tensor(Float64Array.from(x), [N, D]));
@@ -236,17 +236,18 @@ describe('properties of the loss', () => {
       arcface({ overflow: 'easy' }),
       arcface({ overflow: 'clamp' }),
       arcface({ gradient: 'detached' }),
-    ]) {
+      combined(),
+      combined({ m1: 1.35, overflow: 'clamp' }),
+    ] as Margin[]) {
       for (const scale of [1, 64, 512]) {
         const y = Int32Array.from(rows, (_, i) => (i === 0 ? 0 : (i % 6) - 1));
         const head = new MarginHead({ numClasses: W.length, embeddingSize: D, margin: { ...margin, scale } });
         head.weight.set(Float32Array.from(W.flat()));
         const { loss, gradEmbeddings } = head.stepSync(Float32Array.from(rows.flat()), y, { lr: 0.1 });
         expect(Number.isFinite(loss), `${margin.method} ${scale} loss`).toBe(true);
-        expect(
-          gradEmbeddings.every(Number.isFinite),
-          `${margin.method} ${margin.overflow} ${scale} ${gradEmbeddings}`,
-        ).toBe(true);
+        expect(gradEmbeddings.every(Number.isFinite), `${JSON.stringify(margin)} ${scale} ${gradEmbeddings}`).toBe(
+          true,
+        );
         expect((head.weight.toArray() as Float32Array).every(Number.isFinite), `${margin.method} ${scale} W`).toBe(
           true,
         );

@@ -9,7 +9,6 @@ namespace {
 
 using namespace fm;
 
-constexpr double kPi = 3.14159265358979323846;
 int passed = 0, failed = 0;
 
 void expect(bool ok, const std::string& what) {
@@ -28,6 +27,9 @@ MarginParams params(Method method, Overflow overflow, double margin = 0.5) {
   p.method = method;
   p.overflow = overflow;
   p.margin = margin;
+  p.m1 = margin == 0.5 ? 1 : 1 + margin;
+  p.m2 = margin;
+  p.m3 = margin / 2;
   return p;
 }
 
@@ -48,9 +50,13 @@ void slopes(const char* name, Method method) {
       }
       expect(worst < 2e-7, std::string(name) + ": slope is off by " + std::to_string(worst) + " at overflow " +
                                std::to_string(int(overflow)) + ", margin " + std::to_string(margin));
-      const auto negative = m.negative(0.3, 0.1);
-      expect_near((m.negative(0.3 + h, 0.1).value - m.negative(0.3 - h, 0.1).value) / (2 * h), negative.slope, 1e-8,
-                  std::string(name) + ": slope of a negative");
+      for (double cos : {-0.99, -0.4, 0.05, 0.3, 0.99})
+        for (double threshold : {-0.6, 0.1, 2.0}) {
+          const double up = m.negative(cos + h, threshold).value, down = m.negative(cos - h, threshold).value;
+          expect_near((up - down) / (2 * h), m.negative(cos, threshold).slope, 1e-8,
+                      std::string(name) + ": slope of a negative");
+          expect(std::fabs(up) <= m.largest() + 2 * h * m.largest(), std::string(name) + ": the bound of a negative");
+        }
     }
 }
 
@@ -90,6 +96,27 @@ void arcface_by_angle() {
   }
 }
 
+void combined_by_angle() {
+  MarginParams p = params(Method::combined, Overflow::none, 0.3);
+  p.m1 = 1.1, p.m2 = 0.3, p.m3 = 0.2;
+  const double cosines[] = {0.9, 0.5, -0.95}, logits[] = {31.966593, -5.209650, -74.568554},
+               slopes[] = {115.422841, 80.717183, -59.015972};  // at s = 64
+  for (int i = 0; i < 3; i++) {
+    const Phi<double> phi = Combined<double>(p).target(cosines[i]);
+    expect_near(64 * phi.value, logits[i], 1e-6, "combined");
+    expect_near(64 * phi.slope, slopes[i], 1e-6, "slope of combined");
+  }
+  p.m1 = 1, p.m2 = 0, p.m3 = 0.35;
+  for (double cos : {-1.0, 0.3, 1.0}) {
+    const Phi<double> phi = Combined<double>(p).target(cos);
+    expect(phi.value == cos - 0.35 && phi.slope == 1, "(1, 0, m) is CosFace");
+  }
+  p.m2 = 0.5, p.m3 = 0;
+  const MarginParams arc = params(Method::arcface, Overflow::none);
+  for (double cos = -0.99; cos < 1; cos += 0.03)
+    expect(Combined<double>(p).target(cos).value == ArcFace<double>(arc).target(cos).value, "(1, m, 0) is ArcFace");
+}
+
 void gradients_and_clips() {
   MarginParams p = params(Method::arcface, Overflow::none);
   const double cos = 0.4, inside = target_phi(ArcFace<double>(p), p, cos).slope;
@@ -125,7 +152,7 @@ void dispatch() {
   seen++;
 #include "../../native/common/methods.def"
 #undef METHOD
-  expect(seen >= 3, "methods.def lists the methods");
+  expect(seen >= 4, "methods.def lists the methods");
   try {
     dispatch_method(Method(999), [](auto) { return 0; });
     expect(false, "an unknown method is an error");
@@ -143,6 +170,7 @@ int main() {
 #include "../../native/common/methods.def"
 #undef METHOD
   arcface_by_angle();
+  combined_by_angle();
   gradients_and_clips();
   dispatch();
   std::printf("%d passed, %d failed\n", passed, failed);

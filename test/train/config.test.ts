@@ -2,6 +2,8 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../lib/errors.js';
+import { arcface, combined, cosface } from '../../lib/margins.js';
+import { marginOf } from '../../lib/train/config.js';
 import { loadConfig, resolveConfig } from '../../lib/train/index.js';
 import { scratchFolder } from './tinySet.js';
 
@@ -9,6 +11,15 @@ const folder = scratchFolder();
 const data = { train: 'x.rec' };
 
 describe('configuration', () => {
+  it("fills in a margin's published defaults", () => {
+    for (const [method, preset] of Object.entries({
+      arcface,
+      combined,
+      cosface,
+    }))
+      expect(marginOf(resolveConfig({ data, margin: { method } }).margin)).toEqual(preset());
+  });
+
   it('fills in defaults', () => {
     const config = resolveConfig({ data });
     expect(config).toMatchObject({
@@ -25,6 +36,12 @@ describe('configuration', () => {
     [{ data, bachSize: 4 }, /bachSize: unknown key; did you mean 'batchSize'\?/],
     [{ data, optimizer: { learningRate: 1 } }, /optimizer\.learningRate: unknown key; known here: lr, momentum/],
     [{ data, margin: { method: 'arcfase' } }, /margin\.method: .*"?arcface/],
+    [
+      { data, margin: { method: 'cosface', m1: 1.2 } },
+      /margin\.m1: not an option of cosface, which has scale, margin, /,
+    ],
+    [{ data, margin: { method: 'combined', overflow: 'hard' } }, /margin\.overflow: .*none, easy or clamp/],
+    [{ data, margin: { marign: 0.2 } }, /margin\.marign: unknown key; did you mean 'margin'\?/],
     [{ data, epochs: 0 }, /epochs: /],
     [{ data, optimizer: { lr: -1 } }, /optimizer\.lr: /],
     [{ data: { train: 5 } }, /data\.train: .*string/],
