@@ -35,6 +35,7 @@ export interface MarginParams {
   readonly m1?: number;
   readonly m2?: number;
   readonly m3?: number;
+  readonly lambda?: number;
 }
 export interface NativeHeadStep {
   readonly loss: number;

@@ -27,6 +27,7 @@ export {
   margins,
   normface,
   softmax,
+  sphereface,
 } from './margins.js';
 export * as nn from './nn/index.js';
 export * as ops from './ops/index.js';

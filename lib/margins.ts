@@ -41,6 +41,12 @@ export const margins = {
     formula: 'φ = cos(m₁·θ + m₂) − m₃',
     paper: 'ArcFace, Deng et al. 2019, arXiv:1801.07698, section 2.3',
   },
+  sphereface: {
+    params: { scale: 30, margin: 1.7, lambda: 0, gradient: 'detached' },
+    also: [],
+    formula: 'φ = (λ·cos θ + ψ)/(1 + λ), ψ = (−1)^k·cos(m·θ) − 2k, k = ⌊m·θ/π⌋',
+    paper: 'SphereFace-R, Liu et al. 2022, arXiv:2109.05565; SphereFace, Liu et al. 2017, arXiv:1704.08063',
+  },
 } as const satisfies Record<string, MarginSpec>;
 
 export type MarginName = keyof typeof margins;
@@ -92,3 +98,11 @@ export const arcface = preset('arcface');
  * const margin = combined({ m1: 0.9, m2: 0.4, m3: 0.15 });
  */
 export const combined = preset('combined');
+/**
+ * SphereFace with any factor m on the angle, made to fall all the way; the defaults are SphereFace-R's, whose gradient
+ * is detached.  `lambda` is the first paper's blend with the plain cosine.
+ *
+ * @example
+ * const margin = sphereface({ margin: 4, lambda: 5, gradient: 'exact' });
+ */
+export const sphereface = preset('sphereface');

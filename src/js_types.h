@@ -209,6 +209,7 @@ struct Js<MarginParams> {
     read_field(object, "m1", p.m1);
     read_field(object, "m2", p.m2);
     read_field(object, "m3", p.m3);
+    read_field(object, "lambda", p.lambda);
     return p;
   }
 };

@@ -1,28 +1,42 @@
 import { describe, expect, it } from 'vitest';
-import { arcface, combined, cosface, type Margin, margins, normface, optionsOf, softmax } from '../lib/margins.js';
+import {
+  arcface,
+  combined,
+  cosface,
+  type Margin,
+  margins,
+  normface,
+  optionsOf,
+  softmax,
+  sphereface,
+} from '../lib/margins.js';
 
 describe('presets', () => {
-  // NormFace; CosFace and ArcFace as in their papers; insightface's arcface_mxnet.
+  // NormFace; CosFace and ArcFace as in their papers; insightface's arcface_mxnet; OpenSphere.
   it.each([
     [softmax(), { method: 'softmax', scale: 64 }],
     [normface(), { method: 'softmax', scale: 64 }],
     [cosface(), { method: 'cosface', scale: 64, margin: 0.35 }],
     [arcface(), { method: 'arcface', scale: 64, margin: 0.5 }],
     [combined(), { method: 'combined', scale: 64, m1: 1, m2: 0.3, m3: 0.2, overflow: 'none' }],
+    [sphereface(), { method: 'sphereface', scale: 30, margin: 1.7, lambda: 0, gradient: 'detached' }],
   ] as [Margin, object][])('%o is the published one', (margin, published) => expect(margin).toEqual(published));
 
   it('covers every method', () => {
-    expect(Object.keys(margins).sort()).toEqual(['softmax', 'cosface', 'arcface', 'combined'].sort());
+    expect(Object.keys(margins).sort()).toEqual(['softmax', 'cosface', 'arcface', 'combined', 'sphereface'].sort());
   });
 
   it("takes its own options and no other method's", () => {
     expect(combined({ m1: 1.2 }).m1).toBe(1.2);
+    expect(sphereface({ gradient: undefined }).gradient).toBe('detached');
     // @ts-expect-error
     expect(() => arcface({ m1: 1.2 })).toThrow(/arcface: expected options scale, margin, .*, got 'm1'/);
     // @ts-expect-error
     expect(() => softmax({ margin: 0.2 })).toThrow(/softmax/);
     // @ts-expect-error
-    const other: Margin = { method: 'cosface', scale: 64, margin: 0.35, m1: 5 };
-    expect(optionsOf(other.method)).not.toContain('m1');
+    expect(() => sphereface({ overflow: 'hard' })).toThrow(/sphereface/);
+    // @ts-expect-error
+    const other: Margin = { method: 'cosface', scale: 64, margin: 0.35, lambda: 5 };
+    expect(optionsOf(other.method)).not.toContain('lambda');
   });
 });

@@ -19,6 +19,7 @@ const marginFields = z.strictObject({
   m1: z.number().positive().max(10).optional(),
   m2: z.number().min(-Math.PI).max(Math.PI).optional(),
   m3: z.number().min(-2).max(2).optional(),
+  lambda: z.number().min(0).max(1e9).optional(),
   gradient: z.enum(['exact', 'detached']).optional(),
   overflow: z.enum(['none', 'hard', 'easy', 'clamp']).optional(),
   easyAbove: z.number().min(-1).max(1).optional(),

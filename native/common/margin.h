@@ -28,7 +28,7 @@ enum class Overflow : int { none = 0, hard = 1, easy = 2, clamp = 3 };
 struct MarginParams {
   Method method{};
   double scale = 64;
-  double margin = 0.5;  // radians where the method's margin is an angle
+  double margin = 0.5;  // radians where the method's margin is an angle; sphereface: the factor of the angle
   Gradient gradient = Gradient::exact;
   Overflow overflow = Overflow::hard;
   // Every cosine is clipped to ±(1 − cosine_epsilon).  Outside, an exact gradient is 0 and a detached one passes.
@@ -42,6 +42,7 @@ struct MarginParams {
       0;  // for Overflow::clamp: the upper end, where it is not π − angle_epsilon (opensphere: 3.14159)
   double easy_above = 0;              // for Overflow::easy
   double m1 = 1, m2 = 0.3, m3 = 0.2;  // combined: a factor, radians, a cosine
+  double lambda = 0;                  // sphereface: φ = (λ·cos + ψ)/(1 + λ)
 
   double largest_angle() const { return angle_limit > 0 ? angle_limit : kPi - angle_epsilon; }
 };

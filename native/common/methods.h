@@ -5,6 +5,7 @@
 #include "margins/combined.h"
 #include "margins/cosface.h"
 #include "margins/softmax.h"
+#include "margins/sphereface.h"
 
 namespace fm {
 

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type FileArray, readSafetensors } from '../../lib/io/index.js';
-import { arcface, combined, cosface, type Margin, type MarginOptions } from '../../lib/margins.js';
+import { arcface, combined, cosface, type Margin, type MarginOptions, sphereface } from '../../lib/margins.js';
 
 export const goldenFolder = fileURLToPath(new URL('.', import.meta.url));
 
@@ -10,6 +10,7 @@ export const goldenFolder = fileURLToPath(new URL('.', import.meta.url));
 const conventions: Record<string, MarginOptions<'arcface'>> = {
   insightface: { gradient: 'detached', overflow: 'none' },
   insightface_mxnet: { overflow: 'none' },
+  svx: {},
   curricularface_repo: { gradient: 'exact', overflow: 'hard' },
   elasticface_repo: { gradient: 'exact', overflow: 'none' },
   pml: { gradient: 'exact', overflow: 'hard' },
@@ -44,8 +45,12 @@ const families = {
     return cosface({ gradient, cosineEpsilon, projectWeightGradient, scale: s, margin: m });
   },
   combined: ({ s, m1, m2, m3 }, source) => combined({ ...conventions[source], scale: s, m1, m2, m3 }),
-  // pytorch-adacos's SphereFace is cos(m·θ), not made monotone: what is called combined here.
-  sphereface: ({ s, m }, source) => combined({ ...conventions[source], scale: s, m1: m, m2: 0, m3: 0 }),
+  sphereface: ({ s, m }, source) => {
+    // cos(m·θ), not made monotone: what is called combined here.
+    if (source === 'pytorch_adacos') return combined({ ...conventions[source], scale: s, m1: m, m2: 0, m3: 0 });
+    const { gradient = 'exact', cosineEpsilon, projectWeightGradient } = conventions[source] ?? {};
+    return sphereface({ gradient, cosineEpsilon, projectWeightGradient, scale: s, margin: m });
+  },
 } as const satisfies Record<string, (hp: Hyper, source: string) => Margin>;
 
 export type Family = keyof typeof families;
@@ -61,7 +66,7 @@ export function goldenFile(name: string): Pick<GoldenCase, 'tensors' | 'metadata
   return readSafetensors(`${goldenFolder}${name}.safetensors`);
 }
 
-/** The head cases of a method, read from the folder. */
+/** The head cases of a method, read from the folder; each step of one with several by itself. */
 export function headCases(family: Family): GoldenCase[] {
   return readdirSync(goldenFolder)
     .filter((file) => file.startsWith(`${family}.`) && file.endsWith('.safetensors'))
@@ -71,8 +76,24 @@ export function headCases(family: Family): GoldenCase[] {
       const source = name.split('.')[1] as string;
       if (!conventions[source]) throw new Error(`no convention is known for ${name}`);
       const margin = families[family](JSON.parse(metadata.hp as string) as Hyper, source);
-      return [{ name, margin, tensors, metadata }];
+      const steps = Number(metadata.steps);
+      if (steps === 1) return [{ name, margin, tensors, metadata }];
+      return Array.from({ length: steps }, (_, step) => {
+        const own = new Map([...tensors].map(([key, value]) => [key, key === 'W' ? value : sliced(value, step)]));
+        const state = ['lambda'].flatMap((key) => {
+          const value = own.get(`state.${key}`);
+          return value ? [[key, (value.data as Float64Array)[0] as number]] : [];
+        });
+        const at = { ...margin, ...Object.fromEntries(state) } as Margin;
+        return { name: `${name}, step ${step}`, margin: at, tensors: own, metadata };
+      });
     });
+}
+
+/** One step of a tensor whose first axis is the step. */
+function sliced({ shape, data }: { shape: readonly number[]; data: FileArray }, step: number) {
+  const size = data.length / (shape[0] as number);
+  return { shape: shape.slice(1), data: data.slice(step * size, (step + 1) * size) as FileArray };
 }
 
 /**

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { native } from '../../lib/binding.js';
 import { MarginHead } from '../../lib/heads/index.js';
-import { arcface, combined, cosface, type Margin, softmax } from '../../lib/margins.js';
+import { arcface, combined, cosface, type Margin, softmax, sphereface } from '../../lib/margins.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';
@@ -238,6 +238,7 @@ describe('properties of the loss', () => {
       arcface({ gradient: 'detached' }),
       combined(),
       combined({ m1: 1.35, overflow: 'clamp' }),
+      sphereface({ margin: 4, gradient: 'exact' }),
     ] as Margin[]) {
       for (const scale of [1, 64, 512]) {
         const y = Int32Array.from(rows, (_, i) => (i === 0 ? 0 : (i % 6) - 1));

@@ -98,6 +98,11 @@ void reference_target(const MarginParams& p, double cos, double& phi, double& sl
     if (p.overflow == Overflow::clamp && angle > top) phi = std::cos(top) - p.m3, slope = 0;
     if (p.overflow == Overflow::easy && c <= p.easy_above) phi = c, slope = 1;
   }
+  if (p.method == Method::sphereface) {
+    const double k = std::floor(p.margin * theta / M_PI), sign = std::pow(-1, k);
+    phi = (p.lambda * c + sign * std::cos(p.margin * theta) - 2 * k) / (1 + p.lambda);
+    slope = (p.lambda + sign * p.margin * std::sin(p.margin * theta) / std::sin(theta)) / (1 + p.lambda);
+  }
   if (p.gradient == Gradient::detached) slope = 1;
   else if (epsilon > 0 && std::fabs(cos) > limit) slope = 0;
 }
@@ -169,6 +174,7 @@ MarginParams params(Method method, double scale = 64, double margin = 0.5) {
   p.scale = scale;
   p.margin = margin;
   p.m1 = 1.1;
+  if (method == Method::sphereface) p.margin = 1.7;
   return p;
 }
 
@@ -181,6 +187,7 @@ const Method kMethods[] = {
 bool knows(Method method, Overflow overflow) {
   switch (method) {
     case Method::arcface: return true;
+    case Method::sphereface: return overflow == Overflow::none;
     case Method::combined: return overflow != Overflow::hard;
     default: return overflow == Overflow::easy || overflow == Overflow::none;
   }
@@ -253,6 +260,7 @@ void agreement() {
           p.gradient = gradient;
           p.overflow = overflow;
           p.easy_above = C % 2 ? 0 : 0.2;
+          p.lambda = C % 2 ? 0 : 3;
           p.project_weight_gradient = overflow != Overflow::clamp || gradient == Gradient::exact;
           // In one or two dimensions every cosine is ±1, where the slope is a matter of definition.
           if (D < 3 && gradient == Gradient::exact && has_angle(method)) continue;

@@ -30,6 +30,8 @@ MarginParams params(Method method, Overflow overflow, double margin = 0.5) {
   p.m1 = margin == 0.5 ? 1 : 1 + margin;
   p.m2 = margin;
   p.m3 = margin / 2;
+  p.lambda = margin == 0.5 ? 0 : 4 * margin;
+  if (method == Method::sphereface) p.margin = 1 + 2 * margin;
   return p;
 }
 
@@ -117,6 +119,39 @@ void combined_by_angle() {
     expect(Combined<double>(p).target(cos).value == ArcFace<double>(arc).target(cos).value, "(1, m, 0) is ArcFace");
 }
 
+void sphereface_by_angle() {
+  MarginParams p = params(Method::sphereface, Overflow::none);
+  const double cosines[] = {0.9, 0.5, -0.95}, four[] = {-0.231200, -1.5, -6.296050}, four_slopes[] = {8.928, 4, 12.236},
+               real[] = {0.720172, -0.207912, -2.088350}, real_slopes[] = {2.705848, 1.920095, 5.423067};
+  for (int i = 0; i < 3; i++) {
+    for (double lambda : {0.0, 5.0}) {
+      p.lambda = lambda;
+      const auto blended = [&](double cos, double psi) { return (lambda * cos + psi) / (1 + lambda); };
+      p.margin = 4;
+      Phi<double> phi = SphereFace<double>(p).target(cosines[i]);
+      expect_near(phi.value, blended(cosines[i], four[i]), 1e-6, "sphereface, m 4");
+      expect_near(phi.slope, blended(1, four_slopes[i]), 1e-6, "slope of sphereface, m 4");
+      p.margin = 1.7;
+      phi = SphereFace<double>(p).target(cosines[i]);
+      expect_near(phi.value, blended(cosines[i], real[i]), 1e-6, "sphereface, m 1.7");
+      expect_near(phi.slope, blended(1, real_slopes[i]), 1e-6, "slope of sphereface, m 1.7");
+    }
+  }
+  p.lambda = 0;
+  for (double m : {1.0, 1.7, 3.0, 4.0, 10.0}) {
+    p.margin = m;
+    double before = 2;
+    for (double theta = 0; theta <= kPi; theta += 0.003) {
+      const double psi = SphereFace<double>(p).target(std::cos(theta)).value;
+      expect(psi < before, "sphereface falls with the angle");
+      expect(m > 1 || std::fabs(psi - std::cos(theta)) < 1e-12, "m 1 is softmax");
+      before = psi;
+    }
+    expect_near(SphereFace<double>(p).target(-1.0).value, std::cos(m * kPi) * (int(m) % 2 ? -1 : 1) - 2 * int(m), 1e-9,
+                "sphereface at the opposite end");
+  }
+}
+
 void gradients_and_clips() {
   MarginParams p = params(Method::arcface, Overflow::none);
   const double cos = 0.4, inside = target_phi(ArcFace<double>(p), p, cos).slope;
@@ -152,7 +187,7 @@ void dispatch() {
   seen++;
 #include "../../native/common/methods.def"
 #undef METHOD
-  expect(seen >= 4, "methods.def lists the methods");
+  expect(seen >= 5, "methods.def lists the methods");
   try {
     dispatch_method(Method(999), [](auto) { return 0; });
     expect(false, "an unknown method is an error");
@@ -171,6 +206,7 @@ int main() {
 #undef METHOD
   arcface_by_angle();
   combined_by_angle();
+  sphereface_by_angle();
   gradients_and_clips();
   dispatch();
   std::printf("%d passed, %d failed\n", passed, failed);

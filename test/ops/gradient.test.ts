@@ -1,7 +1,7 @@
 /** Finite differences in float64, through the binding, for every operation of the tape. */
 import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
-import { arcface, combined, cosface, softmax } from '../../lib/margins.js';
+import { arcface, combined, cosface, softmax, sphereface } from '../../lib/margins.js';
 import * as ops from '../../lib/ops/index.js';
 import { normalArray, Random } from '../../lib/random.js';
 import { ones, parameter, type Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
@@ -110,6 +110,8 @@ describe('gradients', () => {
     arcface({ scale: 20, overflow: 'clamp' }),
     combined({ scale: 20, m1: 1.2 }),
     combined({ scale: 20, m1: 0.9, overflow: 'clamp' }),
+    sphereface({ scale: 10, gradient: 'exact' }),
+    sphereface({ scale: 10, margin: 4, lambda: 5, gradient: 'exact' }),
   ])('marginSoftmax %o', (margin) =>
     check(
       ([x, w]) => ops.marginSoftmax(x as Tensor, w as Tensor, labels, margin).loss,

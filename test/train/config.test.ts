@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../lib/errors.js';
-import { arcface, combined, cosface } from '../../lib/margins.js';
+import { arcface, combined, cosface, sphereface } from '../../lib/margins.js';
 import { marginOf } from '../../lib/train/config.js';
 import { loadConfig, resolveConfig } from '../../lib/train/index.js';
 import { scratchFolder } from './tinySet.js';
@@ -16,8 +16,12 @@ describe('configuration', () => {
       arcface,
       combined,
       cosface,
+      sphereface,
     }))
       expect(marginOf(resolveConfig({ data, margin: { method } }).margin)).toEqual(preset());
+    expect(marginOf(resolveConfig({ data, margin: { method: 'sphereface', lambda: 5 } }).margin)).toEqual(
+      sphereface({ lambda: 5 }),
+    );
   });
 
   it('fills in defaults', () => {
@@ -40,6 +44,7 @@ describe('configuration', () => {
       { data, margin: { method: 'cosface', m1: 1.2 } },
       /margin\.m1: not an option of cosface, which has scale, margin, /,
     ],
+    [{ data, margin: { method: 'sphereface', overflow: 'hard' } }, /margin\.overflow: not an option of sphereface/],
     [{ data, margin: { method: 'combined', overflow: 'hard' } }, /margin\.overflow: .*none, easy or clamp/],
     [{ data, margin: { marign: 0.2 } }, /margin\.marign: unknown key; did you mean 'margin'\?/],
     [{ data, epochs: 0 }, /epochs: /],
