@@ -36,6 +36,9 @@ export interface MarginParams {
   readonly m2?: number;
   readonly m3?: number;
   readonly lambda?: number;
+  readonly t?: number;
+  readonly variant?: 'am' | 'arc';
+  readonly negatives?: 'adaptive' | 'fixed';
 }
 export interface NativeHeadStep {
   readonly loss: number;

@@ -25,6 +25,7 @@ export {
   type MarginName,
   type MarginOptions,
   margins,
+  mvsoftmax,
   normface,
   softmax,
   sphereface,

@@ -47,6 +47,12 @@ export const margins = {
     formula: 'φ = (λ·cos θ + ψ)/(1 + λ), ψ = (−1)^k·cos(m·θ) − 2k, k = ⌊m·θ/π⌋',
     paper: 'SphereFace-R, Liu et al. 2022, arXiv:2109.05565; SphereFace, Liu et al. 2017, arXiv:1704.08063',
   },
+  mvsoftmax: {
+    params: { scale: 32, margin: 0.35, t: 0.2, variant: 'am', negatives: 'adaptive', overflow: 'easy' },
+    also: ofAnAngle,
+    formula: 'φ = cos θ − m or cos(θ + m); a harder negative (t + 1)·cos + t or cos + t',
+    paper: 'MV-Softmax, Wang et al. 2020, arXiv:1912.00833',
+  },
 } as const satisfies Record<string, MarginSpec>;
 
 export type MarginName = keyof typeof margins;
@@ -106,3 +112,10 @@ export const combined = preset('combined');
  * const margin = sphereface({ margin: 4, lambda: 5, gradient: 'exact' });
  */
 export const sphereface = preset('sphereface');
+/**
+ * CosFace (`variant: 'am'`) or ArcFace (`'arc'`), and negatives above the target's φ count for more.
+ *
+ * @example
+ * const margin = mvsoftmax({ variant: 'arc', margin: 0.5, t: 0.3 });
+ */
+export const mvsoftmax = preset('mvsoftmax');

@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { ArgumentRangeError } from '../lib/errors.js';
 import {
   arcface,
   combined,
   cosface,
   type Margin,
   margins,
+  mvsoftmax,
   normface,
   optionsOf,
   softmax,
@@ -12,7 +14,8 @@ import {
 } from '../lib/margins.js';
 
 describe('presets', () => {
-  // NormFace; CosFace and ArcFace as in their papers; insightface's arcface_mxnet; OpenSphere.
+  // NormFace; CosFace and ArcFace as in their papers; insightface's arcface_mxnet; OpenSphere; SV-X-Softmax and
+  // CurricularFace as their authors' code.
   it.each([
     [softmax(), { method: 'softmax', scale: 64 }],
     [normface(), { method: 'softmax', scale: 64 }],
@@ -20,10 +23,24 @@ describe('presets', () => {
     [arcface(), { method: 'arcface', scale: 64, margin: 0.5 }],
     [combined(), { method: 'combined', scale: 64, m1: 1, m2: 0.3, m3: 0.2, overflow: 'none' }],
     [sphereface(), { method: 'sphereface', scale: 30, margin: 1.7, lambda: 0, gradient: 'detached' }],
+    [
+      mvsoftmax(),
+      {
+        method: 'mvsoftmax',
+        scale: 32,
+        margin: 0.35,
+        t: 0.2,
+        variant: 'am',
+        negatives: 'adaptive',
+        overflow: 'easy',
+      },
+    ],
   ] as [Margin, object][])('%o is the published one', (margin, published) => expect(margin).toEqual(published));
 
   it('covers every method', () => {
-    expect(Object.keys(margins).sort()).toEqual(['softmax', 'cosface', 'arcface', 'combined', 'sphereface'].sort());
+    expect(Object.keys(margins).sort()).toEqual(
+      ['softmax', 'cosface', 'arcface', 'combined', 'sphereface', 'mvsoftmax'].sort(),
+    );
   });
 
   it("takes its own options and no other method's", () => {
@@ -31,6 +48,8 @@ describe('presets', () => {
     expect(sphereface({ gradient: undefined }).gradient).toBe('detached');
     // @ts-expect-error
     expect(() => arcface({ m1: 1.2 })).toThrow(/arcface: expected options scale, margin, .*, got 'm1'/);
+    // @ts-expect-error
+    expect(() => cosface({ t: 0.2 })).toThrow(ArgumentRangeError);
     // @ts-expect-error
     expect(() => softmax({ margin: 0.2 })).toThrow(/softmax/);
     // @ts-expect-error

@@ -2,7 +2,10 @@
 //
 //   constructor               once a step          cos m, sin m, …
 //   target(cos)               once a row           φ of the target's cosine and its slope; trigonometry is fine here
-//   negative(cos, φ_y)        once a (row, class)  a few multiply-adds; no calls
+//   threshold(cos)            once a row           of the target's cosine: above it a negative is hard
+//   negative(cos, threshold)  once a (row, class)  a few multiply-adds; no calls
+//
+// PlainNegative has the last two for a method that leaves the negatives alone.
 #pragma once
 #include <cmath>
 
@@ -25,6 +28,10 @@ enum class Gradient : int { exact = 0, detached = 1 };
 // A margin that is no angle knows easy alone.
 enum class Overflow : int { none = 0, hard = 1, easy = 2, clamp = 3 };
 
+// mvsoftmax: the target as CosFace or as ArcFace; what becomes of a hard negative.
+enum class Variant : int { am = 0, arc = 1 };
+enum class HardNegatives : int { adaptive = 0, fixed = 1 };
+
 struct MarginParams {
   Method method{};
   double scale = 64;
@@ -40,9 +47,12 @@ struct MarginParams {
   double target_epsilon = 0;  // as cosine_epsilon, for the target's cosine alone (pytorch-adacos: 1e-7)
   double angle_limit =
       0;  // for Overflow::clamp: the upper end, where it is not π − angle_epsilon (opensphere: 3.14159)
-  double easy_above = 0;              // for Overflow::easy
-  double m1 = 1, m2 = 0.3, m3 = 0.2;  // combined: a factor, radians, a cosine
-  double lambda = 0;                  // sphereface: φ = (λ·cos + ψ)/(1 + λ)
+  double easy_above = 0;                              // for Overflow::easy
+  double m1 = 1, m2 = 0.3, m3 = 0.2;                  // combined: a factor, radians, a cosine
+  double lambda = 0;                                  // sphereface: φ = (λ·cos + ψ)/(1 + λ)
+  double t = 0;                                       // mvsoftmax: what hard negatives gain
+  Variant variant = Variant::am;                      // mvsoftmax
+  HardNegatives negatives = HardNegatives::adaptive;  // mvsoftmax
 
   double largest_angle() const { return angle_limit > 0 ? angle_limit : kPi - angle_epsilon; }
 };
@@ -80,6 +90,26 @@ struct PlainNegative : AngleOrCosineMargin {
   template <class V>
   FM_HD Phi<V> negative(V cos, V) const {
     return {cos, V{} + T(1)};
+  }
+};
+
+// Negatives whose cosine is above the row's threshold become c·(linear + square·c) + constant; the threshold is constant
+// in the gradient.  The exact slope, whatever MarginParams::gradient says of the target.
+template <class T>
+struct ReweightedNegative {
+  using Negative = ReweightedNegative;
+  static constexpr bool plain = false;
+  T constant, linear, square;
+
+  double largest() const {
+    const double sum = std::fabs(double(constant)) + std::fabs(double(linear)) + std::fabs(double(square));
+    return sum > 1 ? sum : 1;
+  }
+  template <class V>
+  FM_HD Phi<V> negative(V cos, V threshold) const {
+    const V one = V{} + T(1);
+    return {cos > threshold ? cos * (cos * square + linear) + constant : cos,
+            cos > threshold ? cos * (2 * square) + linear : one};
   }
 };
 

@@ -75,7 +75,7 @@ struct Head {
   int64_t labelled = 0;
   Scratch<T> embeddings;
   // [N] each, as the sweeps read and write them
-  std::vector<T> shift, phi_y, factor, target_gradient, target_cos, largest, seen_target_cos;
+  std::vector<T> shift, threshold, factor, target_gradient, target_cos, largest, seen_target_cos;
   std::vector<double> sums;
 
   // Normalises the rows, finds the targets' φ, and refuses what no sweep should meet.
@@ -89,7 +89,7 @@ struct Head {
         rows(N),
         embeddings(size_t(N) * D),
         shift(N),
-        phi_y(N),
+        threshold(N, T(2)),  // without a target no negative is hard
         factor(N),
         target_gradient(N),
         target_cos(N),
@@ -130,7 +130,8 @@ struct Head {
         for (int64_t k = 0; k < D; k++) row.cos += (xi[k] * row.inverse) * (wy[k] * row.class_inverse);
         row.phi = target_phi(method, p, row.cos);
         target_cos[i] = T(row.cos);
-        phi_y[i] = T(row.phi.value);
+        if constexpr (!decltype(method)::Negative::plain)
+          threshold[i] = T(method.threshold(clipped_target(p, row.cos)));
       });
       return 0;
     });
@@ -168,7 +169,7 @@ struct Head {
     s.slope_outside = p.gradient == Gradient::detached ? T(1) : T(0);
     s.project = p.project_weight_gradient;
     s.shift = shift.data();
-    s.phi_y = phi_y.data();
+    s.threshold = threshold.data();
     s.factor = factor.data();
     s.target_gradient = target_gradient.data();
     s.target_cos = target_cos.data();

@@ -2,7 +2,15 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type FileArray, readSafetensors } from '../../lib/io/index.js';
-import { arcface, combined, cosface, type Margin, type MarginOptions, sphereface } from '../../lib/margins.js';
+import {
+  arcface,
+  combined,
+  cosface,
+  type Margin,
+  type MarginOptions,
+  mvsoftmax,
+  sphereface,
+} from '../../lib/margins.js';
 
 export const goldenFolder = fileURLToPath(new URL('.', import.meta.url));
 
@@ -11,6 +19,7 @@ const conventions: Record<string, MarginOptions<'arcface'>> = {
   insightface: { gradient: 'detached', overflow: 'none' },
   insightface_mxnet: { overflow: 'none' },
   svx: {},
+  facexzoo: {},
   curricularface_repo: { gradient: 'exact', overflow: 'hard' },
   elasticface_repo: { gradient: 'exact', overflow: 'none' },
   pml: { gradient: 'exact', overflow: 'hard' },
@@ -33,6 +42,11 @@ interface Hyper {
   readonly m1: number;
   readonly m2: number;
   readonly m3: number;
+  readonly t?: number;
+  readonly fc_type?: string;
+  readonly is_am?: boolean;
+  readonly easy_margin?: boolean;
+  readonly mv_weight?: number;
 }
 
 /** By the first part of the file's name. */
@@ -50,6 +64,17 @@ const families = {
     if (source === 'pytorch_adacos') return combined({ ...conventions[source], scale: s, m1: m, m2: 0, m3: 0 });
     const { gradient = 'exact', cosineEpsilon, projectWeightGradient } = conventions[source] ?? {};
     return sphereface({ gradient, cosineEpsilon, projectWeightGradient, scale: s, margin: m });
+  },
+  mv: ({ s, m, t, fc_type, is_am, easy_margin, mv_weight }) => {
+    const variant = fc_type === 'MV-AM' || is_am ? 'am' : 'arc';
+    if (t !== undefined) return mvsoftmax({ scale: s, margin: m, variant, t, overflow: easy_margin ? 'easy' : 'none' });
+    return mvsoftmax({
+      scale: s,
+      margin: m,
+      variant,
+      t: (mv_weight as number) - 1,
+      easyAbove: variant === 'am' ? m : 0,
+    });
   },
 } as const satisfies Record<string, (hp: Hyper, source: string) => Margin>;
 

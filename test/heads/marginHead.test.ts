@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { native } from '../../lib/binding.js';
 import { MarginHead } from '../../lib/heads/index.js';
-import { arcface, combined, cosface, type Margin, softmax, sphereface } from '../../lib/margins.js';
+import { arcface, combined, cosface, type Margin, mvsoftmax, softmax, sphereface } from '../../lib/margins.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';
@@ -81,6 +81,22 @@ describe('MarginHead.step', () => {
       ),
     ).toBeLessThan(1e-7);
   });
+
+  it.each([mvsoftmax(), mvsoftmax({ scale: 64 })])(
+    'gives the same bits for any number of threads with hard negatives: $method',
+    (margin) => {
+      const threads = native.status().threads;
+      const run = (n: number) => {
+        native.setNumThreads(n);
+        const head = new MarginHead({ numClasses: 1500, embeddingSize: 24, margin });
+        const { gradEmbeddings, loss } = head.stepSync(features(40, 24), labels(40, 1500), { lr: 0.1 });
+        return { gradEmbeddings, loss, weight: head.weight.toArray() };
+      };
+      const one = run(1);
+      for (const n of [2, 3]) expect(run(n)).toEqual(one);
+      native.setNumThreads(threads);
+    },
+  );
 
   const head = new MarginHead({ numClasses: 10, embeddingSize: 4 });
   it.each([
@@ -239,6 +255,8 @@ describe('properties of the loss', () => {
       combined(),
       combined({ m1: 1.35, overflow: 'clamp' }),
       sphereface({ margin: 4, gradient: 'exact' }),
+      mvsoftmax({ t: 1 }),
+      mvsoftmax({ variant: 'arc', overflow: 'none' }),
     ] as Margin[]) {
       for (const scale of [1, 64, 512]) {
         const y = Int32Array.from(rows, (_, i) => (i === 0 ? 0 : (i % 6) - 1));

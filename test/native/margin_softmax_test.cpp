@@ -79,11 +79,27 @@ struct Reference {
   double loss = 0, labelled = 0;
 };
 
-void reference_target(const MarginParams& p, double cos, double& phi, double& slope) {
+void reference_negative(const MarginParams& p, double threshold, double& phi, double& slope) {
+  const double c = phi, outside = slope;
+  if (c <= threshold) return;
+  if (p.method == Method::mvsoftmax && p.negatives == HardNegatives::adaptive)
+    phi = (p.t + 1) * c + p.t, slope = outside * (p.t + 1);
+  if (p.method == Method::mvsoftmax && p.negatives == HardNegatives::fixed) phi = c + p.t;
+}
+
+void reference_target(const MarginParams& p, double cos, double& phi, double& slope, double& threshold) {
+  double unused = 0;
   const double epsilon = std::max(p.cosine_epsilon, p.target_epsilon), limit = 1 - epsilon;
   const double c = std::clamp(cos, -limit, limit), theta = std::acos(c), m = p.margin;
   phi = c, slope = 1;
   if (p.method == Method::cosface && !(p.overflow == Overflow::easy && c <= p.easy_above)) phi = c - m;
+  if (p.method == Method::mvsoftmax) {
+    const bool arc = p.variant == Variant::arc;
+    threshold = arc ? std::cos(theta + m) : c - m;
+    MarginParams target = p;
+    target.method = arc ? Method::arcface : Method::cosface;
+    return reference_target(target, cos, phi, slope, unused);
+  }
   if (p.method == Method::arcface) {
     const double top = p.angle_limit > 0 ? p.angle_limit : M_PI - p.angle_epsilon;
     phi = std::cos(theta + m), slope = std::sin(theta + m) / std::sin(theta);
@@ -119,16 +135,18 @@ Reference reference(const Problem& q, const MarginParams& p, double d_loss = 1) 
   for (int64_t i = 0; i < N; i++) {
     const double xi = unit(q.x, i);
     Matrix cos(C), slope(C, 1.0);
-    double top = -1e300, sum = 0;
+    double top = -1e300, sum = 0, threshold = INFINITY, unused;
     for (int64_t j = 0; j < C; j++) {
       const double wj = unit(q.w, j);
       for (int64_t k = 0; k < D; k++) cos[j] += q.x[i * D + k] * xi * q.w[j * D + k] * wj;
     }
+    if (q.labels[i] >= 0) reference_target(p, cos[q.labels[i]], unused, unused, threshold);
     for (int64_t j = 0; j < C; j++) {
       const double limit = 1 - p.cosine_epsilon;
       double phi = std::clamp(cos[j], -limit, limit);
       if (p.cosine_epsilon > 0 && phi != cos[j] && p.gradient == Gradient::exact) slope[j] = 0;
-      if (j == q.labels[i]) reference_target(p, cos[j], phi, slope[j]);
+      if (j == q.labels[i]) reference_target(p, cos[j], phi, slope[j], unused);
+      else reference_negative(p, threshold, phi, slope[j]);
       out.logits[i * C + j] = p.scale * phi;
       top = std::max(top, p.scale * phi);
     }
@@ -174,6 +192,7 @@ MarginParams params(Method method, double scale = 64, double margin = 0.5) {
   p.scale = scale;
   p.margin = margin;
   p.m1 = 1.1;
+  p.t = 0.3;
   if (method == Method::sphereface) p.margin = 1.7;
   return p;
 }
@@ -186,7 +205,8 @@ const Method kMethods[] = {
 
 bool knows(Method method, Overflow overflow) {
   switch (method) {
-    case Method::arcface: return true;
+    case Method::arcface:
+    case Method::mvsoftmax: return true;
     case Method::sphereface: return overflow == Overflow::none;
     case Method::combined: return overflow != Overflow::hard;
     default: return overflow == Overflow::easy || overflow == Overflow::none;
@@ -261,6 +281,8 @@ void agreement() {
           p.overflow = overflow;
           p.easy_above = C % 2 ? 0 : 0.2;
           p.lambda = C % 2 ? 0 : 3;
+          p.variant = C % 3 ? Variant::am : Variant::arc;
+          p.negatives = D % 2 ? HardNegatives::adaptive : HardNegatives::fixed;
           p.project_weight_gradient = overflow != Overflow::clamp || gradient == Gradient::exact;
           // In one or two dimensions every cosine is ±1, where the slope is a matter of definition.
           if (D < 3 && gradient == Gradient::exact && has_angle(method)) continue;
@@ -272,6 +294,17 @@ void agreement() {
         }
   }
   const Problem q = random_problem(13, 211, 19, 99);
+  for (Method method : {Method::mvsoftmax}) {
+    MarginParams p = params(method, 64);
+    p.cosine_epsilon = 0.35;
+    p.variant = Variant::arc;
+    agrees<double>(q, p, "clipped cosines, hard negatives");
+    agrees<float>(q, p, "clipped cosines, hard negatives");
+    for (double scale : {1.0, 30.0, 300.0}) {
+      agrees<double>(q, params(method, scale), "hard negatives, scale " + std::to_string(scale));
+      agrees<float>(q, params(method, scale), "hard negatives, scale " + std::to_string(scale));
+    }
+  }
   for (double scale : {1.0, 30.0, 79.0, 81.0, 128.0, 512.0}) {
     agrees<double>(q, params(Method::arcface, scale), "scale " + std::to_string(scale));
     agrees<float>(q, params(Method::arcface, scale), "scale " + std::to_string(scale));

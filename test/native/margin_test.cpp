@@ -31,6 +31,7 @@ MarginParams params(Method method, Overflow overflow, double margin = 0.5) {
   p.m2 = margin;
   p.m3 = margin / 2;
   p.lambda = margin == 0.5 ? 0 : 4 * margin;
+  p.t = margin / 2;
   if (method == Method::sphereface) p.margin = 1 + 2 * margin;
   return p;
 }
@@ -40,7 +41,9 @@ void slopes(const char* name, Method method) {
   const double h = 1e-6;
   for (Overflow overflow : kOverflows)
     for (double margin : {0.0, 0.2, 0.5, 1.2}) {
-      const MarginParams p = params(method, overflow, margin);
+      MarginParams p = params(method, overflow, margin);
+      p.variant = margin == 0.2 ? Variant::am : Variant::arc;
+      p.negatives = margin == 0.5 ? HardNegatives::fixed : HardNegatives::adaptive;
       const M m(p);
       double worst = 0;
       for (double cos = -0.995; cos < 0.995; cos += 0.00731) {
@@ -152,6 +155,28 @@ void sphereface_by_angle() {
   }
 }
 
+void hard_negatives() {
+  MarginParams p = params(Method::mvsoftmax, Overflow::easy, 0.35);
+  p.t = 0.2;
+  for (double cos : {-0.5, 0.4}) {
+    const double arc = std::cos(std::acos(cos) + 0.35);
+    p.variant = Variant::am;
+    expect_near(MvSoftmax<double>(p).threshold(cos), cos - 0.35, 1e-15, "mvsoftmax, am: the threshold has its margin");
+    expect_near(MvSoftmax<double>(p).target(cos).value, cos > 0 ? cos - 0.35 : cos, 1e-15, "mvsoftmax, am");
+    p.variant = Variant::arc;
+    expect_near(MvSoftmax<double>(p).threshold(cos), arc, 1e-15, "mvsoftmax, arc: the threshold has its margin");
+    expect_near(MvSoftmax<double>(p).target(cos).value, cos > 0 ? arc : cos, 1e-15, "mvsoftmax, arc");
+  }
+  const auto gives = [](const Phi<double>& phi, double value, double slope, const char* what) {
+    expect_near(phi.value, value, 1e-12, what);
+    expect_near(phi.slope, slope, 1e-12, what);
+  };
+  gives(MvSoftmax<double>(p).negative(0.4, 0.3), 43.52 / 64, 76.8 / 64, "mvsoftmax, adaptive");
+  gives(MvSoftmax<double>(p).negative(0.4, 0.4), 0.4, 1, "mvsoftmax: hard is above, not at, the threshold");
+  p.negatives = HardNegatives::fixed;
+  gives(MvSoftmax<double>(p).negative(0.4, 0.3), 0.6, 1, "mvsoftmax, fixed");
+}
+
 void gradients_and_clips() {
   MarginParams p = params(Method::arcface, Overflow::none);
   const double cos = 0.4, inside = target_phi(ArcFace<double>(p), p, cos).slope;
@@ -187,7 +212,7 @@ void dispatch() {
   seen++;
 #include "../../native/common/methods.def"
 #undef METHOD
-  expect(seen >= 5, "methods.def lists the methods");
+  expect(seen >= 6, "methods.def lists the methods");
   try {
     dispatch_method(Method(999), [](auto) { return 0; });
     expect(false, "an unknown method is an error");
@@ -207,6 +232,7 @@ int main() {
   arcface_by_angle();
   combined_by_angle();
   sphereface_by_angle();
+  hard_negatives();
   gradients_and_clips();
   dispatch();
   std::printf("%d passed, %d failed\n", passed, failed);

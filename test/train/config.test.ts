@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../lib/errors.js';
-import { arcface, combined, cosface, sphereface } from '../../lib/margins.js';
+import { arcface, combined, cosface, mvsoftmax, sphereface } from '../../lib/margins.js';
 import { marginOf } from '../../lib/train/config.js';
 import { loadConfig, resolveConfig } from '../../lib/train/index.js';
 import { scratchFolder } from './tinySet.js';
@@ -16,6 +16,7 @@ describe('configuration', () => {
       arcface,
       combined,
       cosface,
+      mvsoftmax,
       sphereface,
     }))
       expect(marginOf(resolveConfig({ data, margin: { method } }).margin)).toEqual(preset());
@@ -45,6 +46,7 @@ describe('configuration', () => {
       /margin\.m1: not an option of cosface, which has scale, margin, /,
     ],
     [{ data, margin: { method: 'sphereface', overflow: 'hard' } }, /margin\.overflow: not an option of sphereface/],
+    [{ data, margin: { t: 0.2 } }, /margin\.t: not an option of arcface/],
     [{ data, margin: { method: 'combined', overflow: 'hard' } }, /margin\.overflow: .*none, easy or clamp/],
     [{ data, margin: { marign: 0.2 } }, /margin\.marign: unknown key; did you mean 'margin'\?/],
     [{ data, epochs: 0 }, /epochs: /],

@@ -34,6 +34,9 @@ struct ArcFace : PlainNegative<T> {
     cos_high = T(std::cos(p.largest_angle()));
   }
 
+  // cos(θ + m), wherever θ + m is.
+  FM_HD T cos_sum(T cos) const { return cos * cos_m - sine(cos) * sin_m; }
+
   FM_HD Phi<T> target(T cos) const {
     if (overflow == Overflow::hard && cos <= -cos_m) return {cos - m_sin_m, 1};
     if (overflow == Overflow::easy && cos <= easy_above) return {cos, 1};
