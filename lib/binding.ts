@@ -39,6 +39,8 @@ export interface MarginParams {
   readonly t?: number;
   readonly variant?: 'am' | 'arc';
   readonly negatives?: 'adaptive' | 'fixed';
+  /** Of curricularface: not native's, but of who moves t. */
+  readonly tRate?: number;
 }
 export interface NativeHeadStep {
   readonly loss: number;
@@ -140,6 +142,7 @@ export interface Native {
     dLoss: number,
     p: MarginParams,
   ): { dFeatures: Handle; dWeight: Handle };
+  targetCosines(features: Handle, weight: Handle, labels: Handle): Handle;
   marginLogits(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
   headStep(
     features: Handle,

@@ -53,6 +53,12 @@ export const margins = {
     formula: 'φ = cos θ − m or cos(θ + m); a harder negative (t + 1)·cos + t or cos + t',
     paper: 'MV-Softmax, Wang et al. 2020, arXiv:1912.00833',
   },
+  curricularface: {
+    params: { scale: 64, margin: 0.5, t: 0, tRate: 0.01 },
+    also: ofAnAngle,
+    formula: 'φ = cos(θ + m); a harder negative cos·(t + cos)',
+    paper: 'CurricularFace, Huang et al. 2020, arXiv:2004.00288',
+  },
 } as const satisfies Record<string, MarginSpec>;
 
 export type MarginName = keyof typeof margins;
@@ -119,3 +125,28 @@ export const sphereface = preset('sphereface');
  * const margin = mvsoftmax({ variant: 'arc', margin: 0.5, t: 0.3 });
  */
 export const mvsoftmax = preset('mvsoftmax');
+/**
+ * ArcFace, and negatives above the target's φ become cos·(t + cos).  MarginHead moves t from `t` on; with
+ * marginSoftmax it stays what is given here.
+ */
+export const curricularface = preset('curricularface');
+
+/**
+ * CurricularFace's t for a step: (1 − tRate)·t + tRate·mean of the step's target cosines, those of rows whose label is
+ * not −1.
+ */
+export function nextT(
+  { tRate }: Margin<'curricularface'>,
+  t: number,
+  cosines: ArrayLike<number>,
+  labels: ArrayLike<number>,
+): number {
+  let sum = 0;
+  let count = 0;
+  for (let i = 0; i < labels.length; i++) {
+    if ((labels[i] as number) < 0) continue;
+    sum += Math.min(1, Math.max(-1, cosines[i] as number));
+    count++;
+  }
+  return count > 0 ? tRate * (sum / count) + (1 - tRate) * t : t;
+}

@@ -4,9 +4,11 @@ import {
   arcface,
   combined,
   cosface,
+  curricularface,
   type Margin,
   margins,
   mvsoftmax,
+  nextT,
   normface,
   optionsOf,
   softmax,
@@ -35,11 +37,12 @@ describe('presets', () => {
         overflow: 'easy',
       },
     ],
+    [curricularface(), { method: 'curricularface', scale: 64, margin: 0.5, t: 0, tRate: 0.01 }],
   ] as [Margin, object][])('%o is the published one', (margin, published) => expect(margin).toEqual(published));
 
   it('covers every method', () => {
     expect(Object.keys(margins).sort()).toEqual(
-      ['softmax', 'cosface', 'arcface', 'combined', 'sphereface', 'mvsoftmax'].sort(),
+      ['softmax', 'cosface', 'arcface', 'combined', 'sphereface', 'mvsoftmax', 'curricularface'].sort(),
     );
   });
 
@@ -55,7 +58,18 @@ describe('presets', () => {
     // @ts-expect-error
     expect(() => sphereface({ overflow: 'hard' })).toThrow(/sphereface/);
     // @ts-expect-error
+    expect(() => mvsoftmax({ tRate: 0.1 })).toThrow(/mvsoftmax/);
+    // @ts-expect-error
     const other: Margin = { method: 'cosface', scale: 64, margin: 0.35, lambda: 5 };
     expect(optionsOf(other.method)).not.toContain('lambda');
   });
+});
+
+describe("CurricularFace's t", () => {
+  const margin = curricularface({ tRate: 0.25 });
+
+  it('moves towards the mean over rows that have a target', () => {
+    expect(nextT(margin, 0.4, [0.8, 0.5, 0.2], [3, -1, 0])).toBeCloseTo(0.25 * 0.5 + 0.75 * 0.4, 15);
+  });
+  it('stays where no row has one', () => expect(nextT(margin, 0.4, [0, 0], [-1, -1])).toBe(0.4));
 });

@@ -21,6 +21,7 @@ const marginFields = z.strictObject({
   m3: z.number().min(-2).max(2).optional(),
   lambda: z.number().min(0).max(1e9).optional(),
   t: z.number().min(-1).max(10).optional(),
+  tRate: z.number().min(0).max(1).optional(),
   variant: z.enum(['am', 'arc']).optional(),
   negatives: z.enum(['adaptive', 'fixed']).optional(),
   gradient: z.enum(['exact', 'detached']).optional(),

@@ -50,7 +50,7 @@ struct MarginParams {
   double easy_above = 0;                              // for Overflow::easy
   double m1 = 1, m2 = 0.3, m3 = 0.2;                  // combined: a factor, radians, a cosine
   double lambda = 0;                                  // sphereface: φ = (λ·cos + ψ)/(1 + λ)
-  double t = 0;                                       // mvsoftmax: what hard negatives gain
+  double t = 0;                                       // mvsoftmax, curricularface: what hard negatives gain
   Variant variant = Variant::am;                      // mvsoftmax
   HardNegatives negatives = HardNegatives::adaptive;  // mvsoftmax
 

@@ -382,6 +382,15 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
   });
 }
 
+Tensor CpuBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels) {
+  return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
+    using T = decltype(zero);
+    const MarginParams plain;
+    const Head<T> head(features, weight, labels, plain);
+    return row_tensor(head, &Row::cos);
+  });
+}
+
 Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                  const MarginParams& p) {
   return dispatch_float(features.dtype, [&](auto zero) -> Tensor {

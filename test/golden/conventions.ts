@@ -6,6 +6,7 @@ import {
   arcface,
   combined,
   cosface,
+  curricularface,
   type Margin,
   type MarginOptions,
   mvsoftmax,
@@ -20,6 +21,7 @@ const conventions: Record<string, MarginOptions<'arcface'>> = {
   insightface_mxnet: { overflow: 'none' },
   svx: {},
   facexzoo: {},
+  official: {},
   curricularface_repo: { gradient: 'exact', overflow: 'hard' },
   elasticface_repo: { gradient: 'exact', overflow: 'none' },
   pml: { gradient: 'exact', overflow: 'hard' },
@@ -43,6 +45,7 @@ interface Hyper {
   readonly m2: number;
   readonly m3: number;
   readonly t?: number;
+  readonly t0?: number;
   readonly fc_type?: string;
   readonly is_am?: boolean;
   readonly easy_margin?: boolean;
@@ -76,6 +79,7 @@ const families = {
       easyAbove: variant === 'am' ? m : 0,
     });
   },
+  curricularface: ({ s, m, t0 }) => curricularface({ scale: s, margin: m, t: t0 ?? 0 }),
 } as const satisfies Record<string, (hp: Hyper, source: string) => Margin>;
 
 export type Family = keyof typeof families;
@@ -105,7 +109,7 @@ export function headCases(family: Family): GoldenCase[] {
       if (steps === 1) return [{ name, margin, tensors, metadata }];
       return Array.from({ length: steps }, (_, step) => {
         const own = new Map([...tensors].map(([key, value]) => [key, key === 'W' ? value : sliced(value, step)]));
-        const state = ['lambda'].flatMap((key) => {
+        const state = ['lambda', 't'].flatMap((key) => {
           const value = own.get(`state.${key}`);
           return value ? [[key, (value.data as Float64Array)[0] as number]] : [];
         });
@@ -113,6 +117,11 @@ export function headCases(family: Family): GoldenCase[] {
         return { name: `${name}, step ${step}`, margin: at, tensors: own, metadata };
       });
     });
+}
+
+/** CurricularFace's margin before the first step of a case. */
+export function startOf(name: string): Margin<'curricularface'> {
+  return families.curricularface(JSON.parse(goldenFile(name).metadata.hp as string) as Hyper);
 }
 
 /** One step of a tensor whose first axis is the step. */

@@ -47,7 +47,7 @@ function measure({ name, margin, tensors }: GoldenCase, precision: 'float32' | '
   });
 }
 
-const counts = { arcface: 14, cosface: 4, combined: 6, sphereface: 8, mv: 11 } as const;
+const counts = { arcface: 14, cosface: 4, combined: 6, sphereface: 8, mv: 11, curricularface: 13 } as const;
 
 for (const [method, count] of Object.entries(counts) as [keyof typeof counts, number][]) {
   const cases = headCases(method);

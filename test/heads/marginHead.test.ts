@@ -3,7 +3,16 @@ import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { native } from '../../lib/binding.js';
 import { MarginHead } from '../../lib/heads/index.js';
-import { arcface, combined, cosface, type Margin, mvsoftmax, softmax, sphereface } from '../../lib/margins.js';
+import {
+  arcface,
+  combined,
+  cosface,
+  curricularface,
+  type Margin,
+  mvsoftmax,
+  softmax,
+  sphereface,
+} from '../../lib/margins.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';
@@ -82,7 +91,7 @@ describe('MarginHead.step', () => {
     ).toBeLessThan(1e-7);
   });
 
-  it.each([mvsoftmax(), mvsoftmax({ scale: 64 })])(
+  it.each([mvsoftmax({ scale: 64 }), curricularface({ t: 0.4 })])(
     'gives the same bits for any number of threads with hard negatives: $method',
     (margin) => {
       const threads = native.status().threads;
@@ -90,7 +99,7 @@ describe('MarginHead.step', () => {
         native.setNumThreads(n);
         const head = new MarginHead({ numClasses: 1500, embeddingSize: 24, margin });
         const { gradEmbeddings, loss } = head.stepSync(features(40, 24), labels(40, 1500), { lr: 0.1 });
-        return { gradEmbeddings, loss, weight: head.weight.toArray() };
+        return { gradEmbeddings, loss, weight: head.weight.toArray(), t: head.t?.item() };
       };
       const one = run(1);
       for (const n of [2, 3]) expect(run(n)).toEqual(one);
@@ -257,6 +266,7 @@ describe('properties of the loss', () => {
       sphereface({ margin: 4, gradient: 'exact' }),
       mvsoftmax({ t: 1 }),
       mvsoftmax({ variant: 'arc', overflow: 'none' }),
+      curricularface({ t: 1 }),
     ] as Margin[]) {
       for (const scale of [1, 64, 512]) {
         const y = Int32Array.from(rows, (_, i) => (i === 0 ? 0 : (i % 6) - 1));

@@ -175,6 +175,14 @@ void hard_negatives() {
   gives(MvSoftmax<double>(p).negative(0.4, 0.4), 0.4, 1, "mvsoftmax: hard is above, not at, the threshold");
   p.negatives = HardNegatives::fixed;
   gives(MvSoftmax<double>(p).negative(0.4, 0.3), 0.6, 1, "mvsoftmax, fixed");
+  MarginParams q = params(Method::curricularface, Overflow::hard);
+  q.t = 0.3;
+  gives(CurricularFace<double>(q).negative(0.4, 0.3), 17.92 / 64, 70.4 / 64, "curricularface");
+  gives(CurricularFace<double>(q).negative(0.4, 0.5), 0.4, 1, "curricularface, an easy negative");
+  expect_near(CurricularFace<double>(q).threshold(-0.95), std::cos(std::acos(-0.95) + 0.5), 1e-12,
+              "curricularface: the threshold has no other side");
+  expect_near(CurricularFace<double>(q).target(-0.95).value, -0.95 - 0.5 * std::sin(0.5), 1e-12,
+              "curricularface: the target has");
 }
 
 void gradients_and_clips() {
@@ -212,7 +220,7 @@ void dispatch() {
   seen++;
 #include "../../native/common/methods.def"
 #undef METHOD
-  expect(seen >= 6, "methods.def lists the methods");
+  expect(seen >= 7, "methods.def lists the methods");
   try {
     dispatch_method(Method(999), [](auto) { return 0; });
     expect(false, "an unknown method is an error");
