@@ -23,14 +23,24 @@ export interface SgdParams {
 export interface MarginParams {
   readonly method: string;
   readonly scale: number;
-  readonly margin: number;
+  readonly margin?: number;
   readonly gradient?: 'exact' | 'detached';
   readonly overflow?: 'none' | 'hard' | 'easy' | 'clamp';
   readonly cosineEpsilon?: number;
+  readonly easyAbove?: number;
   readonly angleEpsilon?: number;
   readonly angleLimit?: number;
   readonly targetEpsilon?: number;
   readonly projectWeightGradient?: boolean;
+  readonly m1?: number;
+  readonly m2?: number;
+  readonly m3?: number;
+  readonly lambda?: number;
+  readonly t?: number;
+  readonly variant?: 'am' | 'arc';
+  readonly negatives?: 'adaptive' | 'fixed';
+  /** Of curricularface: not native's, but of who moves t. */
+  readonly tRate?: number;
 }
 export interface NativeHeadStep {
   readonly loss: number;
@@ -132,6 +142,7 @@ export interface Native {
     dLoss: number,
     p: MarginParams,
   ): { dFeatures: Handle; dWeight: Handle };
+  targetCosines(features: Handle, weight: Handle, labels: Handle): Handle;
   marginLogits(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
   headStep(
     features: Handle,

@@ -19,17 +19,22 @@ export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadO
 export * as io from './io/index.js';
 export {
   arcface,
+  combined,
   cosface,
+  curricularface,
   type Margin,
   type MarginName,
   type MarginOptions,
   margins,
+  mvsoftmax,
+  nextT,
   normface,
   softmax,
+  sphereface,
 } from './margins.js';
 export * as nn from './nn/index.js';
 export * as ops from './ops/index.js';
-export { marginLogits, marginSoftmax, normalize } from './ops/index.js';
+export { marginLogits, marginSoftmax, normalize, targetCosines } from './ops/index.js';
 export * as optim from './optim/index.js';
 export { Random } from './random.js';
 export { type Dtype, keep, memory, ones, parameter, Tensor, tensor, tidy, zeros } from './tensor.js';

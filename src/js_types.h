@@ -102,6 +102,16 @@ struct Js<Overflow> {
   }
 };
 template <>
+struct Js<Variant> {
+  static Variant from(const Napi::Value& v) { return enum_from<Variant>(v, "variant", {"am", "arc"}); }
+};
+template <>
+struct Js<HardNegatives> {
+  static HardNegatives from(const Napi::Value& v) {
+    return enum_from<HardNegatives>(v, "negatives", {"adaptive", "fixed"});
+  }
+};
+template <>
 struct Js<Method> {
   static Method from(const Napi::Value& v) {
 #define METHOD(name, Struct) #name,
@@ -206,6 +216,14 @@ struct Js<MarginParams> {
     read_field(object, "angleLimit", p.angle_limit);
     read_field(object, "targetEpsilon", p.target_epsilon);
     read_field(object, "projectWeightGradient", p.project_weight_gradient);
+    read_field(object, "easyAbove", p.easy_above);
+    read_field(object, "m1", p.m1);
+    read_field(object, "m2", p.m2);
+    read_field(object, "m3", p.m3);
+    read_field(object, "lambda", p.lambda);
+    read_field(object, "t", p.t);
+    read_field(object, "variant", p.variant);
+    read_field(object, "negatives", p.negatives);
     return p;
   }
 };

@@ -32,6 +32,7 @@ void bind_ops(Napi::Object exports) {
   bind(exports, "flattenBackward", &Backend::flatten_backward);
   bind(exports, "marginSoftmaxForward", &Backend::margin_softmax_forward);
   bind(exports, "marginSoftmaxBackward", &Backend::margin_softmax_backward);
+  bind(exports, "targetCosines", &Backend::target_cosines);
   bind(exports, "marginLogits", &Backend::margin_logits);
   bind(exports, "headStepSync", &Backend::head_step);
   bind_async(exports, "headStep", &Backend::head_step);

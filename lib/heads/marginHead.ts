@@ -1,6 +1,6 @@
-import { type NativeHeadStep, native, type SgdParams } from '../binding.js';
+import { type Handle, type MarginParams, type NativeHeadStep, native, type SgdParams } from '../binding.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
-import { arcface, type Margin } from '../margins.js';
+import { arcface, type Margin, nextT } from '../margins.js';
 import { normalArray, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
 
@@ -49,6 +49,10 @@ export class MarginHead {
   readonly weight: Tensor;
   /** [C, D], the momentum of `weight`. */
   readonly velocity: Tensor;
+  /** [1] float64: CurricularFace's t, which each step moves before it uses it. */
+  readonly t: Tensor | undefined;
+  /** The last asynchronous step of a method with a state. */
+  #turn: Promise<unknown> = Promise.resolve();
   readonly #sgd: { momentum: number; weightDecay: number };
 
   constructor({
@@ -77,6 +81,13 @@ export class MarginHead {
     this.weight = parameter(zeros(shape, 'float32', device));
     this.weight.set(normalArray(numClasses * embeddingSize, 0.01, new Random(seed)));
     this.velocity = keep(zeros(shape, 'float32', device));
+    if (margin.method === 'curricularface') this.t = keep(tensor(new Float64Array([margin.t]), [1]));
+  }
+
+  /** What a checkpoint needs. */
+  namedTensors(): [string, Tensor][] {
+    const all = { weight: this.weight, velocity: this.velocity, t: this.t };
+    return Object.entries(all).filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
   }
 
   /**
@@ -92,12 +103,24 @@ export class MarginHead {
     options: HeadStepOptions,
   ): Promise<HeadStepResult<Tensor | Float32Array>> {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
-    let pending: Promise<NativeHeadStep>;
-    try {
-      pending = native.headStep(x.handle, this.weight.handle, this.velocity.handle, y.handle, this.margin, sgd);
-    } finally {
-      for (const each of made) each.dispose(); // the step holds the memory until it is done
-    }
+    // Other handles of the same memory: it stays until the step is done, whatever becomes of the tensors.
+    const [rows, targets] = [native.reshape(x.handle, x.shape), native.reshape(y.handle, y.shape)];
+    for (const each of made) each.dispose();
+    const run = async () => {
+      try {
+        const { margin, t } = this.#marginOfStep(rows, targets);
+        const { handle: weight } = this.weight;
+        const result = await native.headStep(rows, weight, this.velocity.handle, targets, margin, sgd);
+        this.#moveTo(t);
+        return result;
+      } finally {
+        native.dispose(rows);
+        native.dispose(targets);
+      }
+    };
+    // t is a function of the weights that the step before left.
+    const pending = this.t ? this.#turn.then(run, run) : run();
+    if (this.t) this.#turn = pending;
     return this.#result(await pending, features instanceof Tensor);
   }
 
@@ -111,14 +134,10 @@ export class MarginHead {
   ): HeadStepResult<Tensor | Float32Array> {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
     try {
-      const result = native.headStepSync(
-        x.handle,
-        this.weight.handle,
-        this.velocity.handle,
-        y.handle,
-        this.margin,
-        sgd,
-      );
+      const { margin, t } = this.#marginOfStep(x.handle, y.handle);
+      const { handle: weight } = this.weight;
+      const result = native.headStepSync(x.handle, weight, this.velocity.handle, y.handle, margin, sgd);
+      this.#moveTo(t);
       return this.#result(result, features instanceof Tensor);
     } finally {
       for (const each of made) each.dispose();
@@ -128,10 +147,27 @@ export class MarginHead {
   dispose(): void {
     this.weight.dispose();
     this.velocity.dispose();
+    this.t?.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** The margin with the t of this step, which becomes the head's when the step has succeeded. */
+  #marginOfStep(x: Handle, y: Handle): { margin: MarginParams; t?: number } {
+    if (this.margin.method !== 'curricularface' || !this.t) return { margin: this.margin };
+    const found = new Tensor(native.targetCosines(x, this.weight.handle, y), this.device);
+    const cosines = found.toArray();
+    found.dispose();
+    const labels = new Int32Array(cosines.length);
+    native.readInto(y, labels);
+    const t = nextT(this.margin, this.t.item(), cosines, labels);
+    return { margin: { ...this.margin, t }, t };
+  }
+
+  #moveTo(t: number | undefined): void {
+    if (t !== undefined) this.t?.set(new Float64Array([t]));
   }
 
   #arguments(features: Tensor | Float32Array, labels: Tensor | Int32Array, options: HeadStepOptions) {

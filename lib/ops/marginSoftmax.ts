@@ -85,3 +85,13 @@ export function marginLogits(features: Tensor, weight: Tensor, labels: Int32Arra
   const targets = native.fromArray(labels, [labels.length], -1);
   return new Tensor(native.marginLogits(features.handle, weight.handle, targets, margin), features.device);
 }
+
+/** Each row's plain cosine to its target, [N]; 0 where the label is −1.  Costs N·D, whatever the number of classes. */
+export function targetCosines(features: Tensor, weight: Tensor, labels: Tensor | Int32Array): Tensor {
+  const targets = labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device);
+  try {
+    return new Tensor(native.targetCosines(features.handle, weight.handle, targets.handle), features.device);
+  } finally {
+    if (targets !== labels) targets.dispose();
+  }
+}

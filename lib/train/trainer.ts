@@ -253,10 +253,7 @@ export class Trainer {
     return {
       backbone: backbone.namedTensors(),
       optimizer: optimizer.namedState(),
-      head: [
-        ['weight', head.weight],
-        ['velocity', head.velocity],
-      ],
+      head: head.namedTensors(),
     };
   }
 

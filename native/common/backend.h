@@ -140,6 +140,10 @@ class Backend {
                              const MarginParams& p, SgdParams sgd) {
     missing("headStep");
   }
+  // [N]: each row's plain cosine to its target; 0 where it has none.  N·D work, whatever C is.
+  virtual Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels) {
+    missing("targetCosines");
+  }
   // The plain logits, for inspection and small C: s·φ, [N, C].  The one place that holds them.
   virtual Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                const MarginParams& p) {

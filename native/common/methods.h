@@ -2,8 +2,12 @@
 #pragma once
 #include "error.h"
 #include "margins/arcface.h"
+#include "margins/combined.h"
 #include "margins/cosface.h"
+#include "margins/curricularface.h"
+#include "margins/mvsoftmax.h"
 #include "margins/softmax.h"
+#include "margins/sphereface.h"
 
 namespace fm {
 

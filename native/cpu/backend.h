@@ -55,6 +55,7 @@ class CpuBackend final : public Backend {
                                                  const Tensor& lse, double d_loss, const MarginParams& p) override;
   HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
                      const MarginParams& p, SgdParams sgd) override;
+  Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels) override;
   Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
                        const MarginParams& p) override;
 };

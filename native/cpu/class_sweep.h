@@ -37,7 +37,7 @@ struct ClassSweep {
   bool project = true;  // dW tangent to its row and divided by ‖w‖
 
   const T* shift = nullptr;            // [N] subtracted from every exponent
-  const T* phi_y = nullptr;            // [N], for negatives that depend on it
+  const T* threshold = nullptr;        // [N] above it a negative is hard, for methods that have such
   const T* factor = nullptr;           // [N] G = e^(s·φ − shift)·φ'·factor; 0 for a row without a target
   const T* target_gradient = nullptr;  // [N] G of the target
   const T* target_cos = nullptr;       // [N]

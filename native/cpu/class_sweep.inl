@@ -239,8 +239,8 @@ static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, co
 // Per row, padded to whole vectors.
 template <class T>
 struct RowVectors {
-  T *shift, *phi_y, *factor;  // read
-  T *sums, *largest;          // of one tile, of one group
+  T *shift, *threshold, *factor;  // read
+  T *sums, *largest;              // of one tile, of one group
 };
 
 // Cosines become what the products need.  `next` is the first target at or after the tile.
@@ -276,7 +276,7 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
         slope = phi == cos ? slope : outside;
       }
       if constexpr (!Config::Negative::plain) {
-        const Phi<Vec<T>> margined = negative.template negative<Vec<T>>(phi, load(rows.phi_y + i));
+        const auto margined = negative.negative(phi, load(rows.threshold + i));
         phi = margined.value;
         slope = slope * margined.slope;
       }
@@ -350,10 +350,10 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
 
   const Scratch<T> shared(3 * layout.n);
   T* const shift = shared.data();
-  T* const phi_y = shift + layout.n;
-  T* const factor = phi_y + layout.n;
+  T* const threshold = shift + layout.n;
+  T* const factor = threshold + layout.n;
   fill_rows<T>(shift, s.shift, s.N, layout.n, 0);
-  fill_rows<T>(phi_y, s.phi_y, s.N, layout.n, 0);
+  fill_rows<T>(threshold, s.threshold, s.N, layout.n, 0);
   fill_rows<T>(factor, s.factor, s.N, layout.n, 0);
 
   const Scratch<T> group_features(features ? groups * s.N * layout.row_stride : 0);
@@ -387,7 +387,7 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
         std::fill_n(sums, s.N, 0.0);
         std::fill_n(largest, layout.n, T(kAbsent));
       }
-      const RowVectors<T> rows{shift, phi_y, factor, tile_sums, largest};
+      const RowVectors<T> rows{shift, threshold, factor, tile_sums, largest};
       const Target* next = std::lower_bound(s.targets, s.targets + s.target_count, first * most,
                                             [](const Target& t, int64_t label) { return t.label < label; });
       for (tile.first = first * most; tile.first < end; tile.first += most) {

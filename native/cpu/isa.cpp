@@ -26,7 +26,8 @@ Isa choose() {
   if (!wanted) return available;
   for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
     if (std::strcmp(wanted, name_of(isa))) continue;
-    FM_CHECK(range, int(isa) <= int(available), "FLASHMARGIN_ISA: this processor has no ", wanted, ", only ", name_of(available));
+    FM_CHECK(range, int(isa) <= int(available), "FLASHMARGIN_ISA: this processor has no ", wanted, ", only ",
+             name_of(available));
     return isa;
   }
   fail(ErrorKind::range, "FLASHMARGIN_ISA: expected portable, avx2 or avx512, got '", wanted, "'");

@@ -50,9 +50,11 @@ struct Row {
 };
 
 void check_params(const MarginParams& p) {
-  constexpr double kPi = 3.14159265358979323846;
   FM_CHECK(range, p.scale > 0 && p.scale <= 1e4, "expected a scale in (0, 10000], got ", p.scale);
-  FM_CHECK(range, std::fabs(p.margin) <= kPi, "expected a margin in [-pi, pi], got ", p.margin);
+  dispatch_method(p.method, [&](auto tag) {
+    decltype(tag)::template Of<double>::check(p);
+    return 0;
+  });
   FM_CHECK(range, p.cosine_epsilon >= 0 && p.cosine_epsilon < 1, "expected cosineEpsilon in [0, 1), got ",
            p.cosine_epsilon);
   FM_CHECK(range, p.target_epsilon >= 0 && p.target_epsilon < 1, "expected targetEpsilon in [0, 1), got ",
@@ -60,6 +62,7 @@ void check_params(const MarginParams& p) {
   FM_CHECK(range, p.angle_epsilon >= 0 && p.angle_epsilon < kPi / 2, "expected angleEpsilon in [0, pi/2), got ",
            p.angle_epsilon);
   FM_CHECK(range, p.angle_limit >= 0 && p.angle_limit <= kPi, "expected angleLimit in [0, pi], got ", p.angle_limit);
+  FM_CHECK(range, std::fabs(p.easy_above) <= 1, "expected easyAbove in [-1, 1], got ", p.easy_above);
 }
 
 template <class T>
@@ -72,7 +75,7 @@ struct Head {
   int64_t labelled = 0;
   Scratch<T> embeddings;
   // [N] each, as the sweeps read and write them
-  std::vector<T> shift, phi_y, factor, target_gradient, target_cos, largest, seen_target_cos;
+  std::vector<T> shift, threshold, factor, target_gradient, target_cos, largest, seen_target_cos;
   std::vector<double> sums;
 
   // Normalises the rows, finds the targets' φ, and refuses what no sweep should meet.
@@ -86,7 +89,7 @@ struct Head {
         rows(N),
         embeddings(size_t(N) * D),
         shift(N),
-        phi_y(N),
+        threshold(N, T(2)),  // without a target no negative is hard
         factor(N),
         target_gradient(N),
         target_cos(N),
@@ -127,7 +130,8 @@ struct Head {
         for (int64_t k = 0; k < D; k++) row.cos += (xi[k] * row.inverse) * (wy[k] * row.class_inverse);
         row.phi = target_phi(method, p, row.cos);
         target_cos[i] = T(row.cos);
-        phi_y[i] = T(row.phi.value);
+        if constexpr (!decltype(method)::Negative::plain)
+          threshold[i] = T(method.threshold(clipped_target(p, row.cos)));
       });
       return 0;
     });
@@ -165,7 +169,7 @@ struct Head {
     s.slope_outside = p.gradient == Gradient::detached ? T(1) : T(0);
     s.project = p.project_weight_gradient;
     s.shift = shift.data();
-    s.phi_y = phi_y.data();
+    s.threshold = threshold.data();
     s.factor = factor.data();
     s.target_gradient = target_gradient.data();
     s.target_cos = target_cos.data();
@@ -375,6 +379,15 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
       run_sweep<SweepKind::update>(s, negative);
     });
     return out;
+  });
+}
+
+Tensor CpuBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels) {
+  return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
+    using T = decltype(zero);
+    const MarginParams plain;
+    const Head<T> head(features, weight, labels, plain);
+    return row_tensor(head, &Row::cos);
   });
 }
 

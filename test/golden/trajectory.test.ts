@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
-import type { Margin } from '../../lib/margins.js';
+import { arcface, type MarginOptions } from '../../lib/margins.js';
 import { linear, marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { parameter, tensor, tidy } from '../../lib/tensor.js';
 import { f64, goldenFile, labelsOf, worst } from './conventions.js';
 
-const conventions: Record<string, Partial<Margin>> = {
+const conventions: Record<string, MarginOptions<'arcface'>> = {
   'trajectory.arcface_insightface': { gradient: 'detached', overflow: 'none' },
   'trajectory.arcface_true_gradient': { gradient: 'exact', overflow: 'hard' },
 };
@@ -27,7 +27,7 @@ describe.each(Object.entries(conventions))('%s', (name, convention) => {
     const sgd = new Sgd(Object.entries(weights), { momentum: hp.momentum, weightDecay: hp.weight_decay });
     const [T, B, I] = at('X').shape as [number, number, number];
     const labels = labelsOf(tensors.get('labels')?.data);
-    const margin: Margin = { method: 'arcface', scale: hp.s, margin: hp.m, ...convention };
+    const margin = arcface({ scale: hp.s, margin: hp.m, ...convention });
     const losses = Array.from({ length: T }, (_, step) =>
       tidy(() => {
         const x = tensor(at('X').data.slice(step * B * I, (step + 1) * B * I), [B, I]);

@@ -3,7 +3,16 @@ import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { native } from '../../lib/binding.js';
 import { MarginHead } from '../../lib/heads/index.js';
-import { arcface, cosface, softmax } from '../../lib/margins.js';
+import {
+  arcface,
+  combined,
+  cosface,
+  curricularface,
+  type Margin,
+  mvsoftmax,
+  softmax,
+  sphereface,
+} from '../../lib/margins.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';
@@ -82,6 +91,22 @@ describe('MarginHead.step', () => {
     ).toBeLessThan(1e-7);
   });
 
+  it.each([mvsoftmax({ scale: 64 }), curricularface({ t: 0.4 })])(
+    'gives the same bits for any number of threads with hard negatives: $method',
+    (margin) => {
+      const threads = native.status().threads;
+      const run = (n: number) => {
+        native.setNumThreads(n);
+        const head = new MarginHead({ numClasses: 1500, embeddingSize: 24, margin });
+        const { gradEmbeddings, loss } = head.stepSync(features(40, 24), labels(40, 1500), { lr: 0.1 });
+        return { gradEmbeddings, loss, weight: head.weight.toArray(), t: head.t?.item() };
+      };
+      const one = run(1);
+      for (const n of [2, 3]) expect(run(n)).toEqual(one);
+      native.setNumThreads(threads);
+    },
+  );
+
   const head = new MarginHead({ numClasses: 10, embeddingSize: 4 });
   it.each([
     [
@@ -128,7 +153,7 @@ describe('properties of the loss', () => {
     w: Float32Array | Float64Array,
     y: Int32Array,
     [N, C, D]: readonly [number, number, number],
-    margin = arcface({ scale: 16 }),
+    margin: Margin = arcface({ scale: 16 }),
   ) =>
     tidy(() => {
       const X = parameter(tensor(Float64Array.from(x), [N, D]));
@@ -236,17 +261,22 @@ describe('properties of the loss', () => {
       arcface({ overflow: 'easy' }),
       arcface({ overflow: 'clamp' }),
       arcface({ gradient: 'detached' }),
-    ]) {
+      combined(),
+      combined({ m1: 1.35, overflow: 'clamp' }),
+      sphereface({ margin: 4, gradient: 'exact' }),
+      mvsoftmax({ t: 1 }),
+      mvsoftmax({ variant: 'arc', overflow: 'none' }),
+      curricularface({ t: 1 }),
+    ] as Margin[]) {
       for (const scale of [1, 64, 512]) {
         const y = Int32Array.from(rows, (_, i) => (i === 0 ? 0 : (i % 6) - 1));
         const head = new MarginHead({ numClasses: W.length, embeddingSize: D, margin: { ...margin, scale } });
         head.weight.set(Float32Array.from(W.flat()));
         const { loss, gradEmbeddings } = head.stepSync(Float32Array.from(rows.flat()), y, { lr: 0.1 });
         expect(Number.isFinite(loss), `${margin.method} ${scale} loss`).toBe(true);
-        expect(
-          gradEmbeddings.every(Number.isFinite),
-          `${margin.method} ${margin.overflow} ${scale} ${gradEmbeddings}`,
-        ).toBe(true);
+        expect(gradEmbeddings.every(Number.isFinite), `${JSON.stringify(margin)} ${scale} ${gradEmbeddings}`).toBe(
+          true,
+        );
         expect((head.weight.toArray() as Float32Array).every(Number.isFinite), `${margin.method} ${scale} W`).toBe(
           true,
         );

@@ -15,11 +15,11 @@
 #include "../../native/cpu/backend.h"
 #include "../../native/cpu/isa.h"
 #include "../../native/cpu/parallel.h"
+#include "margin_reference.h"
 
 namespace {
 
 using namespace fm;
-using Matrix = std::vector<double>;
 
 int passed = 0, failed = 0;
 
@@ -48,96 +48,6 @@ Matrix values_of(const Tensor& t) {
   return Matrix(t.data<T>(), t.data<T>() + t.numel());
 }
 
-struct Problem {
-  int64_t N, C, D;
-  Matrix x, w;
-  std::vector<int> labels;
-};
-
-// Values are exact in float32, so that both dtypes see one problem.
-Problem random_problem(int64_t N, int64_t C, int64_t D, unsigned seed) {
-  Problem p{N, C, D, Matrix(N * D), Matrix(C * D), std::vector<int>(N)};
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  for (double& v : p.w) v = normal(random);
-  for (int64_t i = 0; i < N; i++) {
-    p.labels[i] = int(random() % unsigned(C));
-    if (i % 5 == 3) p.labels[i] = -1;
-    if (i % 5 == 4) p.labels[i] = p.labels[i - 4];
-    // Leaning on its class, or away from it, so that targets are met at all angles.
-    const double lean = (i % 4 - 1.5) * 2;
-    for (int64_t k = 0; k < D; k++)
-      p.x[i * D + k] = float(3 * (normal(random) + (p.labels[i] < 0 ? 0 : lean * p.w[p.labels[i] * D + k])));
-  }
-  return p;
-}
-
-// --- the reference: loops and angles -----------------------------------------------------------------------------
-
-struct Reference {
-  Matrix logits, row_loss, lse, dx, dw, unit_dw;
-  double loss = 0, labelled = 0;
-};
-
-void reference_target(const MarginParams& p, double cos, double& phi, double& slope) {
-  const double epsilon = std::max(p.cosine_epsilon, p.target_epsilon), limit = 1 - epsilon;
-  const double c = std::clamp(cos, -limit, limit), theta = std::acos(c), m = p.margin;
-  phi = c, slope = 1;
-  if (p.method == Method::cosface && !(p.overflow == Overflow::easy && c <= 0)) phi = c - m;
-  if (p.method == Method::arcface) {
-    const double top = p.angle_limit > 0 ? p.angle_limit : M_PI - p.angle_epsilon;
-    phi = std::cos(theta + m), slope = std::sin(theta + m) / std::sin(theta);
-    if (p.overflow == Overflow::hard && theta >= M_PI - m) phi = c - m * std::sin(m), slope = 1;
-    if (p.overflow == Overflow::easy && c <= 0) phi = c, slope = 1;
-    if (p.overflow == Overflow::clamp && theta + m > top) phi = std::cos(top), slope = 0;
-    if (p.overflow == Overflow::clamp && theta + m < p.angle_epsilon) phi = std::cos(p.angle_epsilon), slope = 0;
-  }
-  if (p.gradient == Gradient::detached) slope = 1;
-  else if (epsilon > 0 && std::fabs(cos) > limit) slope = 0;
-}
-
-Reference reference(const Problem& q, const MarginParams& p, double d_loss = 1) {
-  const auto [N, C, D] = std::tuple(q.N, q.C, q.D);
-  Reference out{Matrix(N * C), Matrix(N), Matrix(N), Matrix(N * D), Matrix(C * D), Matrix(C * D)};
-  const auto unit = [&](const Matrix& m, int64_t row) {
-    double square = 0;
-    for (int64_t k = 0; k < D; k++) square += m[row * D + k] * m[row * D + k];
-    return 1 / std::max(std::sqrt(square), 1e-12);
-  };
-  for (int label : q.labels) out.labelled += label >= 0;
-  for (int64_t i = 0; i < N; i++) {
-    const double xi = unit(q.x, i);
-    Matrix cos(C), slope(C, 1.0);
-    double top = -1e300, sum = 0;
-    for (int64_t j = 0; j < C; j++) {
-      const double wj = unit(q.w, j);
-      for (int64_t k = 0; k < D; k++) cos[j] += q.x[i * D + k] * xi * q.w[j * D + k] * wj;
-      const double limit = 1 - p.cosine_epsilon;
-      double phi = std::clamp(cos[j], -limit, limit);
-      if (p.cosine_epsilon > 0 && phi != cos[j] && p.gradient == Gradient::exact) slope[j] = 0;
-      if (j == q.labels[i]) reference_target(p, cos[j], phi, slope[j]);
-      out.logits[i * C + j] = p.scale * phi;
-      top = std::max(top, p.scale * phi);
-    }
-    for (int64_t j = 0; j < C; j++) sum += std::exp(out.logits[i * C + j] - top);
-    out.lse[i] = top + std::log(sum);
-    if (q.labels[i] < 0) continue;
-    out.row_loss[i] = out.lse[i] - out.logits[i * C + q.labels[i]];
-    out.loss += out.row_loss[i] / out.labelled;
-    for (int64_t j = 0; j < C; j++) {
-      const double prob = std::exp(out.logits[i * C + j] - out.lse[i]);
-      const double g = d_loss / out.labelled * p.scale * (prob - (j == q.labels[i])) * slope[j], wj = unit(q.w, j);
-      for (int64_t k = 0; k < D; k++) {
-        const double e = q.x[i * D + k] * xi, v = q.w[j * D + k] * wj;
-        out.dx[i * D + k] += g * (v - cos[j] * e) * xi;
-        out.dw[j * D + k] += g * (e - cos[j] * v) * wj;
-        out.unit_dw[j * D + k] += g * e;
-      }
-    }
-  }
-  return out;
-}
-
 // Largest difference over the largest entry.
 double distance(const Matrix& got, const Matrix& wanted) {
   double difference = 0, size = 1e-30;
@@ -160,8 +70,29 @@ MarginParams params(Method method, double scale = 64, double margin = 0.5) {
   p.method = method;
   p.scale = scale;
   p.margin = margin;
+  p.m1 = 1.1;
+  p.t = 0.3;
+  if (method == Method::sphereface) p.margin = 1.7;
   return p;
 }
+
+const Method kMethods[] = {
+#define METHOD(name, Struct) Method::name,
+#include "../../native/common/methods.def"
+#undef METHOD
+};
+
+bool knows(Method method, Overflow overflow) {
+  switch (method) {
+    case Method::arcface:
+    case Method::mvsoftmax:
+    case Method::curricularface: return true;
+    case Method::sphereface: return overflow == Overflow::none;
+    case Method::combined: return overflow != Overflow::hard;
+    default: return overflow == Overflow::easy || overflow == Overflow::none;
+  }
+}
+bool has_angle(Method method) { return method != Method::softmax && method != Method::cosface; }
 
 // --- agreement -----------------------------------------------------------------------------------------------------
 
@@ -221,16 +152,20 @@ void agreement() {
   unsigned seed = 1;
   for (const auto& [N, C, D] : shapes) {
     const Problem q = random_problem(N, C, D, seed++);
-    for (Method method : {Method::softmax, Method::cosface, Method::arcface})
+    for (Method method : kMethods)
       for (Gradient gradient : {Gradient::exact, Gradient::detached})
         for (Overflow overflow : {Overflow::none, Overflow::hard, Overflow::easy, Overflow::clamp}) {
-          if (method != Method::arcface && overflow != Overflow::easy && overflow != Overflow::hard) continue;
+          if (!knows(method, overflow)) continue;
           MarginParams p = params(method, 64, 0.4);
           p.gradient = gradient;
           p.overflow = overflow;
+          p.easy_above = C % 2 ? 0 : 0.2;
+          p.lambda = C % 2 ? 0 : 3;
+          p.variant = C % 3 ? Variant::am : Variant::arc;
+          p.negatives = D % 2 ? HardNegatives::adaptive : HardNegatives::fixed;
           p.project_weight_gradient = overflow != Overflow::clamp || gradient == Gradient::exact;
           // In one or two dimensions every cosine is ±1, where the slope is a matter of definition.
-          if (D < 3 && gradient == Gradient::exact && method == Method::arcface) continue;
+          if (D < 3 && gradient == Gradient::exact && has_angle(method)) continue;
           std::ostringstream what;
           what << name_of(method) << " N=" << N << " C=" << C << " D=" << D << " gradient " << int(gradient)
                << " overflow " << int(overflow);
@@ -239,6 +174,17 @@ void agreement() {
         }
   }
   const Problem q = random_problem(13, 211, 19, 99);
+  for (Method method : {Method::mvsoftmax, Method::curricularface}) {
+    MarginParams p = params(method, 64);
+    p.cosine_epsilon = 0.35;
+    p.variant = Variant::arc;
+    agrees<double>(q, p, "clipped cosines, hard negatives");
+    agrees<float>(q, p, "clipped cosines, hard negatives");
+    for (double scale : {1.0, 30.0, 300.0}) {
+      agrees<double>(q, params(method, scale), "hard negatives, scale " + std::to_string(scale));
+      agrees<float>(q, params(method, scale), "hard negatives, scale " + std::to_string(scale));
+    }
+  }
   for (double scale : {1.0, 30.0, 79.0, 81.0, 128.0, 512.0}) {
     agrees<double>(q, params(Method::arcface, scale), "scale " + std::to_string(scale));
     agrees<float>(q, params(Method::arcface, scale), "scale " + std::to_string(scale));
@@ -265,7 +211,7 @@ void agreement() {
 void finite_differences() {
   Problem q = random_problem(7, 11, 5, 5);
   const Tensor labels = labels_of(q.labels);
-  for (Method method : {Method::softmax, Method::cosface, Method::arcface}) {
+  for (Method method : kMethods) {
     MarginParams p = params(method, 8, 0.3);
     p.overflow = Overflow::none;
     const auto loss = [&] {
@@ -486,6 +432,8 @@ void errors() {
          [&] { step(x, labels_of(q.labels), params(Method::arcface, 0)); });
   throws(ErrorKind::range, "expected a margin in [-pi, pi], got nan",
          [&] { step(x, labels_of(q.labels), params(Method::arcface, 64, NAN)); });
+  throws(ErrorKind::range, "expected overflow of combined to be none, easy or clamp, got hard",
+         [&] { step(x, labels_of(q.labels), params(Method::combined)); });
   expect(values_of<float>(w) == q.w && values_of<float>(v) == q.w, "an error leaves weight and velocity alone");
 
   for (float poison : {NAN, INFINITY}) {

@@ -9,7 +9,6 @@ namespace {
 
 using namespace fm;
 
-constexpr double kPi = 3.14159265358979323846;
 int passed = 0, failed = 0;
 
 void expect(bool ok, const std::string& what) {
@@ -28,6 +27,12 @@ MarginParams params(Method method, Overflow overflow, double margin = 0.5) {
   p.method = method;
   p.overflow = overflow;
   p.margin = margin;
+  p.m1 = margin == 0.5 ? 1 : 1 + margin;
+  p.m2 = margin;
+  p.m3 = margin / 2;
+  p.lambda = margin == 0.5 ? 0 : 4 * margin;
+  p.t = margin / 2;
+  if (method == Method::sphereface) p.margin = 1 + 2 * margin;
   return p;
 }
 
@@ -36,7 +41,9 @@ void slopes(const char* name, Method method) {
   const double h = 1e-6;
   for (Overflow overflow : kOverflows)
     for (double margin : {0.0, 0.2, 0.5, 1.2}) {
-      const MarginParams p = params(method, overflow, margin);
+      MarginParams p = params(method, overflow, margin);
+      p.variant = margin == 0.2 ? Variant::am : Variant::arc;
+      p.negatives = margin == 0.5 ? HardNegatives::fixed : HardNegatives::adaptive;
       const M m(p);
       double worst = 0;
       for (double cos = -0.995; cos < 0.995; cos += 0.00731) {
@@ -48,9 +55,13 @@ void slopes(const char* name, Method method) {
       }
       expect(worst < 2e-7, std::string(name) + ": slope is off by " + std::to_string(worst) + " at overflow " +
                                std::to_string(int(overflow)) + ", margin " + std::to_string(margin));
-      const auto negative = m.negative(0.3, 0.1);
-      expect_near((m.negative(0.3 + h, 0.1).value - m.negative(0.3 - h, 0.1).value) / (2 * h), negative.slope, 1e-8,
-                  std::string(name) + ": slope of a negative");
+      for (double cos : {-0.99, -0.4, 0.05, 0.3, 0.99})
+        for (double threshold : {-0.6, 0.1, 2.0}) {
+          const double up = m.negative(cos + h, threshold).value, down = m.negative(cos - h, threshold).value;
+          expect_near((up - down) / (2 * h), m.negative(cos, threshold).slope, 1e-8,
+                      std::string(name) + ": slope of a negative");
+          expect(std::fabs(up) <= m.largest() + 2 * h * m.largest(), std::string(name) + ": the bound of a negative");
+        }
     }
 }
 
@@ -90,6 +101,90 @@ void arcface_by_angle() {
   }
 }
 
+void combined_by_angle() {
+  MarginParams p = params(Method::combined, Overflow::none, 0.3);
+  p.m1 = 1.1, p.m2 = 0.3, p.m3 = 0.2;
+  const double cosines[] = {0.9, 0.5, -0.95}, logits[] = {31.966593, -5.209650, -74.568554},
+               slopes[] = {115.422841, 80.717183, -59.015972};  // at s = 64
+  for (int i = 0; i < 3; i++) {
+    const Phi<double> phi = Combined<double>(p).target(cosines[i]);
+    expect_near(64 * phi.value, logits[i], 1e-6, "combined");
+    expect_near(64 * phi.slope, slopes[i], 1e-6, "slope of combined");
+  }
+  p.m1 = 1, p.m2 = 0, p.m3 = 0.35;
+  for (double cos : {-1.0, 0.3, 1.0}) {
+    const Phi<double> phi = Combined<double>(p).target(cos);
+    expect(phi.value == cos - 0.35 && phi.slope == 1, "(1, 0, m) is CosFace");
+  }
+  p.m2 = 0.5, p.m3 = 0;
+  const MarginParams arc = params(Method::arcface, Overflow::none);
+  for (double cos = -0.99; cos < 1; cos += 0.03)
+    expect(Combined<double>(p).target(cos).value == ArcFace<double>(arc).target(cos).value, "(1, m, 0) is ArcFace");
+}
+
+void sphereface_by_angle() {
+  MarginParams p = params(Method::sphereface, Overflow::none);
+  const double cosines[] = {0.9, 0.5, -0.95}, four[] = {-0.231200, -1.5, -6.296050}, four_slopes[] = {8.928, 4, 12.236},
+               real[] = {0.720172, -0.207912, -2.088350}, real_slopes[] = {2.705848, 1.920095, 5.423067};
+  for (int i = 0; i < 3; i++) {
+    for (double lambda : {0.0, 5.0}) {
+      p.lambda = lambda;
+      const auto blended = [&](double cos, double psi) { return (lambda * cos + psi) / (1 + lambda); };
+      p.margin = 4;
+      Phi<double> phi = SphereFace<double>(p).target(cosines[i]);
+      expect_near(phi.value, blended(cosines[i], four[i]), 1e-6, "sphereface, m 4");
+      expect_near(phi.slope, blended(1, four_slopes[i]), 1e-6, "slope of sphereface, m 4");
+      p.margin = 1.7;
+      phi = SphereFace<double>(p).target(cosines[i]);
+      expect_near(phi.value, blended(cosines[i], real[i]), 1e-6, "sphereface, m 1.7");
+      expect_near(phi.slope, blended(1, real_slopes[i]), 1e-6, "slope of sphereface, m 1.7");
+    }
+  }
+  p.lambda = 0;
+  for (double m : {1.0, 1.7, 3.0, 4.0, 10.0}) {
+    p.margin = m;
+    double before = 2;
+    for (double theta = 0; theta <= kPi; theta += 0.003) {
+      const double psi = SphereFace<double>(p).target(std::cos(theta)).value;
+      expect(psi < before, "sphereface falls with the angle");
+      expect(m > 1 || std::fabs(psi - std::cos(theta)) < 1e-12, "m 1 is softmax");
+      before = psi;
+    }
+    expect_near(SphereFace<double>(p).target(-1.0).value, std::cos(m * kPi) * (int(m) % 2 ? -1 : 1) - 2 * int(m), 1e-9,
+                "sphereface at the opposite end");
+  }
+}
+
+void hard_negatives() {
+  MarginParams p = params(Method::mvsoftmax, Overflow::easy, 0.35);
+  p.t = 0.2;
+  for (double cos : {-0.5, 0.4}) {
+    const double arc = std::cos(std::acos(cos) + 0.35);
+    p.variant = Variant::am;
+    expect_near(MvSoftmax<double>(p).threshold(cos), cos - 0.35, 1e-15, "mvsoftmax, am: the threshold has its margin");
+    expect_near(MvSoftmax<double>(p).target(cos).value, cos > 0 ? cos - 0.35 : cos, 1e-15, "mvsoftmax, am");
+    p.variant = Variant::arc;
+    expect_near(MvSoftmax<double>(p).threshold(cos), arc, 1e-15, "mvsoftmax, arc: the threshold has its margin");
+    expect_near(MvSoftmax<double>(p).target(cos).value, cos > 0 ? arc : cos, 1e-15, "mvsoftmax, arc");
+  }
+  const auto gives = [](const Phi<double>& phi, double value, double slope, const char* what) {
+    expect_near(phi.value, value, 1e-12, what);
+    expect_near(phi.slope, slope, 1e-12, what);
+  };
+  gives(MvSoftmax<double>(p).negative(0.4, 0.3), 43.52 / 64, 76.8 / 64, "mvsoftmax, adaptive");
+  gives(MvSoftmax<double>(p).negative(0.4, 0.4), 0.4, 1, "mvsoftmax: hard is above, not at, the threshold");
+  p.negatives = HardNegatives::fixed;
+  gives(MvSoftmax<double>(p).negative(0.4, 0.3), 0.6, 1, "mvsoftmax, fixed");
+  MarginParams q = params(Method::curricularface, Overflow::hard);
+  q.t = 0.3;
+  gives(CurricularFace<double>(q).negative(0.4, 0.3), 17.92 / 64, 70.4 / 64, "curricularface");
+  gives(CurricularFace<double>(q).negative(0.4, 0.5), 0.4, 1, "curricularface, an easy negative");
+  expect_near(CurricularFace<double>(q).threshold(-0.95), std::cos(std::acos(-0.95) + 0.5), 1e-12,
+              "curricularface: the threshold has no other side");
+  expect_near(CurricularFace<double>(q).target(-0.95).value, -0.95 - 0.5 * std::sin(0.5), 1e-12,
+              "curricularface: the target has");
+}
+
 void gradients_and_clips() {
   MarginParams p = params(Method::arcface, Overflow::none);
   const double cos = 0.4, inside = target_phi(ArcFace<double>(p), p, cos).slope;
@@ -125,7 +220,7 @@ void dispatch() {
   seen++;
 #include "../../native/common/methods.def"
 #undef METHOD
-  expect(seen >= 3, "methods.def lists the methods");
+  expect(seen >= 7, "methods.def lists the methods");
   try {
     dispatch_method(Method(999), [](auto) { return 0; });
     expect(false, "an unknown method is an error");
@@ -143,6 +238,9 @@ int main() {
 #include "../../native/common/methods.def"
 #undef METHOD
   arcface_by_angle();
+  combined_by_angle();
+  sphereface_by_angle();
+  hard_negatives();
   gradients_and_clips();
   dispatch();
   std::printf("%d passed, %d failed\n", passed, failed);

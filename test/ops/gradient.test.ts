@@ -1,7 +1,7 @@
 /** Finite differences in float64, through the binding, for every operation of the tape. */
 import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
-import { arcface, cosface, softmax } from '../../lib/margins.js';
+import { arcface, combined, cosface, curricularface, mvsoftmax, softmax, sphereface } from '../../lib/margins.js';
 import * as ops from '../../lib/ops/index.js';
 import { normalArray, Random } from '../../lib/random.js';
 import { ones, parameter, type Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
@@ -108,6 +108,23 @@ describe('gradients', () => {
     arcface({ scale: 20, overflow: 'none' }),
     arcface({ scale: 20, overflow: 'easy' }),
     arcface({ scale: 20, overflow: 'clamp' }),
+    combined({ scale: 20, m1: 1.2 }),
+    combined({ scale: 20, m1: 0.9, overflow: 'clamp' }),
+    sphereface({ scale: 10, gradient: 'exact' }),
+    sphereface({ scale: 10, margin: 4, lambda: 5, gradient: 'exact' }),
+  ])('marginSoftmax %o', (margin) =>
+    check(
+      ([x, w]) => ops.marginSoftmax(x as Tensor, w as Tensor, labels, margin).loss,
+      [draw([5, 6]), draw([7, 6])],
+      1e-5,
+    ),
+  );
+
+  // The thresholds of hard negatives are constant in the gradient, and so are differences that do not cross them.
+  it.each([
+    mvsoftmax({ scale: 10 }),
+    mvsoftmax({ scale: 10, variant: 'arc', negatives: 'fixed', overflow: 'none' }),
+    curricularface({ scale: 10, t: 0.4 }),
   ])('marginSoftmax %o', (margin) =>
     check(
       ([x, w]) => ops.marginSoftmax(x as Tensor, w as Tensor, labels, margin).loss,

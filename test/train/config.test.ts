@@ -2,6 +2,8 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../lib/errors.js';
+import { arcface, combined, cosface, curricularface, mvsoftmax, sphereface } from '../../lib/margins.js';
+import { marginOf } from '../../lib/train/config.js';
 import { loadConfig, resolveConfig } from '../../lib/train/index.js';
 import { scratchFolder } from './tinySet.js';
 
@@ -9,6 +11,21 @@ const folder = scratchFolder();
 const data = { train: 'x.rec' };
 
 describe('configuration', () => {
+  it("fills in a margin's published defaults", () => {
+    for (const [method, preset] of Object.entries({
+      arcface,
+      combined,
+      cosface,
+      curricularface,
+      mvsoftmax,
+      sphereface,
+    }))
+      expect(marginOf(resolveConfig({ data, margin: { method } }).margin)).toEqual(preset());
+    expect(marginOf(resolveConfig({ data, margin: { method: 'sphereface', lambda: 5 } }).margin)).toEqual(
+      sphereface({ lambda: 5 }),
+    );
+  });
+
   it('fills in defaults', () => {
     const config = resolveConfig({ data });
     expect(config).toMatchObject({
@@ -25,6 +42,14 @@ describe('configuration', () => {
     [{ data, bachSize: 4 }, /bachSize: unknown key; did you mean 'batchSize'\?/],
     [{ data, optimizer: { learningRate: 1 } }, /optimizer\.learningRate: unknown key; known here: lr, momentum/],
     [{ data, margin: { method: 'arcfase' } }, /margin\.method: .*"?arcface/],
+    [
+      { data, margin: { method: 'cosface', m1: 1.2 } },
+      /margin\.m1: not an option of cosface, which has scale, margin, /,
+    ],
+    [{ data, margin: { method: 'sphereface', overflow: 'hard' } }, /margin\.overflow: not an option of sphereface/],
+    [{ data, margin: { t: 0.2 } }, /margin\.t: not an option of arcface/],
+    [{ data, margin: { method: 'combined', overflow: 'hard' } }, /margin\.overflow: .*none, easy or clamp/],
+    [{ data, margin: { marign: 0.2 } }, /margin\.marign: unknown key; did you mean 'margin'\?/],
     [{ data, epochs: 0 }, /epochs: /],
     [{ data, optimizer: { lr: -1 } }, /optimizer\.lr: /],
     [{ data: { train: 5 } }, /data\.train: .*string/],

@@ -74,6 +74,24 @@ describe('training', () => {
     expect(readMetrics(resumed.out).map(({ step }) => step)).toEqual(Array.from({ length: 45 }, (_, i) => i + 1));
   });
 
+  it('goes on bit for bit with the t of CurricularFace', async () => {
+    const margin = { method: 'curricularface', scale: 16, margin: 0.2, tRate: 0.1 };
+    const whole = await trained('t-whole', { margin });
+    expect(whole.weights.size).toBe(weights(tinyConfig(folder, 'a').out as string).size + 1);
+    const controller = new AbortController();
+    const config = { ...tinyConfig(folder, 't-stop'), margin, log: { everySteps: 1 } } as never;
+    const stopping = train(config, {
+      signal: controller.signal,
+      onMetrics: ({ step }) => step === 17 && controller.abort(new Error('enough')),
+    });
+    await expect(stopping).rejects.toThrow('enough');
+    const resumed = await train(config, { resume: true });
+    expect(weights(resumed.out)).toEqual(whole.weights);
+    const t = readCheckpoint(listCheckpoints(resumed.out)[0] as string).tensors.get('head.t');
+    expect(t?.dtype).toBe('float64');
+    expect(t?.data[0]).toBeGreaterThan(0.01);
+  });
+
   it('passes over a damaged checkpoint, and says so', async () => {
     const whole = weights(tinyConfig(folder, 'a').out as string);
     const out = tinyConfig(folder, 'damaged').out as string;

@@ -8,7 +8,7 @@
 //   none   keeps it;
 //   hard   continues as the line c − m·sin m, which stays decreasing in θ (and drops by m·sin m − (1 − cos m) at the seam);
 //   clamp  holds θ + m at the end of its interval, slope 0.
-// easy leaves out the margin where c ≤ 0, slope 1.
+// easy leaves out the margin where c ≤ easy_above, slope 1.
 #pragma once
 #include "../margin.h"
 
@@ -16,7 +16,7 @@ namespace fm {
 
 template <class T>
 struct ArcFace : PlainNegative<T> {
-  T m, cos_m, sin_m, m_sin_m, sine_floor;
+  T m, cos_m, sin_m, m_sin_m, sine_floor, easy_above;
   T low, high, cos_low, cos_high;  // of θ + m
   Overflow overflow;
 
@@ -26,17 +26,20 @@ struct ArcFace : PlainNegative<T> {
         sin_m(T(std::sin(p.margin))),
         m_sin_m(T(p.margin * std::sin(p.margin))),
         sine_floor(T(floor)),
+        easy_above(T(p.easy_above)),
         overflow(p.overflow) {
-    const double top = p.angle_limit > 0 ? p.angle_limit : 3.14159265358979323846 - p.angle_epsilon;
     low = T(p.angle_epsilon);
-    high = T(top);
+    high = T(p.largest_angle());
     cos_low = T(std::cos(p.angle_epsilon));
-    cos_high = T(std::cos(top));
+    cos_high = T(std::cos(p.largest_angle()));
   }
+
+  // cos(θ + m), wherever θ + m is.
+  FM_HD T cos_sum(T cos) const { return cos * cos_m - sine(cos) * sin_m; }
 
   FM_HD Phi<T> target(T cos) const {
     if (overflow == Overflow::hard && cos <= -cos_m) return {cos - m_sin_m, 1};
-    if (overflow == Overflow::easy && cos <= 0) return {cos, 1};
+    if (overflow == Overflow::easy && cos <= easy_above) return {cos, 1};
     const T sin = sine(cos);
     if (overflow == Overflow::clamp) {
       const T angle = std::atan2(sin, cos) + m;

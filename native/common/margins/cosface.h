@@ -1,7 +1,7 @@
 // CosFace (Wang et al. 2018, arXiv:1801.09414), AM-Softmax (arXiv:1801.05599):  φ = cos θ − m.
 //
 //   dφ/dc = 1, so that the exact and the detached gradient are one.
-// easy (SV-X-Softmax): the margin only where c > 0.
+// easy (SV-X-Softmax): the margin only where c > easy_above.
 #pragma once
 #include "../margin.h"
 
@@ -9,13 +9,14 @@ namespace fm {
 
 template <class T>
 struct CosFace : PlainNegative<T> {
-  T m;
+  T m, easy_above;
   bool easy;
 
-  explicit CosFace(const MarginParams& p, double = 0) : m(T(p.margin)), easy(p.overflow == Overflow::easy) {}
+  explicit CosFace(const MarginParams& p, double = 0)
+      : m(T(p.margin)), easy_above(T(p.easy_above)), easy(p.overflow == Overflow::easy) {}
 
   FM_HD Phi<T> target(T cos) const {
-    if (easy && cos <= 0) return {cos, 1};
+    if (easy && cos <= easy_above) return {cos, 1};
     return {cos - m, 1};
   }
 };
