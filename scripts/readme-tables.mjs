@@ -94,8 +94,8 @@ const tables = {
 const readme = path.join(root, 'README.md');
 const before = readFileSync(readme, 'utf8');
 const after = before.replace(
-  /(<!-- table:(\w+) -->\n)[\s\S]*?(\n<!-- end -->)/g,
-  (_, open, name, close) => `${open}${tables[name]()}${close}`,
+  /(<!-- table:(\w+) -->\n)[\s\S]*?(<!-- end -->)/g,
+  (_, open, name, close) => `${open}${tables[name]()}\n${close}`,
 );
 if (process.argv.includes('--check')) {
   if (before !== after) {

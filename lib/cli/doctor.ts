@@ -21,7 +21,7 @@ export function diagnose(): Finding[] {
     { part: 'addon', state: 'ok', detail: packageRoot },
     node,
     { part: 'cpu', state: 'ok', detail: `${isa}, ${threads} thread${threads === 1 ? '' : 's'}` },
-    { part: 'onednn', state: onednn.startsWith('oneDNN') ? 'ok' : 'off', detail: onednn },
+    { part: 'onednn', state: /^oneDNN \d/.test(onednn) ? 'ok' : 'off', detail: onednn },
     {
       part: 'cuda',
       state: cudaDevices > 0 ? 'ok' : 'off',

@@ -43,7 +43,7 @@ function environment(): Record<string, string> {
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
     cpu: `${isa}, ${threads} threads`,
-    convolutions: onednn.startsWith('oneDNN') ? onednn : `own (${onednn})`,
+    convolutions: /^oneDNN \d/.test(onednn) ? onednn : `own (${onednn})`,
     cuda: cudaDevices > 0 ? `${cudaDevices} device(s)` : cuda,
   };
 }
