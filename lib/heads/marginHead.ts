@@ -1,6 +1,6 @@
 import { type Handle, type MarginParams, type NativeHeadStep, native, type SgdParams } from '../binding.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
-import { arcface, type Margin, nextT } from '../margins.js';
+import { arcface, type Margin, type MarginName, margins, nextT } from '../margins.js';
 import { normalArray, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
 
@@ -30,6 +30,19 @@ export interface HeadStepResult<Gradient> {
   readonly labelled: number;
   /** dLoss/dFeatures, [N, D]: typed array for typed array, tensor for tensor. */
   readonly gradEmbeddings: Gradient;
+}
+
+function checkSgd(
+  operation: string,
+  { momentum = 0, weightDecay = 0 }: { momentum?: number; weightDecay?: number },
+): void {
+  expected(momentum >= 0 && momentum <= 1, operation, 'momentum in [0, 1]', momentum);
+  expected(
+    weightDecay >= 0 && Number.isFinite(weightDecay),
+    operation,
+    'a finite weightDecay of at least 0',
+    weightDecay,
+  );
 }
 
 /**
@@ -71,7 +84,16 @@ export class MarginHead {
       'embeddingSize of at least 1',
       embeddingSize,
     );
+    const known = margins[margin?.method as MarginName];
+    expected(known, 'MarginHead', `a margin such as arcface() (${Object.keys(margins).join(', ')})`, margin);
+    for (const [name, value] of Object.entries(margin)) {
+      const wanted = typeof (known.params as Record<string, unknown>)[name];
+      if (wanted === 'undefined' || name === 'method') continue;
+      expected(typeof value === wanted && !Number.isNaN(value), 'MarginHead', `margin.${name}, a ${wanted}`, value);
+    }
     expected(margin.scale > 0, 'MarginHead', 'a scale above 0', margin.scale);
+    expected(Number.isSafeInteger(seed) && seed >= 0, 'MarginHead', 'seed, an integer of at least 0', seed);
+    checkSgd('MarginHead', { momentum, weightDecay });
     this.numClasses = numClasses;
     this.embeddingSize = embeddingSize;
     this.margin = margin;
@@ -191,7 +213,21 @@ export class MarginHead {
         code: 'ERR_FM_SHAPE',
       });
     }
-    expected(Number.isFinite(options?.lr), 'MarginHead.step', 'a finite lr', options?.lr);
+    expected(
+      Number.isFinite(options?.lr) && options.lr >= 0,
+      'MarginHead.step',
+      'a finite lr of at least 0',
+      options?.lr,
+    );
+    for (const key of Object.keys(options)) {
+      expected(
+        ['lr', 'momentum', 'weightDecay'].includes(key),
+        'MarginHead.step',
+        'options lr, momentum, weightDecay',
+        key,
+      );
+    }
+    checkSgd('MarginHead.step', options);
     const made: Tensor[] = [];
     const own = (x: Tensor) => {
       made.push(keep(x));

@@ -63,6 +63,12 @@ export interface IResNetOptions extends LayerOptions {
   readonly dropout?: number;
 }
 
+/**
+ * The whole network: images [N, H, W, C] → features [N, D].
+ *
+ * @example
+ * const net = new IResNet({ blocks: [2, 2, 2, 2] }); // iresnet18 for 112 × 112
+ */
 export class IResNet extends Module {
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm;

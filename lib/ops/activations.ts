@@ -11,7 +11,12 @@ const preluOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
   },
 });
 
-/** x where x > 0, slope·x elsewhere; slope [C], one a channel (the last axis). */
+/**
+ * x where x > 0, slope·x elsewhere; slope [C], one a channel (the last axis).
+ *
+ * @example
+ * const y = prelu(x, tensor(new Float32Array(64).fill(0.25), [64])); // x [N, H, W, 64]
+ */
 export function prelu(x: Tensor, slope: Tensor): Tensor {
   return preluOp([x, slope], undefined);
 }
@@ -23,7 +28,12 @@ const reluOp = defineOp<readonly [Tensor], undefined, undefined>({
   backward: (dy, { inputs: [x] }) => [native.reluBackward(dy, x.handle)],
 });
 
-/** max(x, 0). */
+/**
+ * max(x, 0), any shape.
+ *
+ * @example
+ * const y = relu(x);
+ */
 export function relu(x: Tensor): Tensor {
   return reluOp([x], undefined);
 }
@@ -34,7 +44,12 @@ const dropoutOp = defineOp<readonly [Tensor], { rate: number; seed: number }, un
   backward: (dy, { attributes: { rate, seed } }) => [native.dropout(dy, rate, seed)],
 });
 
-/** Each element kept with probability 1 − rate and divided by it; the mask is a function of the seed alone. */
+/**
+ * Each element kept with probability 1 − rate and divided by it, any shape; the mask is a function of the seed alone.
+ *
+ * @example
+ * const y = dropout(x, { rate: 0.4, seed: step });
+ */
 export function dropout(x: Tensor, { rate, seed }: { rate: number; seed: number }): Tensor {
   return dropoutOp([x], { rate, seed });
 }

@@ -43,6 +43,9 @@ const batchNormOp = defineOp<readonly [Tensor, Tensor, Tensor], BatchNormState, 
 /**
  * Batch normalisation over all axes but the last: x [..., C], weight and bias [C].  While training, with the batch's
  * own statistics, and the running ones move towards them (the variance unbiased); otherwise with the running ones.
+ *
+ * @example
+ * const y = batchNorm(x, weight, bias, { runningMean, runningVar, training: true, momentum: 0.1, epsilon: 1e-5 });
  */
 export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, state: BatchNormState): Tensor {
   return batchNormOp([x, weight, bias], state);

@@ -8,7 +8,12 @@ const addOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
   backward: (dy) => [dy, dy],
 });
 
-/** a + b, of equal shapes. */
+/**
+ * a + b; a ShapeError unless their shapes are equal.
+ *
+ * @example
+ * const y = add(branch, shortcut);
+ */
 export function add(a: Tensor, b: Tensor): Tensor {
   return addOp([a, b], undefined);
 }
@@ -22,7 +27,12 @@ const multiplyOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
   ],
 });
 
-/** a · b element by element, of equal shapes. */
+/**
+ * a · b element by element; a ShapeError unless their shapes are equal.
+ *
+ * @example
+ * const y = multiply(x, mask);
+ */
 export function multiply(a: Tensor, b: Tensor): Tensor {
   return multiplyOp([a, b], undefined);
 }
@@ -33,12 +43,22 @@ const scaleOp = defineOp<readonly [Tensor], { factor: number }, undefined>({
   backward: (dy, { attributes: { factor } }) => [native.scale(dy, factor)],
 });
 
-/** factor · x. */
+/**
+ * factor · x, any shape.
+ *
+ * @example
+ * const y = scale(x, 0.5);
+ */
 export function scale(x: Tensor, factor: number): Tensor {
   return scaleOp([x], { factor });
 }
 
-/** x / 127.5 − 1 of a uint8 image, as float32: what every backbone of the field eats. */
+/**
+ * x / 127.5 − 1 of uint8 images [N, H, W, C], as float32: what every backbone of the field eats.
+ *
+ * @example
+ * const features = backbone.forward(imageToFloat(tensor(images, [N, 112, 112, 3])));
+ */
 export function imageToFloat(x: Tensor): Tensor {
   return new Tensor(native.imageToFloat(x.handle), x.device);
 }

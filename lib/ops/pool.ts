@@ -8,7 +8,12 @@ const globalAvgPoolOp = defineOp<readonly [Tensor], undefined, undefined>({
   backward: (dy, { inputs: [x] }) => [native.globalAvgPoolBackward(dy, x.shape)],
 });
 
-/** The mean over the image: [N, H, W, C] → [N, C]. */
+/**
+ * The mean over the image: [N, H, W, C] → [N, C].
+ *
+ * @example
+ * const y = globalAvgPool(x);
+ */
 export function globalAvgPool(x: Tensor): Tensor {
   return globalAvgPoolOp([x], undefined);
 }
@@ -19,7 +24,12 @@ const flattenOp = defineOp<readonly [Tensor], undefined, undefined>({
   backward: (dy, { inputs: [x] }) => [native.flattenBackward(dy, x.shape)],
 });
 
-/** [N, H, W, C] → [N, C·H·W] in channel-major order, the order in which the field stores the weights that follow. */
+/**
+ * [N, H, W, C] → [N, C·H·W] in channel-major order, the order in which the field stores the weights that follow.
+ *
+ * @example
+ * const y = linear(flatten(x), weight, bias);
+ */
 export function flatten(x: Tensor): Tensor {
   return flattenOp([x], undefined);
 }

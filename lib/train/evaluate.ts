@@ -243,6 +243,7 @@ export interface SummaryTier {
   readonly rank5?: number;
 }
 
+/** The numbers of each tier, without curves and pictures. */
 export function summaryTiers(tiers: readonly TierScores[]): SummaryTier[] {
   return tiers.map(({ tier, images, pairs, identification }) => {
     const rate = (rank: number) => identification?.rates.find((r) => r.rank === rank)?.rate;

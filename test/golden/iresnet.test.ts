@@ -113,6 +113,7 @@ describe('a whole iresnet18 from the hash recipe', () => {
   // divides by small deviations.
   it.each(['float64', 'float32'] as const)(
     'has the published embeddings, loss, gradients and running statistics in %s',
+    { timeout: 240_000 },
     (dtype) => {
       const exact = dtype === 'float64';
       const typed = (values: Float32Array) => (exact ? Float64Array.from(values) : values);

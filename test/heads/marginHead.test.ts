@@ -127,6 +127,36 @@ describe('MarginHead.step', () => {
     ],
     ['labels of another kind', () => head.stepSync(new Float32Array(4), [1] as never, { lr: 1 }), /Int32Array/],
     ['no lr', () => head.stepSync(new Float32Array(4), new Int32Array(1), {} as never), /finite lr/],
+    [
+      'a misspelt option',
+      () => head.stepSync(features(2, 4), new Int32Array(2), { lr: 1, weigthDecay: 1 } as never),
+      /options lr, momentum, weightDecay, got 'weigthDecay'/,
+    ],
+    [
+      'a momentum past 1',
+      () => head.stepSync(features(2, 4), new Int32Array(2), { lr: 1, momentum: 5 }),
+      /momentum in \[0, 1\], got 5/,
+    ],
+    [
+      'a margin by name',
+      () => new MarginHead({ numClasses: 2, embeddingSize: 4, margin: 'arcface' as never }),
+      /a margin such as arcface\(\)/,
+    ],
+    [
+      'a margin that is text',
+      () => new MarginHead({ numClasses: 2, embeddingSize: 4, margin: { ...arcface(), margin: '0.5' } as never }),
+      /margin\.margin, a number, got '0\.5'/,
+    ],
+    [
+      'a seed that is none',
+      () => new MarginHead({ numClasses: 2, embeddingSize: 4, seed: Number.NaN }),
+      /seed, an integer/,
+    ],
+    [
+      'a negative weightDecay',
+      () => new MarginHead({ numClasses: 2, embeddingSize: 4, weightDecay: -1 }),
+      /weightDecay of at least 0/,
+    ],
     ['no classes', () => new MarginHead({ numClasses: 0, embeddingSize: 4 }), /numClasses of at least 1, got 0/],
   ])('refuses %s and changes nothing', (_, f, message) => {
     const before = head.weight.toArray();

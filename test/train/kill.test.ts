@@ -83,7 +83,7 @@ describe('a run that is killed', () => {
   it.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
-  ] as const)('saves on %s, says how to go on, and exits with %i', async (signal, exitCode) => {
+  ] as const)('saves on %s, says how to go on, and exits with %i', { timeout: 240_000 }, async (signal, exitCode) => {
     const out = path.join(folder, signal);
     const ended = await run(['--out', out], { after: 30, signal, whenReady: true });
     expect(ended.code).toBe(exitCode);
