@@ -17,18 +17,22 @@ export interface MarginSoftmaxResult {
 
 type Context = { labels: Tensor; margin: Margin; out: { rowLoss?: Tensor; lse?: Tensor; accuracy?: number } };
 
-const marginSoftmaxOp = defineOp<readonly [Tensor, Tensor], Context, { lse: Tensor }>({
+const marginSoftmaxOp = defineOp<readonly [Tensor, Tensor], Context, { lse: Tensor; labels: Tensor }>({
   name: 'marginSoftmax',
   forward: ([features, weight], { labels, margin, out }) => {
     const result = native.marginSoftmaxForward(features.handle, weight.handle, labels.handle, margin);
     out.rowLoss = new Tensor(result.rowLoss, features.device);
     out.lse = new Tensor(result.lse, features.device);
     out.accuracy = result.labelled > 0 ? result.correct / result.labelled : 0;
-    const lse = new Tensor(native.reshape(result.lse, out.lse.shape), features.device);
+    // Second handles: the first belong to the caller, who may dispose them.
+    const [lse, kept] = [out.lse, labels].map((x) => new Tensor(native.reshape(x.handle, x.shape), x.device)) as [
+      Tensor,
+      Tensor,
+    ];
     const loss = features.dtype === 'float64' ? new Float64Array([result.loss]) : new Float32Array([result.loss]);
-    return { y: native.fromArray(loss, [1], -1), saved: { lse } };
+    return { y: native.fromArray(loss, [1], -1), saved: { lse, labels: kept } };
   },
-  backward: (dy, { inputs: [features, weight], attributes: { labels, margin }, saved: { lse } }) => {
+  backward: (dy, { inputs: [features, weight], attributes: { margin }, saved: { lse, labels } }) => {
     const gradients = native.marginSoftmaxBackward(
       features.handle,
       weight.handle,
@@ -66,18 +70,14 @@ export function marginSoftmax(
       code: 'ERR_FM_TYPE',
     });
   }
-  const context: Context = {
-    labels: labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device),
-    margin,
-    out: {},
-  };
-  const loss = marginSoftmaxOp([features, weight], context);
-  return {
-    loss,
-    rowLoss: context.out.rowLoss as Tensor,
-    lse: context.out.lse as Tensor,
-    accuracy: context.out.accuracy as number,
-  };
+  const targets = labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device);
+  try {
+    const out: Context['out'] = {};
+    const loss = marginSoftmaxOp([features, weight], { labels: targets, margin, out });
+    return { loss, rowLoss: out.rowLoss as Tensor, lse: out.lse as Tensor, accuracy: out.accuracy as number };
+  } finally {
+    if (targets !== labels) targets.dispose();
+  }
 }
 
 /** The logits scale·φ, [N, C]: for looking at small cases; the loss never makes them. */
