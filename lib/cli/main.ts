@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { packageRoot } from '../binding.js';
 import { FlashmarginError } from '../errors.js';
 import { buildCommand } from './build.js';
+import { conformanceCommand } from './conformance.js';
 import { doctorCommand } from './doctor.js';
 import { evalCommand } from './evaluate.js';
 import { Interrupted } from './interrupt.js';
@@ -23,7 +24,7 @@ const program = new Command('flashmargin')
   .exitOverride()
   .showSuggestionAfterError()
   .showHelpAfterError('(add --help for the options)');
-for (const command of [trainCommand, evalCommand, reportCommand, doctorCommand, buildCommand])
+for (const command of [trainCommand, evalCommand, reportCommand, doctorCommand, conformanceCommand, buildCommand])
   program.addCommand(command().exitOverride());
 
 process.exitCode = 1; // until the command has come to its end: whatever ends the process before that is a failure

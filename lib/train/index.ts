@@ -1,4 +1,5 @@
 export { type Config, type ConfigInput, configSchema, defineConfig, loadConfig, resolveConfig } from './config.js';
+export { type ConformanceRow, conformance, type GoldenErrors } from './conformance.js';
 export {
   type Evaluation,
   type EvaluationRequest,

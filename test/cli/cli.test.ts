@@ -43,6 +43,31 @@ describe('flashmargin', () => {
     expect(tiers[0].auc).toBeGreaterThan(0.5);
   });
 
+  it('runs golden files through the kernels', () => {
+    const golden = fileURLToPath(new URL('../golden', import.meta.url));
+    const { stdout, stderr, status } = flashmargin('conformance', golden);
+    expect(status, stdout).toBe(0);
+    expect(stdout).toMatch(/arcface\.insightface\.small +float64 .* ok\n/);
+    expect(stdout).toMatch(/not run, no method here is called iresnet: iresnet\.blocks16/);
+    expect(stderr).toMatch(/112 passed, 0 failed/);
+    expect(JSON.parse(flashmargin('conformance', golden, '--json').stdout).rows).toHaveLength(112);
+  });
+
+  it('notices golden numbers that are not those of the kernels', () => {
+    const golden = fileURLToPath(new URL('../golden/arcface.insightface.small.safetensors', import.meta.url));
+    const bytes = readFileSync(golden);
+    const header = bytes.readBigUInt64LE(0);
+    const { logits } = JSON.parse(bytes.subarray(8, 8 + Number(header)).toString());
+    const first = 8 + Number(header) + logits.data_offsets[0];
+    bytes.writeDoubleLE(bytes.readDoubleLE(first) + 1e-3, first);
+    const wrong = scratchFolder();
+    writeFileSync(path.join(wrong, 'arcface.insightface.small.safetensors'), bytes);
+    const { stdout, status } = flashmargin('conformance', wrong);
+    expect(stdout).toMatch(/FAILED/);
+    expect(status).toBe(1);
+    expect(flashmargin('conformance', at('nowhere')).stderr).toMatch(/nowhere cannot be read/);
+  });
+
   it('says what it found', () => {
     const { stdout, status } = flashmargin('doctor', '--json');
     expect(status).toBe(0);
