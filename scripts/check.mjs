@@ -73,6 +73,7 @@ const steps = {
   lint: () => npm('lint'),
   layers: () => npm('layers'),
   types: () => npm('types'),
+  tables: () => run(process.execPath, [path.join(root, 'scripts/readme-tables.mjs'), '--check']),
   native: nativeTests,
   cuda: () => run(process.execPath, [path.join(root, 'scripts/cuda-gates.mjs')]),
   tests,
