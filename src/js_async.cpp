@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -66,8 +67,13 @@ void close_pending(void* hook) {
 
 // On the JavaScript thread; without an environment where it ended before.
 void settle_pending(Napi::Env env, Napi::Function, Shared* pending) {
-  if (env != nullptr) (*pending)->settle(env);
-  delete pending;
+  const std::unique_ptr<Shared> owned(pending);
+  if (env == nullptr) return;
+  try {
+    (*owned)->settle(env);
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated runs no JavaScript any more: nobody waits for the promise.
+  }
 }
 
 }  // namespace
