@@ -27,7 +27,9 @@ export function conformanceCommand(): Command {
           ...quantities.map((key) => cell(row, key)),
           row.passed ? 'ok' : 'FAILED',
         ]);
-        console.log(table([['case', 'precision', 'logits', 'loss', 'dX', 'dW', 'regulariser', 'state', 'dm', ''], ...lines]));
+        console.log(
+          table([['case', 'precision', 'logits', 'loss', 'dX', 'dW', 'regulariser', 'state', 'dm', ''], ...lines]),
+        );
         console.log('\nlargest errors, the loss and gradients relative; in brackets what the source loses in float32');
         for (const reason of new Set(skipped.map((each) => each.reason))) {
           const files = skipped

@@ -486,7 +486,9 @@ export function conformance(folder: string): { rows: ConformanceRow[]; skipped: 
     (['float64', 'float32'] as const).map((precision): ConformanceRow => {
       const errors = goldenErrors(c, precision);
       const tolerance = goldenTolerance(c, precision);
-      const passed = (Object.keys(errors) as (keyof GoldenErrors)[]).every((key) => (errors[key] as number) <= tolerance[key]);
+      const passed = (Object.keys(errors) as (keyof GoldenErrors)[]).every(
+        (key) => (errors[key] as number) <= tolerance[key],
+      );
       const source =
         precision === 'float32' ? { source: JSON.parse(c.metadata.f32_error ?? '{}') as Partial<GoldenErrors> } : {};
       return { name: c.name, precision, errors, ...source, passed };
