@@ -77,9 +77,16 @@ export interface NativeHeadRows {
 }
 
 /** What the addon exports; each function is documented in native/common/backend.h under its snake_case name. */
-export interface Native {
+export interface Native extends NativeKernels, Queued<NativeKernels> {
   fromArray(data: HostArray, shape: readonly number[], device: number): Handle;
   zeros(dtype: Dtype, shape: readonly number[], device: number): Handle;
+  /** Contents are undefined. */
+  empty(dtype: Dtype, shape: readonly number[], device: number): Handle;
+  /** The array's own memory: to be disposed before JavaScript runs on. */
+  borrow(data: HostArray, shape: readonly number[]): Handle;
+  /** From `first` on, data's length, of a CPU tensor: from the array, or into it. */
+  copyPart(x: Handle, first: number, data: HostArray, toArray: boolean): void;
+  overlap(a: Handle, b: Handle): 'none' | 'same' | 'partly';
   readInto(x: Handle, out: HostArray): void;
   writeFrom(x: Handle, data: HostArray): void;
   reshape(x: Handle, shape: readonly number[]): Handle;
@@ -100,6 +107,8 @@ export interface Native {
   ): { genuine: Float64Array; impostor: Float64Array };
   memory(): { used: number; cached: number; peak: number };
   status(): { isa: string; threads: number; onednn: string; cudaDevices: number; cuda: string };
+  /** Operations that wait on the device's queue or run there. */
+  queued(): number;
   setNumThreads(threads: number): void;
   emptyCache(): void;
   resetPeakMemory(): void;
@@ -181,13 +190,7 @@ export interface Native {
     margins: Handle | undefined,
     p: MarginParams,
   ): Promise<NativeHeadRows>;
-  marginLogits(
-    features: Handle,
-    weight: Handle,
-    labels: Handle,
-    margins: Handle | undefined,
-    p: MarginParams,
-  ): Handle;
+  marginLogits(features: Handle, weight: Handle, labels: Handle, margins: Handle | undefined, p: MarginParams): Handle;
   headStep(
     features: Handle,
     weight: Handle,
@@ -209,6 +212,89 @@ export interface Native {
   sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
   allFinite(x: Handle): boolean;
 }
+
+/** The separate kernels; each has its twin on the device's queue, of its name + Async. */
+export interface NativeKernels {
+  normalizeInto(x: Handle, y: Handle, norm: Handle): void;
+  normalizeBackwardInto(dy: Handle | undefined, y: Handle, norm: Handle, dNorm: Handle | undefined, dx: Handle): void;
+  cosineLogitsForward(features: Handle, weight: Handle, cosines: Handle): void;
+  cosineLogitsBackward(
+    dCosines: Handle,
+    features: Handle,
+    weight: Handle,
+    project: boolean,
+    dFeatures: Handle | undefined,
+    dWeight: Handle | undefined,
+  ): void;
+  subCenterMaxForward(cosines: Handle, subCenters: number, largest: Handle, centers: Handle): void;
+  subCenterMaxBackward(dLargest: Handle, centers: Handle, subCenters: number, dCosines: Handle): void;
+  marginTransformForward(
+    cosines: Handle,
+    labels: Handle,
+    margins: Handle | undefined,
+    norms: Handle | undefined,
+    p: MarginParams,
+    logits: Handle,
+  ): void;
+  marginTransformBackward(
+    dLogits: Handle,
+    cosines: Handle,
+    labels: Handle,
+    margins: Handle | undefined,
+    norms: Handle | undefined,
+    p: MarginParams,
+    dCosines: Handle,
+    dMargins: Handle | undefined,
+    dNorms: Handle | undefined,
+  ): { dScale: number; dBias: number };
+  curricularReweightForward(cosines: Handle, labels: Handle, t: number, margin: number, reweighted: Handle): void;
+  curricularReweightBackward(
+    dReweighted: Handle,
+    cosines: Handle,
+    labels: Handle,
+    t: number,
+    margin: number,
+    dCosines: Handle,
+  ): void;
+  softmaxCrossEntropyForward(
+    logits: Handle,
+    labels: Handle,
+    labelSmoothing: number,
+    rowLoss: Handle,
+    lse: Handle,
+  ): number;
+  softmaxCrossEntropyBackward(
+    logits: Handle,
+    labels: Handle,
+    labelSmoothing: number,
+    dLoss: number,
+    dLogits: Handle,
+  ): void;
+  binaryCrossEntropyForward(
+    logits: Handle,
+    labels: Handle,
+    positiveWeight: number,
+    negativeWeight: number,
+    rowLoss: Handle,
+  ): number;
+  binaryCrossEntropyBackward(
+    logits: Handle,
+    labels: Handle,
+    positiveWeight: number,
+    negativeWeight: number,
+    dLoss: number,
+    dLogits: Handle,
+  ): void;
+  normRegularizerForward(norms: Handle, labels: Handle, p: MarginParams): number;
+  normRegularizerBackward(norms: Handle, labels: Handle, p: MarginParams, dLoss: number, dNorms: Handle): void;
+}
+
+/** The same names + Async, returning promises. */
+type Queued<T> = {
+  [K in keyof T & string as `${K}Async`]: T[K] extends (...args: infer A) => infer R
+    ? (...args: A) => Promise<R>
+    : never;
+};
 
 const require = createRequire(import.meta.url);
 

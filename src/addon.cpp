@@ -17,6 +17,8 @@ static std::string public_name(std::string name) {
       {"reshape", "Tensor.reshape"}, {"headStep", "MarginHead.step"}, {"headStepSync", "MarginHead.step"},
       {"sgdStep", "Sgd.step"}};
   if (const auto it = names.find(name); it != names.end()) return it->second;
+  for (const std::string suffix : {"Async", "Into"})
+    if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
   for (const std::string suffix : {"Forward", "BackwardData", "BackwardWeight", "Backward", "Train", "Eval"})
     if (name.size() > suffix.size() && name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
   return name;

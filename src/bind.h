@@ -4,6 +4,7 @@
 #pragma once
 #include <napi.h>
 
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -16,7 +17,7 @@ namespace fm {
 // exports.name = f, a function of Napi::CallbackInfo; what f throws reaches JavaScript as an error.
 template <class F>
 void define(Napi::Object exports, const char* name, F f) {
-  const auto guarded = [f, name](const Napi::CallbackInfo& info) -> Napi::Value {
+  const auto guarded = [f, name = std::string(name)](const Napi::CallbackInfo& info) -> Napi::Value {
     try {
       return f(info);
     } catch (const Napi::Error&) {
@@ -71,12 +72,19 @@ void bind(Napi::Object exports, const char* name, R (Backend::*f)(Args...)) {
 
 template <class R, class... Args>
 void bind_async(Napi::Object exports, const char* name, R (Backend::*f)(Args...)) {
-  define(exports, name, [f, name](const Napi::CallbackInfo& info) -> Napi::Value {
+  define(exports, name, [f, name = std::string(name)](const Napi::CallbackInfo& info) -> Napi::Value {
     const auto args = read_arguments<Args...>(info, std::index_sequence_for<Args...>{});
     return run_async<R>(info.Env(), name, [f, args] {
       return std::apply([f](const auto&... each) { return run_operation(f, each...); }, args);
     });
   });
+}
+
+// name on the calling thread, nameAsync on the device's queue.
+template <class R, class... Args>
+void bind_both(Napi::Object exports, const std::string& name, R (Backend::*f)(Args...)) {
+  bind(exports, name.c_str(), f);
+  bind_async(exports, (name + "Async").c_str(), f);
 }
 
 }  // namespace fm

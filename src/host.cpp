@@ -65,6 +65,45 @@ Napi::Value zeros(const Napi::CallbackInfo& info) {
   return to_handle(info.Env(), t);
 }
 
+// (dtype, shape, device index) → handle; contents are undefined.
+Napi::Value empty(const Napi::CallbackInfo& info) {
+  Backend& backend = backend_of(Device{Js<int>::from(info[2])});
+  return to_handle(info.Env(), backend.empty(Js<Dtype>::from(info[0]), Js<Shape>::from(info[1])));
+}
+
+// (typed array, shape) → a handle on the array's own memory.  Good until JavaScript runs again: the caller disposes it
+// before it returns, and nothing else may keep it.
+Napi::Value borrow(const Napi::CallbackInfo& info) {
+  const HostArray array = host_array(info[0], "data");
+  const Shape shape = Js<Shape>::from(info[1]);
+  FM_CHECK(shape, size_t(shape.numel()) == array.bytes / size_of(array.dtype), "expected ", shape.numel(),
+           " elements for shape ", shape, ", got ", array.bytes / size_of(array.dtype));
+  const Tensor t{array.dtype, shape, std::make_shared<Storage>(array.data, array.bytes, Device{}, nullptr)};
+  return to_handle(info.Env(), t);
+}
+
+// (handle, first element, typed array, to_array): copies a part of a CPU tensor from the array, or into it.
+Napi::Value copy_part(const Napi::CallbackInfo& info) {
+  const Tensor& t = from_handle(info[0], "tensor");
+  const HostArray array = host_array(info[2], "data");
+  check_dtype("tensor", t, array.dtype);
+  const int64_t first = Js<int64_t>::from(info[1]), count = int64_t(array.bytes / size_of(array.dtype));
+  FM_CHECK(device, t.device().is_cpu(), "expected a tensor of device cpu, got ", t.device());
+  FM_CHECK(range, first >= 0 && first <= t.numel() && count <= t.numel() - first, "expected at most ", t.numel(),
+           " elements, got ", count, " from ", first);
+  void* const part = static_cast<char*>(t.raw()) + first * size_of(t.dtype);
+  if (Js<bool>::from(info[3])) std::memcpy(array.data, part, array.bytes);
+  else std::memcpy(part, array.data, array.bytes);
+  return info.Env().Undefined();
+}
+
+// (handle, handle) → 'none', 'same' or 'partly'
+Napi::Value overlap(const Napi::CallbackInfo& info) {
+  constexpr const char* names[] = {"none", "same", "partly"};
+  const Overlap overlap = overlap_of(from_handle(info[0], "tensor"), from_handle(info[1], "tensor"));
+  return Napi::String::New(info.Env(), names[int(overlap)]);
+}
+
 // (handle, typed array): copies the tensor into the array.
 Napi::Value read_into(const Napi::CallbackInfo& info) {
   const Tensor& t = from_handle(info[0], "tensor");
@@ -190,6 +229,10 @@ Napi::Value status(const Napi::CallbackInfo& info) {
 void bind_host(Napi::Object exports) {
   define(exports, "fromArray", from_array);
   define(exports, "zeros", zeros);
+  define(exports, "empty", empty);
+  define(exports, "borrow", borrow);
+  define(exports, "copyPart", copy_part);
+  define(exports, "overlap", overlap);
   define(exports, "readInto", read_into);
   define(exports, "writeFrom", write_from);
   define(exports, "reshape", reshape);
@@ -203,6 +246,7 @@ void bind_host(Napi::Object exports) {
   define(exports, "pairHistograms", histograms_of_pairs);
   define(exports, "memory", memory);
   define(exports, "status", status);
+  bind(exports, "queued", queued);
   bind(exports, "setNumThreads", set_num_threads);
   bind(exports, "emptyCache", empty_cache);
   bind(exports, "resetPeakMemory", reset_peak_memory);

@@ -1,5 +1,6 @@
 #include "js_async.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -19,9 +20,12 @@ class Queue {
     std::lock_guard<std::mutex> lock(lock_);
     if (!started_) std::thread([this] { run(); }).detach();
     started_ = true;
+    waiting_.fetch_add(1);
     tasks_.push_back(std::move(task));
     ready_.notify_one();
   }
+
+  int waiting() const { return waiting_.load(); }
 
  private:
   void run() {
@@ -32,6 +36,8 @@ class Queue {
       tasks_.pop_front();
       lock.unlock();
       task();
+      task = nullptr;
+      waiting_.fetch_sub(1);
     }
   }
 
@@ -39,6 +45,7 @@ class Queue {
   std::condition_variable ready_;
   std::deque<std::function<void()>> tasks_;
   bool started_ = false;
+  std::atomic<int> waiting_{0};
 };
 
 }  // namespace
@@ -100,5 +107,7 @@ void enqueue(Napi::Env env, std::function<void()> work, std::function<void(Napi:
     else pending->done.Release();
   });
 }
+
+int queued() { return Queue::get().waiting(); }
 
 }  // namespace fm

@@ -41,6 +41,22 @@ void bind_ops(Napi::Object exports) {
   bind(exports, "marginLogits", &Backend::margin_logits);
   bind(exports, "headStepSync", &Backend::head_step);
   bind_async(exports, "headStep", &Backend::head_step);
+  bind_both(exports, "normalizeInto", &Backend::normalize_into);
+  bind_both(exports, "normalizeBackwardInto", &Backend::normalize_backward_into);
+  bind_both(exports, "cosineLogitsForward", &Backend::cosine_logits_forward);
+  bind_both(exports, "cosineLogitsBackward", &Backend::cosine_logits_backward);
+  bind_both(exports, "subCenterMaxForward", &Backend::sub_center_max_forward);
+  bind_both(exports, "subCenterMaxBackward", &Backend::sub_center_max_backward);
+  bind_both(exports, "marginTransformForward", &Backend::margin_transform_forward);
+  bind_both(exports, "marginTransformBackward", &Backend::margin_transform_backward);
+  bind_both(exports, "curricularReweightForward", &Backend::curricular_reweight_forward);
+  bind_both(exports, "curricularReweightBackward", &Backend::curricular_reweight_backward);
+  bind_both(exports, "softmaxCrossEntropyForward", &Backend::softmax_cross_entropy_forward);
+  bind_both(exports, "softmaxCrossEntropyBackward", &Backend::softmax_cross_entropy_backward);
+  bind_both(exports, "binaryCrossEntropyForward", &Backend::binary_cross_entropy_forward);
+  bind_both(exports, "binaryCrossEntropyBackward", &Backend::binary_cross_entropy_backward);
+  bind_both(exports, "normRegularizerForward", &Backend::norm_regularizer_forward);
+  bind_both(exports, "normRegularizerBackward", &Backend::norm_regularizer_backward);
   bind(exports, "sgdStep", &Backend::sgd_step);
   bind(exports, "allFinite", &Backend::all_finite);
 }

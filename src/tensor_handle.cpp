@@ -5,15 +5,18 @@ namespace {
 
 constexpr napi_type_tag kTensorTag = {0x8d1f6c52a7e94b03, 0xb6c3f0e2915d4a78};
 
-void tell_v8(Napi::Env env, int64_t bytes) { Napi::MemoryManagement::AdjustExternalMemory(env, bytes); }
+// sign: 1 when a handle appears, −1 when it goes.  Borrowed memory is JavaScript's own.
+void tell_v8(Napi::Env env, const Tensor& tensor, int sign) {
+  if (tensor.storage->release) Napi::MemoryManagement::AdjustExternalMemory(env, sign * int64_t(tensor.bytes()));
+}
 
 }  // namespace
 
 Napi::Value to_handle(Napi::Env env, const Tensor& tensor) {
   auto* owned = new Tensor(tensor);
-  tell_v8(env, int64_t(owned->bytes()));
+  tell_v8(env, *owned, 1);
   auto handle = Napi::External<Tensor>::New(env, owned, [](Napi::Env env, Tensor* tensor) {
-    if (tensor->storage) tell_v8(env, -int64_t(tensor->bytes()));
+    if (tensor->storage) tell_v8(env, *tensor, -1);
     delete tensor;
   });
   handle.TypeTag(&kTensorTag);
@@ -31,7 +34,7 @@ const Tensor& from_handle(const Napi::Value& value, const char* what) { return t
 void dispose_handle(const Napi::Value& value) {
   Tensor& tensor = tensor_in(value, "tensor");
   if (!tensor.storage) return;
-  tell_v8(value.Env(), -int64_t(tensor.bytes()));
+  tell_v8(value.Env(), tensor, -1);
   tensor.storage.reset();
 }
 

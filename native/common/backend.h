@@ -31,7 +31,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 // Rows without a target (label −1) have row_loss 0, take no part in the mean, and get no gradient.
 struct MarginSoftmaxForward {
-  double loss;         // mean of row_loss over the rows that have a target, 0 when none has; plus norm_penalty·regularizer
+  double loss;  // mean of row_loss over the rows that have a target, 0 when none has; plus norm_penalty·regularizer
   double regularizer;  // mean of the norms' regulariser over these rows; 0 where the method has none
   Tensor row_loss;     // [N] −log softmax of the target, without any ceiling; of a binary loss all its classes
   Tensor lse;          // [N] log Σ exp(logit) over all classes, the target's with its margin; 0 of a binary loss
@@ -52,6 +52,10 @@ struct HeadStep {
 // of these are above the target's φ, and which of its class's centers is the target (int32, −1 without one).
 struct HeadRows {
   Tensor norm, target_cos, nearest_cos, hard, center;
+};
+// d_scale: of MarginParams::scale.
+struct MarginTransformSums {
+  double d_scale, d_bias;
 };
 
 // --- parameters -----------------------------------------------------------------------------------------------
@@ -173,6 +177,86 @@ class Backend {
   virtual Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                const OptionalTensor& margins, const MarginParams& p) {
     missing("marginLogits");
+  }
+
+  // --- separate kernels: the head's stages one by one, on [N, C] arrays ----------------------------------------------
+  // Results are written to tensors that are there (the last ones), undefined when the call throws.  A result may be the
+  // very memory of a floating input of its shape, but not a part of it.  A row that is not finite, or too large to
+  // compute with, is an error naming row and column; no finite input gives a value that is not finite: results beyond
+  // the dtype's range are its largest number.  Labels are int32 [N] in [−1, C).
+
+  // As normalize, whatever the size of x's elements.
+  virtual void normalize_into(const Tensor& x, const Tensor& y, const Tensor& norm) { missing("normalize"); }
+  // dx = (dy − y⟨dy, y⟩)/max(‖x‖, 1e-12) + d_norm·y; 0 where ‖x‖ < 1e-12.
+  virtual void normalize_backward_into(const OptionalTensor& dy, const Tensor& y, const Tensor& norm,
+                                       const OptionalTensor& d_norm, const Tensor& dx) {
+    missing("normalize");
+  }
+  // [N, D], [R, D] → [N, R]: the cosines between rows, both normalised inside.
+  virtual void cosine_logits_forward(const Tensor& features, const Tensor& weight, const Tensor& cosines) {
+    missing("cosineLogits");
+  }
+  // project: as MarginParams::project_weight_gradient.
+  virtual void cosine_logits_backward(const Tensor& d_cosines, const Tensor& features, const Tensor& weight,
+                                      bool project, const OptionalTensor& d_features, const OptionalTensor& d_weight) {
+    missing("cosineLogits");
+  }
+  // [N, C·K] → [N, C]: the largest of each class's K, and int32 [N, C] which it is, the first of equal ones.
+  virtual void sub_center_max_forward(const Tensor& cosines, int64_t sub_centers, const Tensor& largest,
+                                      const Tensor& centers) {
+    missing("subCenterMax");
+  }
+  virtual void sub_center_max_backward(const Tensor& d_largest, const Tensor& centers, int64_t sub_centers,
+                                       const Tensor& d_cosines) {
+    missing("subCenterMax");
+  }
+  // s·φ (+ bias) of cosines [N, C]; norms [N] for a method or a scale that reads them.  Sub-centers and label smoothing
+  // are other kernels' business.
+  virtual void margin_transform_forward(const Tensor& cosines, const Tensor& labels, const OptionalTensor& margins,
+                                        const OptionalTensor& norms, const MarginParams& p, const Tensor& logits) {
+    missing("marginTransform");
+  }
+  virtual MarginTransformSums margin_transform_backward(const Tensor& d_logits, const Tensor& cosines,
+                                                        const Tensor& labels, const OptionalTensor& margins,
+                                                        const OptionalTensor& norms, const MarginParams& p,
+                                                        const Tensor& d_cosines, const OptionalTensor& d_margins,
+                                                        const OptionalTensor& d_norms) {
+    missing("marginTransform");
+  }
+  // Negatives c above cos(θ_y + margin) become c·(t + c); all else stays.
+  virtual void curricular_reweight_forward(const Tensor& cosines, const Tensor& labels, double t, double margin,
+                                           const Tensor& reweighted) {
+    missing("curricularReweight");
+  }
+  virtual void curricular_reweight_backward(const Tensor& d_reweighted, const Tensor& cosines, const Tensor& labels,
+                                            double t, double margin, const Tensor& d_cosines) {
+    missing("curricularReweight");
+  }
+  // The mean over rows with a target of −log softmax; row_loss and lse [N] as in MarginSoftmaxForward.
+  virtual double softmax_cross_entropy_forward(const Tensor& logits, const Tensor& labels, double label_smoothing,
+                                               const Tensor& row_loss, const Tensor& lse) {
+    missing("softmaxCrossEntropy");
+  }
+  virtual void softmax_cross_entropy_backward(const Tensor& logits, const Tensor& labels, double label_smoothing,
+                                              double d_loss, const Tensor& d_logits) {
+    missing("softmaxCrossEntropy");
+  }
+  // The mean over rows with a target of positive_weight·ln(1 + e^−z_y) + negative_weight·Σ ln(1 + e^z_j).
+  virtual double binary_cross_entropy_forward(const Tensor& logits, const Tensor& labels, double positive_weight,
+                                              double negative_weight, const Tensor& row_loss) {
+    missing("binaryCrossEntropy");
+  }
+  virtual void binary_cross_entropy_backward(const Tensor& logits, const Tensor& labels, double positive_weight,
+                                             double negative_weight, double d_loss, const Tensor& d_logits) {
+    missing("binaryCrossEntropy");
+  }
+  // norm_penalty times the mean over rows with a target of the method's regulariser; 0 where it has none.
+  virtual double norm_regularizer_forward(const Tensor& norms, const Tensor& labels, const MarginParams& p) {
+    missing("normRegularizer");
+  }
+  virtual void norm_regularizer_backward(const Tensor& norms, const Tensor& labels, const MarginParams& p,
+                                         double d_loss, const Tensor& d_norms) {
+    missing("normRegularizer");
   }
 
   // --- optimizer ------------------------------------------------------------------------------------------------

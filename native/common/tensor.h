@@ -113,6 +113,15 @@ struct Tensor {
   }
 };
 
+enum class Overlap : int { none = 0, same = 1, partly = 2 };
+
+// Of two tensors' memory.
+inline Overlap overlap_of(const Tensor& a, const Tensor& b) {
+  const char *x = static_cast<const char*>(a.raw()), *y = static_cast<const char*>(b.raw());
+  if (!(a.device() == b.device()) || x + a.bytes() <= y || y + b.bytes() <= x) return Overlap::none;
+  return x == y && a.bytes() == b.bytes() ? Overlap::same : Overlap::partly;
+}
+
 // Calls f with a value of the C++ type behind a floating dtype: dispatch_float(x.dtype, [&](auto zero) { using T = decltype(zero); … });
 template <class F>
 auto dispatch_float(Dtype dtype, F&& f) {

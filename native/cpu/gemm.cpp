@@ -12,9 +12,18 @@ namespace {
 
 constexpr int64_t kScratch = kGemmRows * (kGemmDepth + 16);
 
-// C[rows, columns] = A[rows, depth]·B[depth, columns], C row-major.
+}  // namespace
+
 template <class T>
-void gemm(MatrixView<T> a, MatrixView<T> b, int64_t rows, int64_t depth, int64_t columns, T* c) {
+void gemm(MatrixView<T> a, MatrixView<T> b, int64_t rows, int64_t depth, int64_t columns, T* c, size_t c_row) {
+  if (b.row == 1 && b.column != 1 && rows <= kGemmRows / 2 && columns > rows) {
+    // Few rows times a transposed matrix: packing b would cost more than the product, so b becomes the left operand.
+    Scratch<T> transposed(size_t(rows) * columns);
+    gemm<T>({b.data, b.column, b.row}, {a.data, a.column, a.row}, columns, depth, rows, transposed.data(), rows);
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t j = 0; j < columns; j++) c[r * c_row + j] = transposed[j * rows + r];
+    return;
+  }
   const auto pack = FM_KERNEL(pack_panel<T>);
   const auto multiply = FM_KERNEL(gemm_rows<T>);
   const int64_t width = FM_KERNEL(panel_width<T>)(columns);
@@ -34,12 +43,12 @@ void gemm(MatrixView<T> a, MatrixView<T> b, int64_t rows, int64_t depth, int64_t
   parallel_for(row_chunks * column_chunks, [&](int64_t chunk, int thread) {
     const int64_t row = chunk % row_chunks * kGemmRows, first = chunk / row_chunks * group;
     multiply({a.data + row * a.row, a.row, a.column}, std::min(kGemmRows, rows - row), depth, panels, first,
-             std::min(first + group, count), c + row * columns + first * width, size_t(columns),
+             std::min(first + group, count), c + row * c_row + first * width, c_row,
              scratch.data() + thread * kScratch);
   });
 }
-
-}  // namespace
+template void gemm(MatrixView<float>, MatrixView<float>, int64_t, int64_t, int64_t, float*, size_t);
+template void gemm(MatrixView<double>, MatrixView<double>, int64_t, int64_t, int64_t, double*, size_t);
 
 Tensor CpuBackend::matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
   check_rank("a", a, 2);
@@ -57,17 +66,7 @@ Tensor CpuBackend::matmul(const Tensor& a, const Tensor& b, bool transpose_a, bo
     MatrixView<T> left{a.data<T>(), size_t(a.dim(1)), 1}, right{b.data<T>(), size_t(b.dim(1)), 1};
     if (transpose_a) std::swap(left.row, left.column);
     if (transpose_b) std::swap(right.row, right.column);
-    if (!transpose_b || rows > kGemmRows / 2 || columns <= rows) {
-      gemm(left, right, rows, depth, columns, c.data<T>());
-      return c;
-    }
-    // Few rows times a transposed matrix: packing b would cost more than the product, so b becomes the left operand.
-    std::swap(left.row, left.column);
-    std::swap(right.row, right.column);
-    Scratch<T> transposed(size_t(rows) * columns);
-    gemm(right, left, columns, depth, rows, transposed.data());
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t j = 0; j < columns; j++) c.data<T>()[r * columns + j] = transposed[j * rows + r];
+    gemm(left, right, rows, depth, columns, c.data<T>(), size_t(columns));
     return c;
   });
 }

@@ -26,4 +26,8 @@ struct Panels {
 constexpr int64_t kGemmRows = 112;   // rows of C a chunk, a multiple of the micro-kernel's 14
 constexpr int64_t kGemmDepth = 256;  // k a pass: a packed panel of it fits the L1 cache
 
+// C[rows, columns] = A[rows, depth]·B[depth, columns]; C's rows are c_row elements apart.
+template <class T>
+void gemm(MatrixView<T> a, MatrixView<T> b, int64_t rows, int64_t depth, int64_t columns, T* c, size_t c_row);
+
 }  // namespace fm

@@ -89,6 +89,18 @@ FM_INLINE Vec<double> exp(Vec<double> x) {
   return x;
 }
 
+// ln(1 + y) of y in [0, 1]:  2·artanh(w), w = y/(2 + y) ≤ 1/3, to 2e-8.
+FM_INLINE Vec<float> log1p(Vec<float> y) {
+  const Vec<float> w = y / (y + splat(2.f)), square = w * w;
+  Vec<float> p = splat(2 / 13.f);
+  for (const float divisor : {11.f, 9.f, 7.f, 5.f, 3.f, 1.f}) p = p * square + splat(2 / divisor);
+  return p * w;
+}
+FM_INLINE Vec<double> log1p(Vec<double> y) {
+  for (int i = 0; i < kLanes<double>; i++) y[i] = std::log1p(y[i]);
+  return y;
+}
+
 // acc[r][0..1] = Σ_k a(r, k) · b(k, 0 … 2·kLanes), for ROWS rows; then finish(r, left, right).
 // a's element (r, k) is at a[r·a_row + k·a_step]; b's row k is contiguous at b[k·b_step].
 template <int ROWS, class T, class Finish>
