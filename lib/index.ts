@@ -17,6 +17,7 @@ export {
 export * as evaluation from './eval/index.js';
 export * from './heads/index.js';
 export * as io from './io/index.js';
+export * as kernels from './kernels/index.js';
 export * from './margins/index.js';
 export * as nn from './nn/index.js';
 export * as ops from './ops/index.js';

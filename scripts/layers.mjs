@@ -12,6 +12,7 @@ const libLayers = [
   ['tensor'],
   ['autograd'],
   ['ops'],
+  ['kernels'],
   ['data', 'eval', 'heads', 'nn', 'optim', 'io', 'report'],
   ['train'],
   ['cli'],

@@ -1,8 +1,17 @@
 export { dropout, prelu, relu } from './activations.js';
 export { type BatchNormState, batchNorm } from './batchNorm.js';
 export { conv2d } from './conv2d.js';
+export { cosineLogits } from './cosineLogits.js';
+export { binaryCrossEntropy, softmaxCrossEntropy } from './crossEntropy.js';
 export { add, imageToFloat, multiply, scale } from './elementwise.js';
 export { type MarginSoftmaxResult, marginLogits, marginSoftmax, negativeLse, targetCosines } from './marginSoftmax.js';
+export {
+  curricularReweight,
+  type MarginTransformOpOptions,
+  marginTransform,
+  normRegularizer,
+} from './marginTransform.js';
 export { linear, matmul } from './matmul.js';
-export { normalize } from './normalize.js';
+export { normalize, rowNorms } from './normalize.js';
 export { flatten, globalAvgPool } from './pool.js';
+export { subCenterMax } from './subCenterMax.js';

@@ -1,6 +1,7 @@
 import { defineOp } from '../autograd.js';
-import { native } from '../binding.js';
+import { type Handle, native } from '../binding.js';
 import { Tensor } from '../tensor.js';
+import { extents, written } from './headArguments.js';
 
 /** y = x / max(‖x‖, ε) over rows.  dx = (dy − y·⟨dy, y⟩) / max(‖x‖, ε) */
 const normalizeOp = defineOp<readonly [Tensor], undefined, { y: Tensor; norm: Tensor }>({
@@ -22,4 +23,30 @@ const normalizeOp = defineOp<readonly [Tensor], undefined, { y: Tensor; norm: Te
  */
 export function normalize(x: Tensor): Tensor {
   return normalizeOp([x], undefined);
+}
+
+const rowNormsOp = defineOp<readonly [Tensor], undefined, { y: Tensor; norm: Tensor }>({
+  name: 'rowNorms',
+  forward: ([x]) => {
+    const [N] = extents('rowNorms', 'x', x);
+    let unit: Handle | undefined;
+    const norm = written(x, [N], (to) => {
+      unit = written(x, x.shape, (y) => native.normalizeInto(x.handle, y, to));
+    });
+    const saved = { y: new Tensor(unit as Handle, x.device), norm: new Tensor(native.reshape(norm, [N]), x.device) };
+    return { y: norm, saved };
+  },
+  backward: (dy, { inputs: [x], saved: { y, norm } }) => [
+    written(x, x.shape, (to) => native.normalizeBackwardInto(undefined, y.handle, norm.handle, dy, to)),
+  ],
+});
+
+/**
+ * Lengths of rows: [N, D] → [N].
+ *
+ * @example
+ * const norms = rowNorms(features);
+ */
+export function rowNorms(x: Tensor): Tensor {
+  return rowNormsOp([x], undefined);
 }

@@ -1,0 +1,62 @@
+/** What the head's separate stages share. */
+import { type Dtype, type Handle, native } from '../binding.js';
+import { deviceIndex } from '../device.js';
+import { ArgumentTypeError, ShapeError } from '../errors.js';
+import { Tensor, tensor } from '../tensor.js';
+
+/** Another handle of the same memory: the first belongs to the caller, who may dispose it. */
+export const again = (x: Tensor): Tensor => new Tensor(native.reshape(x.handle, x.shape), x.device);
+
+/** Runs f with labels as a tensor of the operation's own, which f keeps unless it throws. */
+export function withLabels<R>(
+  operation: string,
+  labels: Tensor | Int32Array,
+  device: string,
+  f: (own: Tensor) => R,
+): R {
+  if (!(labels instanceof Tensor || labels instanceof Int32Array)) {
+    throw new ArgumentTypeError(`${operation}: expected labels as Int32Array or int32 tensor, got ${typeof labels}`, {
+      code: 'ERR_FM_TYPE',
+    });
+  }
+  const own = labels instanceof Tensor ? again(labels) : tensor(labels, [labels.length], device);
+  try {
+    return f(own);
+  } catch (error) {
+    own.dispose();
+    throw error;
+  }
+}
+
+/** The two extents of x. */
+export function extents(operation: string, name: string, x: Tensor): [number, number] {
+  if (x.shape.length === 2) return [x.shape[0] as number, x.shape[1] as number];
+  throw new ShapeError(`${operation}: expected ${name} with 2 axes, got [${x.shape.join(', ')}]`, {
+    code: 'ERR_FM_SHAPE',
+  });
+}
+
+/** New memory on like's device that `write` fills. */
+export function written(
+  like: Tensor,
+  shape: readonly number[],
+  write: (to: Handle) => void,
+  dtype: Dtype = like.dtype,
+): Handle {
+  const to = native.empty(dtype, shape, deviceIndex(like.device));
+  try {
+    write(to);
+    return to;
+  } catch (error) {
+    native.dispose(to);
+    throw error;
+  }
+}
+
+/** A loss as a tensor of one element. */
+export const scalar = (like: Tensor, value: number): Handle =>
+  native.fromArray(
+    like.dtype === 'float64' ? new Float64Array([value]) : new Float32Array([value]),
+    [1],
+    deviceIndex(like.device),
+  );

@@ -1,0 +1,753 @@
+/** The separate kernels: slopes, misuse, where results go, both ways of calling, threads, and the ends of the range. */
+import { createHash } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { backward } from '../../lib/autograd.js';
+import { setNumThreads } from '../../lib/device.js';
+import { ArgumentRangeError, ArgumentTypeError, DisposedError, NonFiniteError, ShapeError } from '../../lib/errors.js';
+import * as kernels from '../../lib/kernels/index.js';
+import {
+  adaface,
+  arcface,
+  cosface,
+  curricularface,
+  featureNormScale,
+  filteredNegatives,
+  type Margin,
+  magface,
+  mvsoftmax,
+  presetOf,
+  softmax,
+  sphereface,
+  sphereface2,
+  uniface,
+} from '../../lib/margins/index.js';
+import * as ops from '../../lib/ops/index.js';
+import { normalArray, Random } from '../../lib/random.js';
+import { memory, parameter, Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
+
+const rng = new Random(23);
+const draw = (count: number, spread = 1) => Float64Array.from(normalArray(count, spread, rng));
+const cosinesOf = (count: number) => Float64Array.from({ length: count }, () => 1.8 * rng.uniform() - 0.9);
+const labelsOf = (N: number, C: number) => Int32Array.from({ length: N }, (_, i) => (i % 5 === 3 ? -1 : (7 * i) % C));
+
+/** Central differences of ⟨f(inputs), probe⟩ against backward(). */
+function slopes(f: (inputs: Tensor[]) => Tensor, given: [Float64Array, number[]][], h = 1e-6): void {
+  const inputs = given.map(([values, shape]) => parameter(tensor(values, shape)));
+  const size = tidy(() => f(inputs).size);
+  const probe = draw(size);
+  const value = () =>
+    tidy(() => (f(inputs).toArray() as Float64Array).reduce((s, v, i) => s + v * (probe[i] as number), 0));
+  tidy(() => {
+    const y = f(inputs);
+    backward(y, tensor(probe, y.shape));
+  });
+  inputs.forEach((x, which) => {
+    const ours = x.grad?.toArray() as Float64Array;
+    const values = x.toArray() as Float64Array;
+    const scale = Math.max(1, ...ours.map(Math.abs));
+    values.forEach((v, i) => {
+      const at = (delta: number) => {
+        const moved = values.slice();
+        moved[i] = v + delta;
+        x.set(moved);
+        return value();
+      };
+      const numeric = (at(h) - at(-h)) / (2 * h);
+      x.set(values);
+      expect(Math.abs(numeric - (ours[i] as number)) / scale, `input ${which}, element ${i}`).toBeLessThan(2e-6);
+    });
+  });
+}
+
+describe('slopes', () => {
+  const labels = new Int32Array([2, 0, -1, 4]);
+  const [N, C] = [4, 5];
+
+  it('cosineLogits', () =>
+    slopes(
+      ([x, w]) => ops.cosineLogits(x as Tensor, w as Tensor),
+      [
+        [draw(12), [4, 3]],
+        [draw(15, 0.1), [5, 3]],
+      ],
+    ));
+  it('rowNorms', () => slopes(([x]) => ops.rowNorms(x as Tensor), [[draw(12), [4, 3]]]));
+  it('subCenterMax', () => slopes(([x]) => ops.subCenterMax(x as Tensor, 3).cosines, [[cosinesOf(24), [2, 12]]]));
+  it.each([
+    softmax({ scale: 3 }),
+    cosface({ scale: 3 }),
+    arcface({ scale: 3 }),
+    arcface({ scale: 3, negatives: filteredNegatives({ above: 0.3 }) }),
+    cosface({ scale: 3, cosineEpsilon: 0.4 }),
+    mvsoftmax({ scale: 3 }),
+    curricularface({ scale: 3, t: 0.3 }),
+    sphereface({ scale: 3, gradient: 'exact' }),
+    sphereface2({ scale: 3, gradient: 'exact' }),
+    uniface({ scale: 3, bias: -0.5 }),
+  ] as Margin[])('marginTransform %o', (margin) =>
+    slopes(([x]) => ops.marginTransform(x as Tensor, labels, margin), [[cosinesOf(N * C), [N, C]]]),
+  );
+  it.each([presetOf('elasticface'), cosface({ scale: 5 })] as Margin[])('marginTransform with margins %o', (margin) =>
+    slopes(
+      ([x, m]) => ops.marginTransform(x as Tensor, labels, margin, { margins: m as Tensor }),
+      [
+        [cosinesOf(N * C), [N, C]],
+        [new Float64Array([0.2, 0.4, 0.5, 0.3]), [N]],
+      ],
+    ),
+  );
+  it.each([
+    magface({ scale: 3, overflow: 'none' }),
+    magface({ scale: 3, variant: 'am' }),
+    arcface({ scale: featureNormScale() }),
+  ] as Margin[])('marginTransform with norms %o', (margin) =>
+    slopes(
+      ([x, n]) => ops.marginTransform(x as Tensor, labels, margin, { norms: n as Tensor }),
+      [
+        [cosinesOf(N * C), [N, C]],
+        [new Float64Array([5, 20, 60, 90]), [N]],
+      ],
+      1e-5,
+    ),
+  );
+  it('curricularReweight', () =>
+    slopes(
+      ([x]) => ops.curricularReweight(x as Tensor, labels, { t: 0.4, margin: 0.5 }),
+      [[cosinesOf(N * C), [N, C]]],
+    ));
+  it.each([0, 0.2])('softmaxCrossEntropy, smoothing %s', (labelSmoothing) =>
+    slopes(([z]) => ops.softmaxCrossEntropy(z as Tensor, labels, { labelSmoothing }).loss, [[draw(N * C, 4), [N, C]]]),
+  );
+  it('binaryCrossEntropy', () =>
+    slopes(
+      ([z]) => ops.binaryCrossEntropy(z as Tensor, labels, { positiveWeight: 2, negativeWeight: 0.3 }).loss,
+      [[draw(N * C, 4), [N, C]]],
+    ));
+  it('normRegularizer', () =>
+    slopes(([n]) => ops.normRegularizer(n as Tensor, labels, magface()), [[new Float64Array([5, 20, 60, 90]), [N]]]));
+
+  it('detached is a slope of the scale', () => {
+    const c = cosinesOf(N * C);
+    const { dCosines } = kernels.marginTransformBackwardSync(
+      new Float64Array(N * C).fill(1),
+      c,
+      labels,
+      arcface({ scale: 3, gradient: 'detached' }),
+    );
+    expect(new Set(dCosines)).toEqual(new Set([3]));
+  });
+});
+
+describe('curricularReweight', () => {
+  it('is what its sentence says', () => {
+    const c = new Float64Array([0.8, 0.9, 0.1, 0.5, 0.9, 0.2]);
+    const [t, margin] = [0.3, 0.5];
+    const out = kernels.curricularReweightSync(c, new Int32Array([0, -1]), { t, margin });
+    const threshold = Math.cos(Math.acos(0.8) + margin);
+    const wanted = c.map((x, i) => (i > 0 && i < 3 && x > threshold ? x * (t + x) : x));
+    out.forEach((x, i) => expect(x).toBeCloseTo(wanted[i] as number, 14));
+  });
+});
+
+// --- misuse ---------------------------------------------------------------------------------------------------------
+
+const f32 = (count: number, value = 0.5) => new Float32Array(count).fill(value);
+const two = new Int32Array([0, 1]);
+
+describe('misuse is answered with the operation, what was expected, what came, and where', () => {
+  it.each<[string, () => unknown, new (message: string) => Error, RegExp]>([
+    [
+      'no rows',
+      () => kernels.normalizeSync(f32(6)),
+      ArgumentRangeError,
+      /^normalize: expected rows of x, .*got undefined/,
+    ],
+    [
+      'half a row',
+      () => kernels.normalizeSync(f32(7), { rows: 2 }),
+      ShapeError,
+      /^normalize: expected x of 2 rows, got 7 values/,
+    ],
+    [
+      'integers',
+      () => kernels.normalizeSync(two as never, { rows: 2 }),
+      ArgumentTypeError,
+      /expected x as Float32Array, Float64Array or tensor, got Int32Array of 2/,
+    ],
+    ['a plain array', () => kernels.normalizeSync([1, 2] as never, { rows: 1 }), ArgumentTypeError, /got Array/],
+    ['a vector', () => kernels.normalizeSync(zeros([4])), ShapeError, /expected x \[rows, columns\], got \[4\]/],
+    [
+      'a small out',
+      () => kernels.normalizeSync(f32(6), { rows: 2, out: { y: f32(5) } }),
+      ShapeError,
+      /expected out.y \[2, 3\], got 5 values/,
+    ],
+    [
+      "another dtype's out",
+      () => kernels.normalizeSync(f32(6), { rows: 2, out: { norm: new Float64Array(2) as never } }),
+      ArgumentTypeError,
+      /expected out.norm of dtype float32, got float64/,
+    ],
+    [
+      'NaN',
+      () => kernels.normalizeSync(new Float32Array([1, 2, Number.NaN, 4]), { rows: 2 }),
+      NonFiniteError,
+      /^normalize: expected finite x, got a row of norm nan at row 1/,
+    ],
+    [
+      'a weight of another D',
+      () => kernels.cosineLogitsSync(f32(6), f32(7), { rows: 2 }),
+      ShapeError,
+      /expected weight \[R, 3\]/,
+    ],
+    [
+      "a weight tensor's shape",
+      () => kernels.cosineLogitsSync(f32(6), zeros([2, 6]), { rows: 2 }),
+      ShapeError,
+      /expected weight \[4, 3\], got \[2, 6\]/,
+    ],
+    [
+      'mixed dtypes',
+      () => kernels.cosineLogitsSync(f32(6), new Float64Array(6), { rows: 2 }),
+      ArgumentTypeError,
+      /expected weight of dtype float32, got float64/,
+    ],
+    [
+      'an infinite weight',
+      () => kernels.cosineLogitsSync(f32(6), new Float32Array([1, 1, 1, 1, Infinity, 1]), { rows: 2 }),
+      NonFiniteError,
+      /expected finite weight, .* at row 1/,
+    ],
+    [
+      'a NaN gradient',
+      () => kernels.cosineLogitsBackwardSync(new Float32Array([1, 2, 3, Number.NaN]), f32(6), f32(6), { rows: 2 }),
+      NonFiniteError,
+      /expected finite dCosines, got nan at row 1, column 1/,
+    ],
+    [
+      'K 0',
+      () => kernels.subCenterMaxSync(f32(6), 0, { rows: 1 }),
+      ArgumentRangeError,
+      /subCenters, an integer in \[1, 1024\], got 0/,
+    ],
+    [
+      'K that does not divide',
+      () => kernels.subCenterMaxSync(f32(10), 3, { rows: 2 }),
+      ArgumentRangeError,
+      /expected cosines \[N, C·3\], got \[2, 5\]/,
+    ],
+    [
+      'centers out of range',
+      () => kernels.subCenterMaxBackwardSync(f32(4), new Int32Array([0, 1, 2, 0]), 2, { rows: 2 }),
+      ArgumentRangeError,
+      /expected centers in \[0, 2\), got 2 at row 1, class 0/,
+    ],
+    [
+      'negative centers',
+      () => kernels.subCenterMaxBackwardSync(f32(4), new Int32Array([0, -1, 1, 0]), 2, { rows: 2 }),
+      ArgumentRangeError,
+      /got -1 at row 0, class 1/,
+    ],
+    [
+      'a label too large',
+      () => kernels.marginTransformSync(f32(6), new Int32Array([0, 3]), arcface()),
+      ArgumentRangeError,
+      /^marginTransform: expected labels in \[0, 3\) or -1, got 3 at row 1/,
+    ],
+    [
+      'labels as floats',
+      () => kernels.marginTransformSync(f32(6), f32(2) as never, arcface()),
+      ArgumentTypeError,
+      /expected labels as Int32Array or tensor, got Float32Array of 2/,
+    ],
+    [
+      'labels as a float tensor',
+      () => kernels.marginTransformSync(zeros([2, 3]), zeros([2]), arcface()),
+      ArgumentTypeError,
+      /expected labels of dtype int32, got float32/,
+    ],
+    [
+      'a cosine above 1',
+      () => kernels.marginTransformSync(new Float32Array([0, 0, 0, 1.5]), two, arcface()),
+      ArgumentRangeError,
+      /expected cosines in \[-1, 1\], got 1.5 at row 1, column 1/,
+    ],
+    [
+      'a cosine that is none',
+      () => kernels.marginTransformSync(new Float32Array([0, 0, Number.NaN, 0]), two, arcface()),
+      NonFiniteError,
+      /expected finite cosines, got nan at row 1, column 0/,
+    ],
+    [
+      'no margin',
+      () => kernels.marginTransformSync(f32(4), two, undefined as never),
+      ArgumentRangeError,
+      /expected a margin such as arcface\(\)/,
+    ],
+    [
+      'no norms',
+      () => kernels.marginTransformSync(f32(4), two, magface()),
+      ArgumentRangeError,
+      /expected norms \[2\], which magface reads, got none/,
+    ],
+    [
+      'no norms for the scale',
+      () => kernels.marginTransformSync(f32(4), two, arcface({ scale: featureNormScale() })),
+      ArgumentRangeError,
+      /a scale by the feature's norm reads, got none/,
+    ],
+    [
+      'norms below 0',
+      () => kernels.marginTransformSync(f32(4), two, adaface(), { norms: new Float32Array([1, -1]) }),
+      ArgumentRangeError,
+      /norms of at least 0, got -1 at row 1/,
+    ],
+    [
+      'too few norms',
+      () => kernels.marginTransformSync(f32(4), two, adaface(), { norms: f32(3) }),
+      ShapeError,
+      /expected norms \[2\], got 3 values/,
+    ],
+    [
+      'margins nobody reads',
+      () => kernels.marginTransformSync(f32(4), two, softmax(), { margins: f32(2) }),
+      ArgumentRangeError,
+      /expected no margins of rows with softmax/,
+    ],
+    [
+      'a margin past pi',
+      () => kernels.marginTransformSync(f32(4), two, arcface(), { margins: f32(2, 4) }),
+      ArgumentRangeError,
+      /expected margins in \[-pi, pi\], got 4 at row 0/,
+    ],
+    [
+      't',
+      () => kernels.curricularReweightSync(f32(4), two, { t: 2, margin: 0.5 }),
+      ArgumentRangeError,
+      /expected t of negatives in \[-1, 1\], got 2/,
+    ],
+    [
+      'too few logits',
+      () => kernels.softmaxCrossEntropySync(f32(5), two),
+      ShapeError,
+      /expected logits of 2 rows, got 5 values/,
+    ],
+    [
+      'an infinite logit',
+      () => kernels.softmaxCrossEntropySync(new Float32Array([0, -Infinity]), new Int32Array([0])),
+      NonFiniteError,
+      /expected finite logits, got -inf at row 0, column 1/,
+    ],
+    [
+      'smoothing of 1',
+      () => kernels.softmaxCrossEntropySync(f32(4), two, { labelSmoothing: 1 }),
+      ArgumentRangeError,
+      /labelSmoothing in \[0, 1\), got 1/,
+    ],
+    [
+      'a NaN dLoss',
+      () => kernels.softmaxCrossEntropyBackwardSync(f32(4), two, { dLoss: Number.NaN }),
+      ArgumentRangeError,
+      /gradient of the loss/,
+    ],
+    [
+      'no labels',
+      () => kernels.softmaxCrossEntropySync(f32(4), new Int32Array(0)),
+      ArgumentRangeError,
+      /rows of logits/,
+    ],
+    [
+      'weights below 0',
+      () => kernels.binaryCrossEntropySync(f32(4), two, { negativeWeight: -1 }),
+      ArgumentRangeError,
+      /weights of at least 0/,
+    ],
+    [
+      'norms that are not',
+      () => kernels.normRegularizerSync(new Float32Array([1, Number.NaN]), two, magface()),
+      ArgumentRangeError,
+      /expected finite norms of at least 0, got nan at row 1/,
+    ],
+    [
+      'an op on a vector',
+      () => ops.cosineLogits(zeros([3]), zeros([2, 3])),
+      ShapeError,
+      /^cosineLogits: expected features with 2 axes, got \[3\]/,
+    ],
+    [
+      'an op without labels',
+      () => ops.softmaxCrossEntropy(zeros([2, 3]), undefined as never),
+      ArgumentTypeError,
+      /expected labels as Int32Array or int32 tensor/,
+    ],
+  ])('%s', (_, f, Class, message) => {
+    expect(f).toThrow(Class);
+    expect(f).toThrow(message);
+  });
+
+  it('rejects, where it would throw', async () => {
+    await expect(kernels.normalize(f32(6))).rejects.toThrow(/expected rows of x/);
+    const big = f32(200_000);
+    big[150_000] = Number.NaN;
+    await expect(kernels.softmaxCrossEntropy(big, new Int32Array(20))).rejects.toThrow(
+      /^softmaxCrossEntropy: expected finite logits, got nan at row 15, column 0/,
+    );
+    await expect(kernels.softmaxCrossEntropy(big, new Int32Array(20))).rejects.toThrow(NonFiniteError);
+    const gone = zeros([20, 10_000]);
+    gone.dispose();
+    await expect(kernels.softmaxCrossEntropy(gone, new Int32Array(20))).rejects.toThrow(DisposedError);
+  });
+
+  it('names the first bad row, whichever thread meets it', () => {
+    const x = f32(64 * 4096);
+    for (const row of [60, 13, 40]) x[row * 4096 + 5] = Number.NaN;
+    for (let i = 0; i < 20; i++) {
+      expect(() => kernels.softmaxCrossEntropySync(x, new Int32Array(64))).toThrow(/row 13, column 5/);
+    }
+  });
+});
+
+// --- out ------------------------------------------------------------------------------------------------------------
+
+describe('out', () => {
+  const N = 3;
+  const C = 4;
+  const labels = new Int32Array([1, -1, 3]);
+
+  it('is written and returned', async () => {
+    const x = draw(N * C);
+    const out = { y: new Float64Array(N * C), norm: new Float64Array(N) };
+    const wanted = kernels.normalizeSync(x, { rows: N });
+    const got = kernels.normalizeSync(x, { rows: N, out });
+    expect(got.y).toBe(out.y);
+    expect(got.norm).toBe(out.norm);
+    expect(got).toEqual(wanted);
+    const y = zeros([N, C], 'float64');
+    const { y: same, norm } = await kernels.normalize(tensor(x, [N, C]), { out: { y } });
+    expect(same).toBe(y);
+    expect(y.toArray()).toEqual(wanted.y);
+    expect(norm.toArray()).toEqual(wanted.norm);
+  });
+
+  it('may be the argument of its shape', async () => {
+    const cosines = cosinesOf(N * C);
+    const margin = arcface({ scale: 8 });
+    const logits = kernels.marginTransformSync(cosines, labels, margin);
+    const dLogits = kernels.softmaxCrossEntropyBackwardSync(logits, labels);
+    const { dCosines } = kernels.marginTransformBackwardSync(dLogits, cosines, labels, margin);
+    const reweighted = kernels.curricularReweightSync(cosines, labels, { t: 0.2, margin: 0.5 });
+    const back = kernels.curricularReweightBackwardSync(dLogits, cosines, labels, { t: 0.2, margin: 0.5 });
+
+    const own = cosines.slice();
+    expect(kernels.marginTransformSync(own, labels, margin, { out: own })).toBe(own);
+    expect(own).toEqual(logits);
+    expect(kernels.softmaxCrossEntropyBackwardSync(own, labels, { out: own })).toEqual(dLogits);
+    expect(
+      kernels.marginTransformBackwardSync(own, cosines, labels, margin, { out: { dCosines: own } }).dCosines,
+    ).toEqual(dCosines);
+    const over = cosines.slice();
+    expect(
+      kernels.marginTransformBackwardSync(dLogits, over, labels, margin, { out: { dCosines: over } }).dCosines,
+    ).toEqual(dCosines);
+    const again = cosines.slice();
+    expect(kernels.curricularReweightSync(again, labels, { t: 0.2, margin: 0.5, out: again })).toEqual(reweighted);
+    const d = dLogits.slice();
+    expect(kernels.curricularReweightBackwardSync(d, cosines, labels, { t: 0.2, margin: 0.5, out: d })).toEqual(back);
+
+    const x = tensor(cosines, [N, C]);
+    expect(await kernels.marginTransform(x, labels, margin, { out: x })).toBe(x);
+    expect(x.toArray()).toEqual(logits);
+
+    const rows = draw(N * C);
+    const { y, norm } = kernels.normalizeSync(rows, { rows: N });
+    expect(kernels.normalizeSync(rows.slice(), { rows: N }).y).toEqual(y);
+    const inPlace = rows.slice();
+    kernels.normalizeSync(inPlace, { rows: N, out: { y: inPlace } });
+    expect(inPlace).toEqual(y);
+    const dx = kernels.normalizeBackwardSync(rows, y, norm);
+    expect(kernels.normalizeBackwardSync(rows, inPlace, norm, { out: inPlace })).toEqual(dx);
+
+    const w = draw(5 * C);
+    const dCos = draw(N * 5);
+    const wanted = kernels.cosineLogitsBackwardSync(dCos, rows, w, { rows: N });
+    const [a, b] = [rows.slice(), w.slice()];
+    expect(kernels.cosineLogitsBackwardSync(dCos, a, b, { rows: N, out: { dFeatures: a, dWeight: b } })).toEqual(
+      wanted,
+    );
+  });
+
+  it('may be nothing else that is read or written', async () => {
+    const memoryOf = new Float32Array(64).fill(0.5);
+    const x = memoryOf.subarray(0, 12);
+    const shifted = memoryOf.subarray(4, 16);
+    expect(() => kernels.marginTransformSync(x, labels, arcface(), { out: shifted })).toThrow(
+      'marginTransform: expected out apart from cosines, or to be cosines itself, got memory that they share partly',
+    );
+    await expect(kernels.marginTransform(x, labels, arcface(), { out: shifted })).rejects.toThrow(ArgumentTypeError);
+    expect(() => kernels.cosineLogitsSync(x, memoryOf.subarray(20, 36), { rows: 3, out: x })).toThrow(
+      'cosineLogits: expected out apart from features, got the same memory',
+    );
+    const square = f32(9);
+    expect(() => kernels.normalizeSync(square, { rows: 3, out: { y: f32(9), norm: square.subarray(0, 3) } })).toThrow(
+      /out.norm apart from x/,
+    );
+    const one = f32(3);
+    expect(() => kernels.normalizeSync(f32(3), { rows: 3, out: { y: one, norm: one } })).toThrow(
+      /out.norm apart from out.y/,
+    );
+    const t = zeros([3, 4]);
+    expect(() => kernels.subCenterMaxSync(t, 1, { out: { cosines: t.reshape([3, 4]) } })).toThrow(/the same memory/);
+  });
+
+  it('and its sibling take any typed array, shared memory too', () => {
+    const shared = new Float32Array(new SharedArrayBuffer(48)).fill(0.25);
+    const labels2 = new Int32Array([1, -1, 3]);
+    expect(kernels.softmaxCrossEntropyBackwardSync(shared, labels2, { out: shared })).toBe(shared);
+    expect(shared[4]).toBe(0);
+    expect(shared[1]).toBeCloseTo(-0.375, 6);
+  });
+});
+
+// --- both ways of calling, and threads --------------------------------------------------------------------------------
+
+/** Every kernel, forward and backward, on arrays: results by name. */
+type Results = Record<string, unknown>;
+type Caller = (name: string, ...args: unknown[]) => unknown;
+
+async function everything(
+  call: Caller,
+  N: number,
+  C: number,
+  D: number,
+  K: number,
+  as: (x: Float32Array, shape: number[]) => unknown,
+): Promise<Results> {
+  const random = new Random(5);
+  const floats = (count: number, spread = 1) => normalArray(count, spread, random) as Float32Array;
+  const labels = labelsOf(N, C);
+  const rows = { rows: N };
+  const x = as(floats(N * D, 3), [N, D]);
+  const w = as(floats(C * K * D, 0.1), [C * K, D]);
+  const d = as(floats(N * C, 0.01), [N, C]);
+  const dAll = as(floats(N * C * K, 0.01), [N, C * K]);
+  const { y, norm } = (await call('normalize', x, rows)) as { y: unknown; norm: unknown };
+  const all = await call('cosineLogits', y, w, rows);
+  const pooled = (await call('subCenterMax', all, K, rows)) as { cosines: unknown; centers: unknown };
+  const margin = magface({ negatives: { rule: 'mv', t: 0.2, hard: 'adaptive' }, lowerNorm: 3, scale: 32 });
+  const logits = await call('marginTransform', pooled.cosines, labels, margin, { norms: norm });
+  const curricular = { t: 0.2, margin: 0.5 };
+  const entropy = { labelSmoothing: 0.1 };
+  return {
+    y,
+    norm,
+    all,
+    ...pooled,
+    logits,
+    dx: await call('normalizeBackward', x, y, norm, { dNorm: norm }),
+    dAll: await call('cosineLogitsBackward', dAll, x, w, rows),
+    scattered: await call('subCenterMaxBackward', d, pooled.centers, K, rows),
+    dTransform: await call('marginTransformBackward', d, pooled.cosines, labels, margin, { norms: norm }),
+    reweighted: await call('curricularReweight', pooled.cosines, labels, curricular),
+    dReweighted: await call('curricularReweightBackward', d, pooled.cosines, labels, curricular),
+    softmax: await call('softmaxCrossEntropy', logits, labels, entropy),
+    dSoftmax: await call('softmaxCrossEntropyBackward', logits, labels, entropy),
+    binary: await call('binaryCrossEntropy', logits, labels),
+    dBinary: await call('binaryCrossEntropyBackward', logits, labels),
+    regularizer: await call('normRegularizer', norm, labels, margin),
+    dRegularizer: await call('normRegularizerBackward', norm, labels, margin),
+  };
+}
+
+const table = kernels as unknown as Record<string, (...args: unknown[]) => unknown>;
+const sync: Caller = (name, ...args) => (table[`${name}Sync`] as Caller)(...(args as [string]));
+const async: Caller = (name, ...args) => (table[name] as Caller)(...(args as [string]));
+const arrays = (x: Float32Array) => x;
+const tensors = (x: Float32Array, shape: number[]) => tensor(x, shape);
+
+/** Arrays and tensors as digests of their bytes. */
+function bits(value: unknown): unknown {
+  if (value instanceof Tensor) return bits(value.toArray());
+  if (ArrayBuffer.isView(value)) {
+    const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+    return `${value.constructor.name} ${bytes.length} ${createHash('sha1').update(bytes).digest('hex')}`;
+  }
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, bits(inner)]));
+}
+
+describe('both ways of calling', () => {
+  it.each([
+    [3, 5, 4, 2],
+    [37, 4099, 24, 3],
+  ])('are the same to the bit, on arrays and on tensors: N %i, C %i, D %i, K %i', async (N, C, D, K) => {
+    const wanted = bits(await everything(sync, N, C, D, K, arrays));
+    expect(bits(await everything(async, N, C, D, K, arrays))).toEqual(wanted);
+    expect(bits(await everything(async, N, C, D, K, tensors))).toEqual(wanted);
+    expect(bits(await everything(sync, N, C, D, K, tensors))).toEqual(wanted);
+  });
+
+  it('and any number of threads', async () => {
+    setNumThreads(1);
+    const wanted = bits(await everything(sync, 37, 4099, 24, 3, arrays));
+    for (const threads of [2, 7]) {
+      setNumThreads(threads);
+      expect(bits(await everything(sync, 37, 4099, 24, 3, arrays))).toEqual(wanted);
+    }
+    setNumThreads(2);
+  });
+
+  it('lets the event loop turn meanwhile', async () => {
+    const [N, C] = [64, 40_000];
+    const logits = new Float32Array(N * C).fill(0.5);
+    let turns = 0;
+    let done = false;
+    const count = () => {
+      turns++;
+      if (!done) setImmediate(count);
+    };
+    setImmediate(count);
+    await kernels.softmaxCrossEntropyBackward(logits, labelsOf(N, C), { out: logits });
+    done = true;
+    // 10 MB there and back in parts of 1 MiB.
+    expect(turns).toBeGreaterThan(15);
+  });
+
+  it('keeps what it needs when tensors are disposed meanwhile, and leaves none behind', async () => {
+    const before = memory().tensors;
+    const logits = tensor(new Float32Array(64 * 4000).fill(0.5), [64, 4000]);
+    const pending = kernels.softmaxCrossEntropyBackward(logits, labelsOf(64, 4000));
+    logits.dispose();
+    const d = await pending;
+    expect(d.toArray()[1]).toBeGreaterThan(0);
+    d.dispose();
+    expect(memory().tensors).toBe(before);
+    // At once or not, results outlive a scope that was open at the call.
+    const small = tidy(() => kernels.softmaxCrossEntropyBackward(zeros([2, 3]), two));
+    const result = await small;
+    expect(result.disposed).toBe(false);
+    result.dispose();
+  });
+});
+
+// --- the ends of the range ----------------------------------------------------------------------------------------------
+
+const finite = (...all: ArrayLike<number>[]) =>
+  all.forEach((values) => expect(Array.from(values).every(Number.isFinite), Array.from(values).join()).toBe(true));
+
+describe.each([
+  ['float32', Float32Array, 3e38],
+  ['float64', Float64Array, 1.7e308],
+] as const)('extremes of %s', (_, Array_, huge) => {
+  const of = (...values: number[]) => new Array_(values) as Float64Array;
+
+  it.each([1e30, huge])('softmaxCrossEntropy with logits ±%d', (top) => {
+    const logits = of(top, -top, 0, top, top, -top, -top, -top, top);
+    const labels = new Int32Array([0, 1, 2]);
+    const { loss, rowLoss, lse } = kernels.softmaxCrossEntropySync(logits, labels, { labelSmoothing: 0.1 });
+    const d = kernels.softmaxCrossEntropyBackwardSync(logits, labels);
+    finite([loss], rowLoss, lse, d);
+    [0, 0, 0, 1 / 6, -1 / 6, 0, 0, 0, 0].forEach((wanted, i) => expect(d[i]).toBeCloseTo(wanted, 6));
+    expect(lse[1]).toBe(of(top)[0]);
+    expect(kernels.softmaxCrossEntropySync(of(top, top), new Int32Array([1])).loss).toBeCloseTo(Math.LN2, 6);
+  });
+
+  it('softmaxCrossEntropy of a learned row keeps its digits', () => {
+    const logits = of(0, 60, 1);
+    const { loss } = kernels.softmaxCrossEntropySync(logits, new Int32Array([1]));
+    const wanted = Math.exp(-60) + Math.exp(-59);
+    expect(loss / wanted).toBeCloseTo(1, 5);
+    const d = kernels.softmaxCrossEntropyBackwardSync(logits, new Int32Array([1]));
+    expect((d[1] as number) / -wanted).toBeCloseTo(1, 5);
+  });
+
+  it('one class', () => {
+    const { loss, rowLoss, lse } = kernels.softmaxCrossEntropySync(of(3, -5), new Int32Array([0, -1]));
+    expect([loss, ...rowLoss, ...lse]).toEqual([0, 0, 0, 3, -5]);
+    expect([...kernels.softmaxCrossEntropyBackwardSync(of(3, -5), new Int32Array([0, -1]))].map(Math.abs)).toEqual([
+      0, 0,
+    ]);
+    const cosines = of(0.5, -0.5);
+    finite(kernels.marginTransformSync(cosines, new Int32Array([0, 0]), arcface()));
+    finite(kernels.curricularReweightSync(cosines, new Int32Array([0, 0]), { t: 0, margin: 0.5 }));
+    expect([...kernels.subCenterMaxSync(cosines, 1, { rows: 2 }).cosines]).toEqual([0.5, -0.5]);
+  });
+
+  it('every label −1', () => {
+    const none = new Int32Array([-1, -1]);
+    const z = of(1, 2, 3, 4, 5, 6);
+    const { loss, rowLoss, lse } = kernels.softmaxCrossEntropySync(z, none);
+    expect([loss, ...rowLoss]).toEqual([0, 0, 0]);
+    expect(lse[0]).toBeCloseTo(Math.log(Math.exp(1) + Math.exp(2) + Math.exp(3)), 5);
+    expect([...kernels.softmaxCrossEntropyBackwardSync(z, none, { labelSmoothing: 0.2 })]).toEqual(Array(6).fill(0));
+    expect(kernels.binaryCrossEntropySync(z, none).loss).toBe(0);
+    expect([...kernels.binaryCrossEntropyBackwardSync(z, none)]).toEqual(Array(6).fill(0));
+    const c = of(0.1, 0.9, -0.5, 1, -1, 0);
+    expect([...kernels.marginTransformSync(c, none, curricularface({ scale: 1, t: 0.5 }))]).toEqual([...c]);
+    expect([...kernels.curricularReweightSync(c, none, { t: 0.5, margin: 0.5 })]).toEqual([...c]);
+    expect(kernels.normRegularizerSync(of(1, 2), none, magface())).toBe(0);
+  });
+
+  it('cosines of ±1, and past them by rounding', () => {
+    const c = of(1, -1, 1.0000001, -1, 1, -1.0000001, -1, 1, 1);
+    const labels = new Int32Array([0, 1, 0]);
+    const norms = of(0, 1e30, 50);
+    for (const margin of [
+      arcface(),
+      arcface({ overflow: 'none' }),
+      sphereface({ gradient: 'exact' }),
+      sphereface2({ gradient: 'exact' }),
+      uniface(),
+      mvsoftmax({ variant: 'arc' }),
+      curricularface({ t: 1 }),
+      magface(),
+      adaface(),
+      arcface({ scale: featureNormScale() }),
+    ] as Margin[]) {
+      const logits = kernels.marginTransformSync(c, labels, margin, { norms });
+      const { dCosines, dNorms, dScale, dBias } = kernels.marginTransformBackwardSync(
+        of(...Array(9).fill(1e30)),
+        c,
+        labels,
+        margin,
+        { norms },
+      );
+      finite(logits, dCosines, dNorms as Float64Array, [dScale, dBias]);
+    }
+  });
+
+  it('rows of any finite length', () => {
+    const small = huge === 3e38 ? 1e-40 : 1e-310;
+    const x = of(3 * small, 4 * small, 0, 0, huge / 2, huge / 4, 3e-25, 4e-25);
+    const { y, norm } = kernels.normalizeSync(x, { rows: 4 });
+    finite(y, norm);
+    expect(y[4]).toBeCloseTo(2 / Math.sqrt(5), 6);
+    expect((norm[3] as number) / 5e-25).toBeCloseTo(1, 5);
+    const cosines = kernels.cosineLogitsSync(x, of(huge / 2, 0, 1e-11, 0), { rows: 4 });
+    finite(cosines);
+    expect(cosines[4]).toBeCloseTo(2 / Math.sqrt(5), 6);
+    const { dFeatures, dWeight } = kernels.cosineLogitsBackwardSync(
+      of(...Array(8).fill(1e30)),
+      x,
+      of(huge / 2, 0, 1e-11, 0),
+      { rows: 4 },
+    );
+    finite(dFeatures, dWeight);
+    expect([...dFeatures.slice(0, 4)]).toEqual([0, 0, 0, 0]); // shorter than 1e-12: no direction
+    finite(kernels.normalizeBackwardSync(of(...Array(8).fill(1e30)), y, norm));
+  });
+
+  it('ties of centers go to the first', () => {
+    const { cosines, centers } = kernels.subCenterMaxSync(of(0.5, 0.5, 0.5, -0, 0, -1), 3, { rows: 1 });
+    expect([...cosines].map((x) => x + 0)).toEqual([0.5, 0]);
+    expect([...(centers as Int32Array)]).toEqual([0, 0]);
+    expect([...kernels.subCenterMaxBackwardSync(of(2, 3), centers, 3, { rows: 1 })]).toEqual([2, 0, 0, 3, 0, 0]);
+  });
+
+  it('binaryCrossEntropy with logits ±1e30', () => {
+    const logits = of(1e30, -1e30, 0, -1e30, 1e30, 1e30);
+    const labels = new Int32Array([0, 0]);
+    const { loss, rowLoss } = kernels.binaryCrossEntropySync(logits, labels);
+    finite([loss], rowLoss, kernels.binaryCrossEntropyBackwardSync(logits, labels));
+    expect((rowLoss[0] as number) / Math.LN2).toBeCloseTo(1, 5);
+  });
+});
