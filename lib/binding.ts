@@ -22,7 +22,7 @@ export interface SgdParams {
 /** native/common/margin.h says what each field means. */
 export interface MarginParams {
   readonly method: string;
-  readonly scale: number;
+  readonly scale?: number;
   readonly margin?: number;
   readonly gradient?: 'exact' | 'detached';
   readonly overflow?: 'none' | 'hard' | 'easy' | 'clamp';
@@ -36,19 +36,44 @@ export interface MarginParams {
   readonly m2?: number;
   readonly m3?: number;
   readonly lambda?: number;
+  readonly negatives?: 'plain' | 'mvAdaptive' | 'mvFixed' | 'curricular' | 'filter';
   readonly t?: number;
-  readonly variant?: 'am' | 'arc';
-  readonly negatives?: 'adaptive' | 'fixed';
-  /** Of curricularface: not native's, but of who moves t. */
-  readonly tRate?: number;
+  readonly filterAbove?: number;
+  readonly scaleByNorm?: boolean;
+  readonly subCenters?: number;
+  readonly labelSmoothing?: number;
+  readonly variant?: 'arc' | 'cos';
+  readonly lowerNorm?: number;
+  readonly upperNorm?: number;
+  readonly lowerMargin?: number;
+  readonly upperMargin?: number;
+  readonly normPenalty?: number;
+  readonly h?: number;
+  readonly normMean?: number;
+  readonly normStd?: number;
+  readonly bias?: number;
+  readonly positiveWeight?: number;
+  readonly negativeWeight?: number;
+  readonly power?: number;
 }
 export interface NativeHeadStep {
   readonly loss: number;
+  readonly regularizer: number;
   readonly correct: number;
   readonly labelled: number;
   readonly rowLoss: Handle;
   readonly lse: Handle;
   readonly dFeatures: Handle;
+  readonly dMargins: Handle;
+  readonly dScale: number;
+  readonly dBias: number;
+}
+export interface NativeHeadRows {
+  readonly norm: Handle;
+  readonly targetCos: Handle;
+  readonly nearestCos: Handle;
+  readonly hard: Handle;
+  readonly center: Handle;
 }
 
 /** What the addon exports; each function is documented in native/common/backend.h under its snake_case name. */
@@ -128,27 +153,47 @@ export interface Native {
   globalAvgPoolBackward(dy: Handle, xShape: readonly number[]): Handle;
   flattenForward(x: Handle): Handle;
   flattenBackward(dy: Handle, xShape: readonly number[]): Handle;
+  checkMargin(p: MarginParams): void;
   marginSoftmaxForward(
     features: Handle,
     weight: Handle,
     labels: Handle,
+    margins: Handle | undefined,
     p: MarginParams,
-  ): { loss: number; rowLoss: Handle; lse: Handle; correct: number; labelled: number };
+  ): { loss: number; regularizer: number; rowLoss: Handle; lse: Handle; correct: number; labelled: number };
   marginSoftmaxBackward(
     features: Handle,
     weight: Handle,
     labels: Handle,
+    margins: Handle | undefined,
     lse: Handle,
     dLoss: number,
     p: MarginParams,
-  ): { dFeatures: Handle; dWeight: Handle };
-  targetCosines(features: Handle, weight: Handle, labels: Handle): Handle;
-  marginLogits(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
+  ): { dFeatures: Handle; dWeight: Handle; dMargins: Handle; dScale: number; dBias: number };
+  targetCosines(features: Handle, weight: Handle, labels: Handle, subCenters: number): Handle;
+  targetCosinesAsync(features: Handle, weight: Handle, labels: Handle, subCenters: number): Promise<Handle>;
+  negativeLse(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
+  negativeLseAsync(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Promise<Handle>;
+  inspectHead(
+    features: Handle,
+    weight: Handle,
+    labels: Handle,
+    margins: Handle | undefined,
+    p: MarginParams,
+  ): Promise<NativeHeadRows>;
+  marginLogits(
+    features: Handle,
+    weight: Handle,
+    labels: Handle,
+    margins: Handle | undefined,
+    p: MarginParams,
+  ): Handle;
   headStep(
     features: Handle,
     weight: Handle,
     velocity: Handle,
     labels: Handle,
+    margins: Handle | undefined,
     p: MarginParams,
     sgd: SgdParams,
   ): Promise<NativeHeadStep>;
@@ -157,6 +202,7 @@ export interface Native {
     weight: Handle,
     velocity: Handle,
     labels: Handle,
+    margins: Handle | undefined,
     p: MarginParams,
     sgd: SgdParams,
   ): NativeHeadStep;

@@ -15,23 +15,9 @@ export {
   ShapeError,
 } from './errors.js';
 export * as evaluation from './eval/index.js';
-export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadOptions } from './heads/index.js';
+export * from './heads/index.js';
 export * as io from './io/index.js';
-export {
-  arcface,
-  combined,
-  cosface,
-  curricularface,
-  type Margin,
-  type MarginName,
-  type MarginOptions,
-  margins,
-  mvsoftmax,
-  nextT,
-  normface,
-  softmax,
-  sphereface,
-} from './margins.js';
+export * from './margins/index.js';
 export * as nn from './nn/index.js';
 export * as ops from './ops/index.js';
 export { marginLogits, marginSoftmax, normalize, targetCosines } from './ops/index.js';

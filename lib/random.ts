@@ -71,3 +71,22 @@ export function normalArray(n: number, std: number, rng: Random): Float32Array {
 export function uniformArray(n: number, bound: number, rng: Random): Float32Array {
   return Float32Array.from({ length: n }, () => (2 * rng.uniform() - 1) * bound);
 }
+
+/** 32 bits, a pure function of three keys below 2^53: any draw by itself, in any order. */
+function counterBits(seed: number, step: number, index: number): number {
+  let h = 0x9e3779b9;
+  for (const key of [seed, step, index]) {
+    for (const word of [key | 0, Math.floor(key / 2 ** 32) | 0]) {
+      h = Math.imul(h ^ word, 0x85ebca6b);
+      h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+      h ^= h >>> 16;
+    }
+  }
+  return h >>> 0;
+}
+
+/** Standard normal by Box and Muller, the same for the same keys. */
+export function counterNormal(seed: number, step: number, index: number): number {
+  const radius = Math.sqrt(-2 * Math.log((counterBits(seed, step, 2 * index) + 0.5) / 2 ** 32));
+  return radius * Math.cos(2 * Math.PI * (counterBits(seed, step, 2 * index + 1) / 2 ** 32));
+}

@@ -25,6 +25,14 @@ struct Js<Tensor> {
   static Napi::Value to(Napi::Env env, const Tensor& t) { return to_handle(env, t); }
 };
 
+template <>
+struct Js<OptionalTensor> {
+  static OptionalTensor from(const Napi::Value& v) {
+    if (v.IsUndefined() || v.IsNull()) return std::nullopt;
+    return Js<Tensor>::from(v);
+  }
+};
+
 template <class T>
 struct Js<T, std::enable_if_t<std::is_arithmetic_v<T> && !std::is_same_v<T, bool>>> {
   static T from(const Napi::Value& v) {
@@ -103,12 +111,12 @@ struct Js<Overflow> {
 };
 template <>
 struct Js<Variant> {
-  static Variant from(const Napi::Value& v) { return enum_from<Variant>(v, "variant", {"am", "arc"}); }
+  static Variant from(const Napi::Value& v) { return enum_from<Variant>(v, "variant", {"arc", "cos"}); }
 };
 template <>
-struct Js<HardNegatives> {
-  static HardNegatives from(const Napi::Value& v) {
-    return enum_from<HardNegatives>(v, "negatives", {"adaptive", "fixed"});
+struct Js<Negatives> {
+  static Negatives from(const Napi::Value& v) {
+    return enum_from<Negatives>(v, "negatives", {"plain", "mvAdaptive", "mvFixed", "curricular", "filter"});
   }
 };
 template <>
@@ -153,8 +161,15 @@ inline std::string camel_case(const char* name) {
 #define FM_EACH4(f, a, ...) f(a) FM_EACH3(f, __VA_ARGS__)
 #define FM_EACH5(f, a, ...) f(a) FM_EACH4(f, __VA_ARGS__)
 #define FM_EACH6(f, a, ...) f(a) FM_EACH5(f, __VA_ARGS__)
-#define FM_PICK(_1, _2, _3, _4, _5, _6, name, ...) name
-#define FM_EACH(f, ...) FM_PICK(__VA_ARGS__, FM_EACH6, FM_EACH5, FM_EACH4, FM_EACH3, FM_EACH2, FM_EACH1)(f, __VA_ARGS__)
+#define FM_EACH7(f, a, ...) f(a) FM_EACH6(f, __VA_ARGS__)
+#define FM_EACH8(f, a, ...) f(a) FM_EACH7(f, __VA_ARGS__)
+#define FM_EACH9(f, a, ...) f(a) FM_EACH8(f, __VA_ARGS__)
+#define FM_EACH10(f, a, ...) f(a) FM_EACH9(f, __VA_ARGS__)
+#define FM_PICK(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, name, ...) name
+#define FM_EACH(f, ...)                                                                                           \
+  FM_PICK(__VA_ARGS__, FM_EACH10, FM_EACH9, FM_EACH8, FM_EACH7, FM_EACH6, FM_EACH5, FM_EACH4, FM_EACH3, FM_EACH2, \
+          FM_EACH1)                                                                                               \
+  (f, __VA_ARGS__)
 
 // A result: a JavaScript object with the same names, in camelCase.
 #define FM_RESULT(Type, ...)                              \
@@ -171,9 +186,10 @@ FM_RESULT(Normalized, y, norm)
 FM_RESULT(BatchNormForward, y, mean, inv_std)
 FM_RESULT(BatchNormGradients, dx, d_weight, d_bias)
 FM_RESULT(PreluGradients, dx, d_slope)
-FM_RESULT(MarginSoftmaxForward, loss, row_loss, lse, correct, labelled)
-FM_RESULT(MarginSoftmaxGradients, d_features, d_weight)
-FM_RESULT(HeadStep, loss, correct, labelled, row_loss, lse, d_features)
+FM_RESULT(MarginSoftmaxForward, loss, regularizer, row_loss, lse, correct, labelled)
+FM_RESULT(MarginSoftmaxGradients, d_features, d_weight, d_margins, d_scale, d_bias)
+FM_RESULT(HeadStep, loss, regularizer, correct, labelled, row_loss, lse, d_features, d_margins, d_scale, d_bias)
+FM_RESULT(HeadRows, norm, target_cos, nearest_cos, hard, center)
 
 inline Napi::Object object_from(const Napi::Value& v) {
   FM_CHECK(type, v.IsObject(), "expected an object");
@@ -221,9 +237,25 @@ struct Js<MarginParams> {
     read_field(object, "m2", p.m2);
     read_field(object, "m3", p.m3);
     read_field(object, "lambda", p.lambda);
-    read_field(object, "t", p.t);
-    read_field(object, "variant", p.variant);
     read_field(object, "negatives", p.negatives);
+    read_field(object, "t", p.t);
+    read_field(object, "filterAbove", p.filter_above);
+    read_field(object, "scaleByNorm", p.scale_by_norm);
+    read_field(object, "subCenters", p.sub_centers);
+    read_field(object, "labelSmoothing", p.label_smoothing);
+    read_field(object, "variant", p.variant);
+    read_field(object, "lowerNorm", p.lower_norm);
+    read_field(object, "upperNorm", p.upper_norm);
+    read_field(object, "lowerMargin", p.lower_margin);
+    read_field(object, "upperMargin", p.upper_margin);
+    read_field(object, "normPenalty", p.norm_penalty);
+    read_field(object, "h", p.h);
+    read_field(object, "normMean", p.norm_mean);
+    read_field(object, "normStd", p.norm_std);
+    read_field(object, "bias", p.bias);
+    read_field(object, "positiveWeight", p.positive_weight);
+    read_field(object, "negativeWeight", p.negative_weight);
+    read_field(object, "power", p.power);
     return p;
   }
 };

@@ -32,7 +32,12 @@ void bind_ops(Napi::Object exports) {
   bind(exports, "flattenBackward", &Backend::flatten_backward);
   bind(exports, "marginSoftmaxForward", &Backend::margin_softmax_forward);
   bind(exports, "marginSoftmaxBackward", &Backend::margin_softmax_backward);
+  bind(exports, "checkMargin", &check_margin);
   bind(exports, "targetCosines", &Backend::target_cosines);
+  bind_async(exports, "targetCosinesAsync", &Backend::target_cosines);
+  bind(exports, "negativeLse", &Backend::negative_lse);
+  bind_async(exports, "negativeLseAsync", &Backend::negative_lse);
+  bind_async(exports, "inspectHead", &Backend::inspect_head);
   bind(exports, "marginLogits", &Backend::margin_logits);
   bind(exports, "headStepSync", &Backend::head_step);
   bind_async(exports, "headStep", &Backend::head_step);

@@ -8,12 +8,12 @@ import {
   type Margin,
   margins,
   mvsoftmax,
-  nextT,
   normface,
   optionsOf,
   softmax,
   sphereface,
-} from '../lib/margins.js';
+} from '../lib/margins/index.js';
+import { nextT } from '../lib/heads/index.js';
 
 describe('presets', () => {
   // NormFace; CosFace and ArcFace as in their papers; insightface's arcface_mxnet; OpenSphere; SV-X-Softmax and

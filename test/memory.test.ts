@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { backward } from '../lib/autograd.js';
 import { MarginHead } from '../lib/heads/index.js';
-import { arcface } from '../lib/margins.js';
+import { arcface } from '../lib/margins/index.js';
 import { iresnetSmall } from '../lib/nn/index.js';
 import { imageToFloat, marginSoftmax, normalize } from '../lib/ops/index.js';
 import { Sgd } from '../lib/optim/index.js';

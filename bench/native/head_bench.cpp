@@ -145,7 +145,7 @@ struct Bench {
     return loss;
   }
 
-  double ours() { return cpu_backend().head_step(x, w, velocity, labels, margin, sgd).loss; }
+  double ours() { return cpu_backend().head_step(x, w, velocity, labels, std::nullopt, margin, sgd).loss; }
 
   double run(const std::string& mode) {
     if (mode == "gemm3") return gemm3();

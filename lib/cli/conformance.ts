@@ -2,12 +2,14 @@ import { Command } from 'commander';
 import { type ConformanceRow, conformance } from '../train/index.js';
 import { table } from './tables.js';
 
-const quantities = ['logits_abs', 'ce_rel', 'dX_rel', 'dW_rel'] as const;
+const quantities = ['logits_abs', 'ce_rel', 'dX_rel', 'dW_rel', 'reg_rel', 'state_rel', 'dmargins_rel'] as const;
 
 /** Our error, and in brackets what the source's own float32 run loses. */
 function cell({ errors, source }: ConformanceRow, key: (typeof quantities)[number]): string {
   const theirs = source?.[key];
-  return errors[key].toExponential(1) + (theirs === undefined ? '' : ` (${theirs.toExponential(1)})`);
+  const ours = errors[key];
+  if (ours === undefined) return '';
+  return ours.toExponential(1) + (theirs === undefined ? '' : ` (${theirs.toExponential(1)})`);
 }
 
 export function conformanceCommand(): Command {
@@ -25,7 +27,7 @@ export function conformanceCommand(): Command {
           ...quantities.map((key) => cell(row, key)),
           row.passed ? 'ok' : 'FAILED',
         ]);
-        console.log(table([['case', 'precision', 'logits', 'loss', 'dX', 'dW', ''], ...lines]));
+        console.log(table([['case', 'precision', 'logits', 'loss', 'dX', 'dW', 'regulariser', 'state', 'dm', ''], ...lines]));
         console.log('\nlargest errors, the loss and gradients relative; in brackets what the source loses in float32');
         for (const reason of new Set(skipped.map((each) => each.reason))) {
           const files = skipped

@@ -1,1 +1,3 @@
+export type { HeadInspection, Histogram } from './inspection.js';
 export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadOptions } from './marginHead.js';
+export { nextAdacosScale, nextNorms, nextT, plusMargins, type StateRule, stateRules } from './state.js';

@@ -1,18 +1,32 @@
 import { type Handle, type MarginParams, type NativeHeadStep, native, type SgdParams } from '../binding.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
-import { arcface, type Margin, type MarginName, margins, nextT } from '../margins.js';
+import {
+  arcface,
+  checkMargin,
+  fixedAdacosScale,
+  type Margin,
+  type MarginName,
+  margins,
+  nativeMargin,
+} from '../margins/index.js';
 import { normalArray, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
+import { deviceIndex } from '../device.js';
+import { adviceOn, FirstSteps } from './advice.js';
+import { type HeadInspection, inspection } from './inspection.js';
+import { type BatchFacts, type Fact, type Prepared, type StateRule, stateRules } from './state.js';
 
 export interface MarginHeadOptions {
   readonly numClasses: number;
   readonly embeddingSize: number;
   readonly margin?: Margin;
   readonly device?: string;
-  /** Of the initial class centers, N(0, 0.01²). */
+  /** Of the initial class centers, N(0, 0.01²), and of what a method draws. */
   readonly seed?: number;
   readonly momentum?: number;
   readonly weightDecay?: number;
+  /** Takes sentences about numbers far from anything published, once each; by default a warning of the process. */
+  readonly onAdvice?: (sentence: string) => void;
 }
 
 export interface HeadStepOptions {
@@ -24,6 +38,8 @@ export interface HeadStepOptions {
 /** What a step gives back: of the loss's mean over the rows that have a target. */
 export interface HeadStepResult<Gradient> {
   readonly loss: number;
+  /** Mean regulariser of the norms (MagFace), which `loss` contains times its weight; 0 otherwise. */
+  readonly regularizer: number;
   /** Share of the rows with a target whose plain cosine to it is the largest of all classes. */
   readonly accuracy: number;
   /** Rows that have a target. */
@@ -45,9 +61,21 @@ function checkSgd(
   );
 }
 
+type StateValues = Record<string, Float64Array | Float32Array>;
+
+const warn = (sentence: string): void => process.emitWarning(sentence, { type: 'FlashmarginAdvice' });
+
+/** [N]: norms of the rows [N, D]. */
+function normsOf(rows: Handle): Handle {
+  const { y, norm } = native.normalizeForward(rows);
+  native.dispose(y);
+  return norm;
+}
+
 /**
- * Class centers, margin and softmax loss, with their own SGD: one call is forward, backward and update, and the
- * [N, C] logits never exist.
+ * Class centers, margin and loss, with their own SGD: one call is forward, backward and update, and the [N, C] logits
+ * never exist.  What a method carries from step to step (t, a scale, statistics, margins, a bias) is the head's, moves
+ * before or with a step, and is in the checkpoint.
  *
  * @example
  * const head = new MarginHead({ numClasses: 10_000, embeddingSize: 512, margin: arcface() });
@@ -58,15 +86,22 @@ export class MarginHead {
   readonly embeddingSize: number;
   readonly margin: Margin;
   readonly device: string;
-  /** [C, D], one row a class center, not normalised. */
+  /** Centers a class, K. */
+  readonly subCenters: number;
+  /** [C·K, D], one row a class center, not normalised; class j's are rows j·K … j·K + K − 1. */
   readonly weight: Tensor;
-  /** [C, D], the momentum of `weight`. */
+  /** [C·K, D], the momentum of `weight`. */
   readonly velocity: Tensor;
-  /** [1] float64: CurricularFace's t, which each step moves before it uses it. */
-  readonly t: Tensor | undefined;
+  /** What the method carries from step to step, by name: float64 [1], AdaptiveFace's margins float32 [C]. */
+  readonly state: ReadonlyMap<string, Tensor>;
+  readonly #rules: readonly StateRule[];
   /** The last asynchronous step of a method with a state. */
   #turn: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
   readonly #sgd: { momentum: number; weightDecay: number };
+  readonly #advise: (sentence: string) => void;
+  #firstSteps: FirstSteps | undefined;
+  #stepsSeen = 0;
 
   constructor({
     numClasses,
@@ -76,6 +111,7 @@ export class MarginHead {
     seed = 0,
     momentum = 0.9,
     weightDecay = 5e-4,
+    onAdvice = warn,
   }: MarginHeadOptions) {
     expected(Number.isSafeInteger(numClasses) && numClasses >= 1, 'MarginHead', 'numClasses of at least 1', numClasses);
     expected(
@@ -88,28 +124,50 @@ export class MarginHead {
     expected(known, 'MarginHead', `a margin such as arcface() (${Object.keys(margins).join(', ')})`, margin);
     for (const [name, value] of Object.entries(margin)) {
       const wanted = typeof (known.params as Record<string, unknown>)[name];
-      if (wanted === 'undefined' || name === 'method') continue;
+      if (['undefined', 'object'].includes(wanted) || ['method', 'scale', 'lambda'].includes(name)) continue;
       expected(typeof value === wanted && !Number.isNaN(value), 'MarginHead', `margin.${name}, a ${wanted}`, value);
     }
-    expected(margin.scale > 0, 'MarginHead', 'a scale above 0', margin.scale);
+    const { scale } = margin;
+    expected(typeof scale === 'object' || scale > 0, 'MarginHead', 'a scale above 0', scale);
     expected(Number.isSafeInteger(seed) && seed >= 0, 'MarginHead', 'seed, an integer of at least 0', seed);
     checkSgd('MarginHead', { momentum, weightDecay });
+    checkMargin(margin, numClasses, 'MarginHead');
     this.numClasses = numClasses;
     this.embeddingSize = embeddingSize;
     this.margin = margin;
     this.device = device;
+    this.subCenters = margin.subCenters ?? 1;
     this.#sgd = { momentum, weightDecay };
-    const shape = [numClasses, embeddingSize];
+    const shape = [numClasses * this.subCenters, embeddingSize];
     this.weight = parameter(zeros(shape, 'float32', device));
-    this.weight.set(normalArray(numClasses * embeddingSize, 0.01, new Random(seed)));
+    this.weight.set(normalArray(this.weight.size, 0.01, new Random(seed)));
     this.velocity = keep(zeros(shape, 'float32', device));
-    if (margin.method === 'curricularface') this.t = keep(tensor(new Float64Array([margin.t]), [1]));
+    this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed);
+    this.state = new Map(
+      this.#rules.flatMap(({ initial }) =>
+        Object.entries(initial).map(([name, values]) => [name, keep(tensor(values, [values.length]))] as const),
+      ),
+    );
+    this.#advise = onAdvice;
+    for (const sentence of adviceOn(margin, numClasses, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
+    const angular = 'margin' in margin && !['asoftmax', 'sphereface', 'sphereface2', 'uniface'].includes(margin.method);
+    if (angular || margin.method === 'magface') this.#firstSteps = new FirstSteps();
+  }
+
+  /** The scale that the next step starts from; of logits scaled by the feature's norm, 1. */
+  get scale(): number {
+    const { margin, numClasses } = this;
+    return this.state.get('scale')?.item() ?? (nativeMargin(margin, { numClasses }).scale as number);
+  }
+
+  /** CurricularFace's t, [1] float64, which each step moves before it uses it. */
+  get t(): Tensor | undefined {
+    return this.state.get('t');
   }
 
   /** What a checkpoint needs. */
   namedTensors(): [string, Tensor][] {
-    const all = { weight: this.weight, velocity: this.velocity, t: this.t };
-    return Object.entries(all).filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
+    return [['weight', this.weight], ['velocity', this.velocity], ...this.state];
   }
 
   /**
@@ -129,21 +187,41 @@ export class MarginHead {
     const [rows, targets] = [native.reshape(x.handle, x.shape), native.reshape(y.handle, y.shape)];
     for (const each of made) each.dispose();
     const run = async () => {
+      let margins: Handle | undefined;
       try {
-        const { margin, t } = this.#marginOfStep(rows, targets);
+        const found: Partial<Record<Fact, Handle>> = {};
+        for (const fact of this.#needs()) {
+          if (fact === 'targetCosines')
+            found[fact] = await native.targetCosinesAsync(rows, this.weight.handle, targets, this.subCenters);
+          if (fact === 'negativeLse')
+            found[fact] = await native.negativeLseAsync(rows, this.weight.handle, targets, this.#plainSoftmax());
+          if (fact === 'norms') found[fact] = normsOf(rows);
+        }
+        const batch = this.#batch(targets, found);
+        const prepared = this.#prepare(batch);
+        margins = this.#rowMargins(prepared);
         const { handle: weight } = this.weight;
-        const result = await native.headStep(rows, weight, this.velocity.handle, targets, margin, sgd);
-        this.#moveTo(t);
+        const { params } = prepared;
+        const result = await native.headStep(rows, weight, this.velocity.handle, targets, margins, params, sgd);
+        this.#settle(prepared, batch, result, sgd);
         return result;
       } finally {
         native.dispose(rows);
         native.dispose(targets);
+        if (margins) native.dispose(margins);
       }
     };
-    // t is a function of the weights that the step before left.
-    const pending = this.t ? this.#turn.then(run, run) : run();
-    if (this.t) this.#turn = pending;
-    return this.#result(await pending, features instanceof Tensor);
+    // A state is a function of the weights that the step before left.
+    const waits = this.#rules.length > 0 || this.#firstSteps !== undefined || this.#waiting > 0;
+    if (!waits) return this.#result(await run(), features instanceof Tensor);
+    this.#waiting++;
+    const pending = this.#turn.then(run, run);
+    this.#turn = pending;
+    try {
+      return this.#result(await pending, features instanceof Tensor);
+    } finally {
+      this.#waiting--;
+    }
   }
 
   /** step() on the calling thread. */
@@ -155,13 +233,45 @@ export class MarginHead {
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
+    let margins: Handle | undefined;
     try {
-      const { margin, t } = this.#marginOfStep(x.handle, y.handle);
+      const found: Partial<Record<Fact, Handle>> = {};
       const { handle: weight } = this.weight;
-      const result = native.headStepSync(x.handle, weight, this.velocity.handle, y.handle, margin, sgd);
-      this.#moveTo(t);
+      for (const fact of this.#needs()) {
+        if (fact === 'targetCosines')
+          found[fact] = native.targetCosines(x.handle, weight, y.handle, this.subCenters);
+        if (fact === 'negativeLse') found[fact] = native.negativeLse(x.handle, weight, y.handle, this.#plainSoftmax());
+        if (fact === 'norms') found[fact] = normsOf(x.handle);
+      }
+      const batch = this.#batch(y.handle, found);
+      const prepared = this.#prepare(batch);
+      margins = this.#rowMargins(prepared);
+      const result = native.headStepSync(x.handle, weight, this.velocity.handle, y.handle, margins, prepared.params, sgd);
+      this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
     } finally {
+      if (margins) native.dispose(margins);
+      for (const each of made) each.dispose();
+    }
+  }
+
+  /**
+   * A look at a batch without a step: angles of the targets and of each row's nearest other class, norms, how many
+   * negatives are hard, and which of a class's centers its rows choose.
+   *
+   * @example
+   * const { targetAngles, hardShare } = await head.inspect(features, labels);
+   */
+  async inspect(features: Tensor | Float32Array, labels: Tensor | Int32Array): Promise<HeadInspection> {
+    const { x, y, made } = this.#arguments(features, labels, { lr: 0 });
+    const values = this.#values();
+    const margins = Object.keys(values).includes('margins') ? this.#rowMargins(this.#prepareQuietly(y)) : undefined;
+    try {
+      const params = nativeMargin(this.margin, { numClasses: this.numClasses, ...this.#stateNumbers() });
+      const rows = await native.inspectHead(x.handle, this.weight.handle, y.handle, margins, params);
+      return inspection(rows, y.toArray() as Int32Array, this.numClasses, this.subCenters);
+    } finally {
+      if (margins) native.dispose(margins);
       for (const each of made) each.dispose();
     }
   }
@@ -169,27 +279,115 @@ export class MarginHead {
   dispose(): void {
     this.weight.dispose();
     this.velocity.dispose();
-    this.t?.dispose();
+    for (const tensor of this.state.values()) tensor.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
 
-  /** The margin with the t of this step, which becomes the head's when the step has succeeded. */
-  #marginOfStep(x: Handle, y: Handle): { margin: MarginParams; t?: number } {
-    if (this.margin.method !== 'curricularface' || !this.t) return { margin: this.margin };
-    const found = new Tensor(native.targetCosines(x, this.weight.handle, y), this.device);
-    const cosines = found.toArray();
-    found.dispose();
-    const labels = new Int32Array(cosines.length);
-    native.readInto(y, labels);
-    const t = nextT(this.margin, this.t.item(), cosines, labels);
-    return { margin: { ...this.margin, t }, t };
+  #needs(): Fact[] {
+    const needed = new Set(this.#rules.flatMap(({ needs }) => needs));
+    if (this.#firstSteps) {
+      needed.add('targetCosines');
+      if (this.margin.method === 'magface') needed.add('norms');
+    }
+    return [...needed];
   }
 
-  #moveTo(t: number | undefined): void {
-    if (t !== undefined) this.t?.set(new Float64Array([t]));
+  /** The state of every rule, by tensor name. */
+  #values(): StateValues {
+    return Object.fromEntries(
+      [...this.state].map(([name, tensor]) => [name, tensor.toArray() as Float64Array | Float32Array]),
+    );
+  }
+
+  /** Those of the state's numbers that the kernels read. */
+  #stateNumbers(): Record<string, number> {
+    const names = ['scale', 't', 'normMean', 'normStd', 'bias'];
+    return Object.fromEntries(
+      names.flatMap((name) => {
+        const value = this.state.get(name);
+        return value ? [[name, value.item()]] : [];
+      }),
+    );
+  }
+
+  /** AdaCos's sum is over plain cosines, at the scale of the step before. */
+  #plainSoftmax(): MarginParams {
+    return { method: 'softmax', scale: this.scale, subCenters: this.subCenters };
+  }
+
+  #batch(targets: Handle, found: Partial<Record<Fact, Handle>>): BatchFacts {
+    const read = (fact: Fact) => {
+      const handle = found[fact];
+      if (!handle) return {};
+      const tensor = new Tensor(handle, this.device);
+      const values = tensor.toArray();
+      tensor.dispose();
+      return { [fact]: values };
+    };
+    const labels = new Int32Array(native.describe(targets).shape[0] as number);
+    if (this.#rules.length > 0 || this.#firstSteps) native.readInto(targets, labels);
+    return { labels, ...read('targetCosines'), ...read('norms'), ...read('negativeLse') };
+  }
+
+  /** The kernels' numbers for this step, and what the state is after it. */
+  #prepare(batch: BatchFacts): Prepared & { params: MarginParams; values: StateValues } {
+    const values = this.#rules.length > 0 ? this.#values() : {};
+    const prepared = this.#rules.map((rule) => rule.prepare(batch, values));
+    const state = Object.assign({}, ...prepared.map((each) => each.state ?? {}));
+    const margins = prepared.find((each) => each.margins)?.margins;
+    return {
+      values,
+      ...(margins ? { margins } : {}),
+      next: Object.assign({}, ...prepared.map((each) => each.next ?? {})),
+      params: nativeMargin(this.margin, { numClasses: this.numClasses, ...state }),
+    };
+  }
+
+  /** The margins that a step of these labels would have. */
+  #prepareQuietly(labels: Tensor): Prepared {
+    const values = this.#values();
+    const batch = { labels: labels.toArray() as Int32Array };
+    const margins = this.#rules.map((rule) => rule.prepare(batch, values)).find((each) => each.margins)?.margins;
+    return margins ? { margins } : {};
+  }
+
+  #rowMargins({ margins }: Prepared): Handle | undefined {
+    return margins && native.fromArray(margins, [margins.length], deviceIndex(this.device));
+  }
+
+  /** The step has succeeded: the state moves. */
+  #settle(
+    { next = {}, values }: Prepared & { values: StateValues },
+    batch: BatchFacts,
+    result: NativeHeadStep,
+    sgd: SgdParams,
+  ): void {
+    const gradients = {
+      ...result,
+      rowMarginGradients: () => {
+        const of = new Float32Array(batch.labels.length);
+        native.readInto(result.dMargins, of);
+        return of;
+      },
+    };
+    const after = this.#rules.map((rule) => rule.after?.(gradients, batch, values, sgd) ?? {});
+    for (const [name, numbers] of Object.entries(Object.assign({}, next, ...after))) {
+      this.state.get(name)?.set(numbers as Float64Array);
+    }
+    this.#watch(batch);
+  }
+
+  #watch({ labels, targetCosines = [], norms = [] }: BatchFacts): void {
+    if (!this.#firstSteps) return;
+    const labelled = (values: ArrayLike<number>) =>
+      Array.from(values).filter((_, i) => (labels[i] as number) >= 0);
+    this.#firstSteps.add(this.margin, labelled(targetCosines), labelled(norms));
+    if (++this.#stepsSeen < FirstSteps.count) return;
+    for (const sentence of this.#firstSteps.advice(this.margin)) this.#advise(`${this.margin.method}: ${sentence}`);
+    this.#firstSteps = undefined;
   }
 
   #arguments(features: Tensor | Float32Array, labels: Tensor | Int32Array, options: HeadStepOptions) {
@@ -242,13 +440,12 @@ export class MarginHead {
   }
 
   #result(
-    { rowLoss, lse, dFeatures, loss, correct, labelled }: NativeHeadStep,
+    { rowLoss, lse, dFeatures, dMargins, loss, regularizer, correct, labelled }: NativeHeadStep,
     asTensor: boolean,
   ): HeadStepResult<Tensor | Float32Array> {
-    native.dispose(rowLoss);
-    native.dispose(lse);
+    for (const each of [rowLoss, lse, dMargins]) native.dispose(each);
     const gradient = new Tensor(dFeatures, this.device);
-    const common = { loss, labelled, accuracy: labelled > 0 ? correct / labelled : 0 };
+    const common = { loss, regularizer, labelled, accuracy: labelled > 0 ? correct / labelled : 0 };
     if (asTensor) return { ...common, gradEmbeddings: gradient };
     const copy = gradient.toArray() as Float32Array;
     gradient.dispose();

@@ -1,29 +1,45 @@
 import { defineOp } from '../autograd.js';
-import { native } from '../binding.js';
-import { ArgumentTypeError, ShapeError } from '../errors.js';
-import type { Margin } from '../margins.js';
+import { type MarginParams, native } from '../binding.js';
+import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
+import { type Margin, type MarginState, nativeMargin } from '../margins/index.js';
 import { Tensor, tensor } from '../tensor.js';
 
 export interface MarginSoftmaxResult {
-  /** Mean over the rows that have a target; a tensor of one element, for backward(). */
+  /** Mean over the rows that have a target, and the method's regulariser; a tensor of one element, for backward(). */
   readonly loss: Tensor;
   /** [N]; 0 where the label is −1. */
   readonly rowLoss: Tensor;
-  /** [N], log Σ exp of the logits. */
+  /** [N], log Σ exp of the logits; 0 of a binary loss. */
   readonly lse: Tensor;
   /** Share of the rows with a target whose plain cosine is the largest. */
   readonly accuracy: number;
+  /** Mean of the regulariser of the norms (MagFace); 0 otherwise. */
+  readonly regularizer: number;
 }
 
-type Context = { labels: Tensor; margin: Margin; out: { rowLoss?: Tensor; lse?: Tensor; accuracy?: number } };
+export interface MarginSoftmaxOptions {
+  /** [N]: each row's own margin (ElasticFace, AdaptiveFace), with a gradient; of CosFace's and ArcFace's kind. */
+  readonly margins?: Tensor;
+  /** What running numbers are at; by default where the method starts. */
+  readonly state?: Omit<MarginState, 'numClasses'>;
+}
 
-const marginSoftmaxOp = defineOp<readonly [Tensor, Tensor], Context, { lse: Tensor; labels: Tensor }>({
+interface Context {
+  readonly labels: Tensor;
+  readonly params: MarginParams;
+  readonly out: { rowLoss?: Tensor; lse?: Tensor; accuracy?: number; regularizer?: number };
+}
+
+type Inputs = readonly [features: Tensor, weight: Tensor, ...margins: Tensor[]];
+
+const marginSoftmaxOp = defineOp<Inputs, Context, { lse: Tensor; labels: Tensor }>({
   name: 'marginSoftmax',
-  forward: ([features, weight], { labels, margin, out }) => {
-    const result = native.marginSoftmaxForward(features.handle, weight.handle, labels.handle, margin);
+  forward: ([features, weight, margins], { labels, params, out }) => {
+    const result = native.marginSoftmaxForward(features.handle, weight.handle, labels.handle, margins?.handle, params);
     out.rowLoss = new Tensor(result.rowLoss, features.device);
     out.lse = new Tensor(result.lse, features.device);
     out.accuracy = result.labelled > 0 ? result.correct / result.labelled : 0;
+    out.regularizer = result.regularizer;
     // Second handles: the first belong to the caller, who may dispose them.
     const [lse, kept] = [out.lse, labels].map((x) => new Tensor(native.reshape(x.handle, x.shape), x.device)) as [
       Tensor,
@@ -32,22 +48,47 @@ const marginSoftmaxOp = defineOp<readonly [Tensor, Tensor], Context, { lse: Tens
     const loss = features.dtype === 'float64' ? new Float64Array([result.loss]) : new Float32Array([result.loss]);
     return { y: native.fromArray(loss, [1], -1), saved: { lse, labels: kept } };
   },
-  backward: (dy, { inputs: [features, weight], attributes: { margin }, saved: { lse, labels } }) => {
-    const gradients = native.marginSoftmaxBackward(
+  backward: (dy, { inputs: [features, weight, margins], attributes: { params }, saved: { lse, labels } }) => {
+    const { dFeatures, dWeight, dMargins } = native.marginSoftmaxBackward(
       features.handle,
       weight.handle,
       labels.handle,
+      margins?.handle,
       lse.handle,
       native.sum(dy),
-      margin,
+      params,
     );
-    return [gradients.dFeatures, gradients.dWeight];
+    if (margins) return [dFeatures, dWeight, dMargins];
+    native.dispose(dMargins);
+    return [dFeatures, dWeight];
   },
 });
 
+/** The classes of a weight [C·K, D], and the kernels' numbers of a margin over them. */
+function paramsOf(operation: string, weight: Tensor, margin: Margin, state: MarginSoftmaxOptions['state']) {
+  const { subCenters = 1 } = margin;
+  const rows = weight.shape[0] as number;
+  expected(
+    Number.isInteger(rows / subCenters),
+    operation,
+    `weight [C·${subCenters}, D] for ${subCenters} centers a class`,
+    `[${weight.shape.join(', ')}]`,
+  );
+  return nativeMargin(margin, { numClasses: rows / subCenters, ...state });
+}
+
+function withTargets<R>(features: Tensor, labels: Tensor | Int32Array, f: (targets: Tensor) => R): R {
+  const targets = labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device);
+  try {
+    return f(targets);
+  } finally {
+    if (targets !== labels) targets.dispose();
+  }
+}
+
 /**
- * Margin-softmax loss over all classes without the [N, C] logits: features [N, D], weight [C, D], both as they are
- * (they are normalised inside), labels int32 [N] in [0, C), or −1 for a row without a target.
+ * The loss of a margin head over all classes without the [N, C] logits: features [N, D], weight [C·K, D], both as they
+ * are (they are normalised inside), labels int32 [N] in [0, C), or −1 for a row without a target.
  *
  * @example
  * const { loss } = marginSoftmax(features, weight, new Int32Array([3, 0]), cosface());
@@ -58,6 +99,7 @@ export function marginSoftmax(
   weight: Tensor,
   labels: Tensor | Int32Array,
   margin: Margin,
+  { margins, state }: MarginSoftmaxOptions = {},
 ): MarginSoftmaxResult {
   if (features.shape.length !== 2 || weight.shape.length !== 2 || features.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
@@ -70,28 +112,64 @@ export function marginSoftmax(
       code: 'ERR_FM_TYPE',
     });
   }
-  const targets = labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device);
-  try {
+  const params = paramsOf('marginSoftmax', weight, margin, state);
+  return withTargets(features, labels, (targets) => {
     const out: Context['out'] = {};
-    const loss = marginSoftmaxOp([features, weight], { labels: targets, margin, out });
-    return { loss, rowLoss: out.rowLoss as Tensor, lse: out.lse as Tensor, accuracy: out.accuracy as number };
-  } finally {
-    if (targets !== labels) targets.dispose();
-  }
+    const inputs: Inputs = margins ? [features, weight, margins] : [features, weight];
+    const loss = marginSoftmaxOp(inputs, { labels: targets, params, out });
+    return {
+      loss,
+      rowLoss: out.rowLoss as Tensor,
+      lse: out.lse as Tensor,
+      accuracy: out.accuracy as number,
+      regularizer: out.regularizer as number,
+    };
+  });
 }
 
 /** The logits scale·φ, [N, C]: for looking at small cases; the loss never makes them. */
-export function marginLogits(features: Tensor, weight: Tensor, labels: Int32Array, margin: Margin): Tensor {
-  const targets = native.fromArray(labels, [labels.length], -1);
-  return new Tensor(native.marginLogits(features.handle, weight.handle, targets, margin), features.device);
+export function marginLogits(
+  features: Tensor,
+  weight: Tensor,
+  labels: Tensor | Int32Array,
+  margin: Margin,
+  { margins, state }: MarginSoftmaxOptions = {},
+): Tensor {
+  const params = paramsOf('marginLogits', weight, margin, state);
+  return withTargets(features, labels, (targets) => {
+    const logits = native.marginLogits(features.handle, weight.handle, targets.handle, margins?.handle, params);
+    return new Tensor(logits, features.device);
+  });
 }
 
-/** Each row's plain cosine to its target, [N]; 0 where the label is −1.  Costs N·D, whatever the number of classes. */
-export function targetCosines(features: Tensor, weight: Tensor, labels: Tensor | Int32Array): Tensor {
-  const targets = labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device);
-  try {
-    return new Tensor(native.targetCosines(features.handle, weight.handle, targets.handle), features.device);
-  } finally {
-    if (targets !== labels) targets.dispose();
-  }
+/**
+ * Each row's plain cosine to its target, the largest of the class's `subCenters` centers, [N]; 0 where the label is −1.
+ * Costs N·D·K, whatever the number of classes.
+ */
+export function targetCosines(
+  features: Tensor,
+  weight: Tensor,
+  labels: Tensor | Int32Array,
+  { subCenters = 1 }: { subCenters?: number } = {},
+): Tensor {
+  return withTargets(features, labels, (targets) => {
+    const cosines = native.targetCosines(features.handle, weight.handle, targets.handle, subCenters);
+    return new Tensor(cosines, features.device);
+  });
+}
+
+/**
+ * [N]: log Σ exp(scale·cos) over the classes other than a row's target, of which every class's cosine is the largest of
+ * its `subCenters` centers; AdaCos's sum.
+ */
+export function negativeLse(
+  features: Tensor,
+  weight: Tensor,
+  labels: Tensor | Int32Array,
+  { scale, subCenters = 1 }: { scale: number; subCenters?: number },
+): Tensor {
+  return withTargets(features, labels, (targets) => {
+    const params = { method: 'softmax', scale, subCenters };
+    return new Tensor(native.negativeLse(features.handle, weight.handle, targets.handle, params), features.device);
+  });
 }

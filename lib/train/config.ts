@@ -5,7 +5,7 @@ import { createJiti } from 'jiti';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { ConfigError } from '../errors.js';
-import { type Margin, margins, optionsOf } from '../margins.js';
+import { type Margin, margins, optionsOf } from '../margins/index.js';
 import { backbones } from '../nn/index.js';
 
 const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.keys(table) as [T, ...T[]];

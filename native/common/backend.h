@@ -4,6 +4,7 @@
 // Letters: N batch rows, C classes or channels, D embedding size, H × W image.  Images are [N, H, W, C].
 // "float" below is float32 or float64, the same for all tensors of a call.
 #pragma once
+#include <optional>
 #include <string>
 
 #include "margin.h"
@@ -26,20 +27,31 @@ struct PreluGradients {
   Tensor dx, d_slope;
 };  // x's shape, [C]
 
+using OptionalTensor = std::optional<Tensor>;
+
 // Rows without a target (label −1) have row_loss 0, take no part in the mean, and get no gradient.
 struct MarginSoftmaxForward {
-  double loss;      // mean of row_loss over the rows that have a target; 0 when none has
-  Tensor row_loss;  // [N] −log softmax of the target, without any ceiling
-  Tensor lse;       // [N] log Σ exp(logit) over all classes, the target's with its margin
-  double correct;   // rows with a target whose plain cosine is the largest of all classes (ties count)
-  double labelled;  // rows with a target
+  double loss;         // mean of row_loss over the rows that have a target, 0 when none has; plus norm_penalty·regularizer
+  double regularizer;  // mean of the norms' regulariser over these rows; 0 where the method has none
+  Tensor row_loss;     // [N] −log softmax of the target, without any ceiling; of a binary loss all its classes
+  Tensor lse;          // [N] log Σ exp(logit) over all classes, the target's with its margin; 0 of a binary loss
+  double correct;      // rows with a target whose plain cosine is the largest of all classes (ties count)
+  double labelled;     // rows with a target
 };
+// d_scale: of MarginParams::scale, where negatives are plain and cosines not clipped.  d_bias: of a binary loss.
 struct MarginSoftmaxGradients {
-  Tensor d_features, d_weight;
-};  // [N, D], [C, D]
+  Tensor d_features, d_weight, d_margins;  // [N, D], [C·K, D], [N]
+  double d_scale, d_bias;
+};
 struct HeadStep {
-  double loss, correct, labelled;
-  Tensor row_loss, lse, d_features;  // [N], [N], [N, D]
+  double loss, regularizer, correct, labelled;
+  Tensor row_loss, lse, d_features, d_margins;  // [N], [N], [N, D], [N]
+  double d_scale, d_bias;
+};
+// [N] each: the feature's norm, the cosine of the target (0 without one) and the largest of the other classes, how many
+// of these are above the target's φ, and which of its class's centers is the target (int32, −1 without one).
+struct HeadRows {
+  Tensor norm, target_cos, nearest_cos, hard, center;
 };
 
 // --- parameters -----------------------------------------------------------------------------------------------
@@ -123,30 +135,43 @@ class Backend {
   virtual Tensor flatten_forward(const Tensor& x) { missing("flatten"); }
   virtual Tensor flatten_backward(const Tensor& dy, const Shape& x_shape) { missing("flatten"); }
 
-  // --- the head: features [N, D], weight [C, D], labels int32 [N] in [−1, C) ----------------------------------------
+  // --- the head: features [N, D], weight [C·K, D], labels int32 [N] in [−1, C), margins [N] or none ---------------
+  // K = p.sub_centers, class j's centers are rows j·K … j·K + K − 1.  margins are the rows' own, for methods that read one.
   // The [N, C] logits never exist.  A label outside its range, or a row that is not finite, is an error naming the row.
   virtual MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight,
-                                                      const Tensor& labels, const MarginParams& p) {
+                                                      const Tensor& labels, const OptionalTensor& margins,
+                                                      const MarginParams& p) {
     missing("marginSoftmax");
   }
   // Gradients of d_loss·loss; lse is what the forward returned.
   virtual MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight,
-                                                         const Tensor& labels, const Tensor& lse, double d_loss,
-                                                         const MarginParams& p) {
+                                                         const Tensor& labels, const OptionalTensor& margins,
+                                                         const Tensor& lse, double d_loss, const MarginParams& p) {
     missing("marginSoftmax");
   }
-  // Forward, backward and the SGD update of weight and velocity [C, D], both in place; nothing is changed when it throws.
+  // Forward, backward and the SGD update of weight and velocity [C·K, D], both in place; nothing is changed when it
+  // throws.
   virtual HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
-                             const MarginParams& p, SgdParams sgd) {
+                             const OptionalTensor& margins, const MarginParams& p, SgdParams sgd) {
     missing("headStep");
   }
-  // [N]: each row's plain cosine to its target; 0 where it has none.  N·D work, whatever C is.
-  virtual Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels) {
+  // [N]: each row's plain cosine to its target; 0 where it has none.  N·D·K work, whatever C is.
+  virtual Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                int64_t sub_centers) {
     missing("targetCosines");
   }
-  // The plain logits, for inspection and small C: s·φ, [N, C].  The one place that holds them.
+  // [N]: log Σ exp(logit) over the classes other than the target; −∞ where there is none.
+  virtual Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                              const MarginParams& p) {
+    missing("negativeLse");
+  }
+  virtual HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                const OptionalTensor& margins, const MarginParams& p) {
+    missing("inspectHead");
+  }
+  // The plain logits, for inspection and small C: s·φ (+ bias), [N, C].  The one place that holds them.
   virtual Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                               const MarginParams& p) {
+                               const OptionalTensor& margins, const MarginParams& p) {
     missing("marginLogits");
   }
 

@@ -1,11 +1,13 @@
-// The contract of a margin method, at three rates:
+// What a head makes of cosines, by parts that know nothing of each other.
 //
-//   constructor               once a step          cos m, sin m, …
-//   target(cos)               once a row           φ of the target's cosine and its slope; trigonometry is fine here
-//   threshold(cos)            once a row           of the target's cosine: above it a negative is hard
-//   negative(cos, threshold)  once a (row, class)  a few multiply-adds; no calls
+// A margin method makes φ of the target's cosine, at three rates:
 //
-// PlainNegative has the last two for a method that leaves the negatives alone.
+//   constructor                once a step   cos m, sin m, …
+//   target(cos, quality)       once a row    φ, dφ/dcos and dφ/dquality; trigonometry is fine here
+//   margined(cos, quality)     once a row    φ without what `overflow` makes of it: above it a negative is hard
+//
+// quality is the row's own signal: its margin, or the norm of its feature (Quality).  What the other classes' cosines
+// become is Negatives' business, once a (row, class): a few multiply-adds, no calls.
 #pragma once
 #include <cmath>
 
@@ -28,9 +30,15 @@ enum class Gradient : int { exact = 0, detached = 1 };
 // A margin that is no angle knows easy alone.
 enum class Overflow : int { none = 0, hard = 1, easy = 2, clamp = 3 };
 
-// mvsoftmax: the target as CosFace or as ArcFace; what becomes of a hard negative.
-enum class Variant : int { am = 0, arc = 1 };
-enum class HardNegatives : int { adaptive = 0, fixed = 1 };
+// What φ a negative has, c being its cosine and T the target's margined one.  plain: c.  mv_adaptive, mv_fixed,
+// curricular: (t + 1)·c + t, c + t, c·(t + c) where c > T.  filter: 0 where c > filter_above.
+enum class Negatives : int { plain = 0, mv_adaptive = 1, mv_fixed = 2, curricular = 3, filter = 4 };
+
+// magface: the target as ArcFace or as CosFace.
+enum class Variant : int { arc = 0, cos = 1 };
+
+// What a method's target reads besides the cosine.  margin: the row's own, or MarginParams::margin.
+enum class Quality : int { none = 0, margin = 1, norm = 2 };
 
 struct MarginParams {
   Method method{};
@@ -50,9 +58,25 @@ struct MarginParams {
   double easy_above = 0;                              // for Overflow::easy
   double m1 = 1, m2 = 0.3, m3 = 0.2;                  // combined: a factor, radians, a cosine
   double lambda = 0;                                  // sphereface: φ = (λ·cos + ψ)/(1 + λ)
-  double t = 0;                                       // mvsoftmax, curricularface: what hard negatives gain
-  Variant variant = Variant::am;                      // mvsoftmax
-  HardNegatives negatives = HardNegatives::adaptive;  // mvsoftmax
+  // --- negatives
+  Negatives negatives = Negatives::plain;
+  double t = 0;             // mv_adaptive, mv_fixed, curricular: what hard negatives gain
+  double filter_above = 1;  // filter
+
+  // --- the logits: scale·φ, times ‖x‖ of the row if scale_by_norm
+  bool scale_by_norm = false;
+  int sub_centers = 1;         // K: a class's cosine is the largest of its K centers'
+  double label_smoothing = 0;  // share of the target's probability that is spread over all classes
+
+  // --- magface: the margin grows from lower_margin at a norm of lower_norm to upper_margin at upper_norm; norm_penalty
+  // is the weight of a/upper_norm² + 1/a in the loss, a the clipped norm
+  Variant variant = Variant::arc;
+  double lower_norm = 10, upper_norm = 110, lower_margin = 0.45, upper_margin = 0.8, norm_penalty = 0;
+  // --- adaface: h, and the running mean and deviation of the norms
+  double h = 0.333, norm_mean = 20, norm_std = 100;
+  // --- sphereface2, uniface: z = scale·φ + bias, a loss a class, weighted
+  double bias = 0, positive_weight = 1, negative_weight = 1;
+  int power = 3;  // sphereface2: g(c) = 2·((c + 1)/2)^power − 1
 
   double largest_angle() const { return angle_limit > 0 ? angle_limit : kPi - angle_epsilon; }
 };
@@ -66,7 +90,8 @@ struct AngleOrCosineMargin {
 
 template <class T>
 struct Phi {
-  T value, slope;  // φ and dφ/dcos
+  T value, slope;     // φ and dφ/dcos
+  T slope_quality{};  // dφ/dquality
 };
 
 // Below this sine a slope divides by the floor: the true dφ/dcos grows without bound towards cos = ±1, while the
@@ -81,12 +106,21 @@ FM_HD T sine(T cos) {
   return square > 0 ? std::sqrt(square) : T(0);
 }
 
-// Negatives without a margin.  T is a float or a vector of floats.
+// What most methods have: a loss over a softmax, no regulariser, and the margin as the row's signal.
+struct MarginMethod {
+  static constexpr Quality quality = Quality::margin;
+  static constexpr bool binary = false;       // a loss a class, without a normaliser
+  static constexpr bool regularised = false;  // has regularizer(norm), as Phi: value and slope
+  static void check(const MarginParams& p) {
+    FM_CHECK(range, std::fabs(p.margin) <= kPi, "expected a margin in [-pi, pi], got ", p.margin);
+  }
+};
+
+// The negatives of a softmax loss.  T is a float, V that or a vector of them.
 template <class T>
-struct PlainNegative : AngleOrCosineMargin {
-  using Negative = PlainNegative;
-  static constexpr bool plain = true;              // the kernels then skip negative()
-  static constexpr double largest() { return 1; }  // bound of |φ|, for the exponent's shift
+struct PlainNegative {
+  static constexpr bool plain = true, binary = false;  // plain: the kernels skip negative()
+  static constexpr double largest() { return 1; }      // bound of |φ|, for the exponent's shift
   template <class V>
   FM_HD Phi<V> negative(V cos, V) const {
     return {cos, V{} + T(1)};
@@ -97,10 +131,18 @@ struct PlainNegative : AngleOrCosineMargin {
 // in the gradient.  The exact slope, whatever MarginParams::gradient says of the target.
 template <class T>
 struct ReweightedNegative {
-  using Negative = ReweightedNegative;
-  static constexpr bool plain = false;
+  static constexpr bool plain = false, binary = false;
   T constant, linear, square;
 
+  explicit ReweightedNegative(const MarginParams& p) : constant(0), linear(1), square(0) {
+    switch (p.negatives) {
+      case Negatives::plain: break;
+      case Negatives::mv_adaptive: linear = T(1 + p.t), constant = T(p.t); break;
+      case Negatives::mv_fixed: constant = T(p.t); break;
+      case Negatives::curricular: linear = T(p.t), square = 1; break;
+      case Negatives::filter: linear = 0; break;
+    }
+  }
   double largest() const {
     const double sum = std::fabs(double(constant)) + std::fabs(double(linear)) + std::fabs(double(square));
     return sum > 1 ? sum : 1;
@@ -112,6 +154,20 @@ struct ReweightedNegative {
             cos > threshold ? cos * (2 * square) + linear : one};
   }
 };
+
+inline void check_negatives(const MarginParams& p) {
+  if (p.negatives == Negatives::mv_adaptive || p.negatives == Negatives::mv_fixed)
+    FM_CHECK(range, p.t >= 0 && p.t <= 10, "expected t of negatives in [0, 10], got ", p.t);
+  if (p.negatives == Negatives::curricular)
+    FM_CHECK(range, std::fabs(p.t) <= 1, "expected t of negatives in [-1, 1], got ", p.t);
+  if (p.negatives == Negatives::filter)
+    FM_CHECK(range, std::fabs(p.filter_above) <= 1, "expected above of negatives in [-1, 1], got ", p.filter_above);
+}
+
+// Above which cosine a row's negatives are hard.  margined: the target's, 2 where there is none.
+FM_HD double hard_above(const MarginParams& p, double margined) {
+  return p.negatives == Negatives::filter ? p.filter_above : margined;
+}
 
 template <class T>
 FM_HD T target_limit(const MarginParams& p) {
@@ -125,12 +181,16 @@ FM_HD T clipped_target(const MarginParams& p, T cos) {
 
 // φ of the target after the clips and with the gradient that p asks for.
 template <class M, class T>
-FM_HD Phi<T> target_phi(const M& method, const MarginParams& p, T cos) {
+FM_HD Phi<T> target_phi(const M& method, const MarginParams& p, T cos, T quality) {
   const T limit = target_limit<T>(p);
   const bool outside = cos > limit || cos < -limit;
-  Phi<T> phi = method.target(clipped_target(p, cos));
-  if (p.gradient == Gradient::detached) phi.slope = 1;
-  else if (outside && limit < 1) phi.slope = 0;  // at epsilon 0 only rounding is outside
+  Phi<T> phi = method.target(clipped_target(p, cos), quality);
+  if (p.gradient == Gradient::detached) {
+    phi.slope = 1;
+    if (M::quality == Quality::norm) phi.slope_quality = 0;
+  } else if (outside && limit < 1) {
+    phi.slope = 0;  // at epsilon 0 only rounding is outside
+  }
   return phi;
 }
 

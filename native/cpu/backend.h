@@ -50,14 +50,20 @@ class CpuBackend final : public Backend {
 
   // --- margin_softmax ---
   MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                              const MarginParams& p) override;
+                                              const OptionalTensor& margins, const MarginParams& p) override;
   MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                                 const Tensor& lse, double d_loss, const MarginParams& p) override;
+                                                 const OptionalTensor& margins, const Tensor& lse, double d_loss,
+                                                 const MarginParams& p) override;
   HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
-                     const MarginParams& p, SgdParams sgd) override;
-  Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels) override;
+                     const OptionalTensor& margins, const MarginParams& p, SgdParams sgd) override;
+  Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                        int64_t sub_centers) override;
+  Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                      const MarginParams& p) override;
+  HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                        const OptionalTensor& margins, const MarginParams& p) override;
   Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                       const MarginParams& p) override;
+                       const OptionalTensor& margins, const MarginParams& p) override;
 };
 
 template <class T>

@@ -1,17 +1,21 @@
 // A sweep over the classes: everything of the head that costs N·C·D, in tiles, so that no [N, C] array exists.
 //
-//   maximum             the row's largest φ                             (only where an exponent needs it)
+//   maximum             the row's largest φ, and how many cosines are above its threshold
 //   sums                Σ e^(s·φ − shift) over the negatives, top-1
 //   sums_and_features   the same, and Σ e^(s·φ − shift)·φ'·ŵ, which becomes a gradient when divided by the row's sum
 //   gradients           G from known sums → dX and dW of the negatives, and the sums again
 //   update              G → dW → SGD of weight and velocity, while the rows are in cache
 //   logits              s·φ, written out
 //
+// A class has K centers, rows of weight side by side; its cosine is the largest of theirs, and that center alone gets its
+// gradient (of equal ones the first).  A binary loss has ln(1 + e^z) and its slope 1/(1 + e^(−z)) where a softmax has e^z
+// twice.
+//
 // e^(s·cos) needs no running maximum, for cosines are bounded; so the first pass can already add up dX.  The target's
 // column is known before the sweep: sweeps leave it out (the caller adds it, in double), except that `update` puts the
 // row's `target_gradient` there.
 //
-// Classes are cut into tiles and tiles into groups; a group adds up its own dX and sums, and groups are added in order.
+// Classes are cut into tiles of whole classes and tiles into groups; a group adds up its own dX and sums, and groups are added in order.
 // Both cuts depend on the sizes alone, so that no result depends on the number of threads.
 #pragma once
 #include <cstdint>
@@ -21,42 +25,45 @@ namespace fm {
 enum class SweepKind { maximum, sums, sums_and_features, gradients, update, logits };
 
 struct Target {
-  int64_t label, row;
+  int64_t center, row;  // center: a row of weight
 };
 
 template <class T>
 struct ClassSweep {
-  int64_t N, C, D;
+  int64_t N, R, D;  // R = C·K rows of weight
+  int64_t K = 1;
   const T* embeddings;    // [N, D] unit rows
-  const T* weight;        // [C, D]
-  const Target* targets;  // sorted by label, then row
+  const T* weight;        // [R, D]
+  const Target* targets;  // sorted by center, then row
   int64_t target_count;
-  T scale;
   T cosine_limit = 2;   // cosines are clipped to ± this, if below 1
   T slope_outside = 0;  // of a clipped cosine
   bool project = true;  // dW tangent to its row and divided by ‖w‖
 
-  const T* shift = nullptr;            // [N] subtracted from every exponent
-  const T* threshold = nullptr;        // [N] above it a negative is hard, for methods that have such
-  const T* factor = nullptr;           // [N] G = e^(s·φ − shift)·φ'·factor; 0 for a row without a target
+  const T* scale = nullptr;            // [N] s
+  const T* shift = nullptr;            // [N] subtracted from every exponent; of a binary loss −bias
+  const T* threshold = nullptr;        // [N] above it a negative is hard
+  const T* factor = nullptr;           // [N] G = e^(s·φ − shift)·φ'·factor − spread; 0 for a row without a target
+  const T* spread = nullptr;           // [N] label smoothing's part of G, the same for every class
   const T* target_gradient = nullptr;  // [N] G of the target
   const T* target_cos = nullptr;       // [N]
 
   double* sums = nullptr;        // [N]
+  double* counts = nullptr;      // [N] hard negatives (maximum), Σ of slopes (binary)
   T* largest = nullptr;          // [N] over the negatives: the cosine; for `maximum` φ
   T* seen_target_cos = nullptr;  // [N] the target's cosine, rounded as its neighbours in `largest`
   T* d_features = nullptr;       // [N, D] with respect to the embeddings
-  T* d_weight = nullptr;         // [C, D]
-  T* velocity = nullptr;         // [C, D]
+  T* d_weight = nullptr;         // [R, D]
+  T* velocity = nullptr;         // [R, D]
   T* weight_out = nullptr;       // `update`: weight again, to be written
   T learning_rate, momentum, weight_decay;
   T* logits = nullptr;  // [N, C]
 
-  // sums_and_features leaves the cosines of the first classes here, and update takes them from here.
+  // sums_and_features leaves the cosines of the first rows of weight here, and update takes them from here.
   T* kept = nullptr;
-  int64_t kept_classes = 0;
+  int64_t kept_rows = 0;
 
-  int64_t bad_class = -1;  // out: the first class whose row is not finite
+  int64_t bad_row = -1;  // out: the first row of weight that is not finite
 };
 
 // A row shorter than this has no direction: it counts as x / kTiny and has no gradient.

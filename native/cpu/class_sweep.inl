@@ -49,7 +49,7 @@ static void pack_by_row(const ClassSweep<T>& s, T* to) {
 
 template <class T>
 struct Tile {
-  int64_t first;          // class
+  int64_t first;          // row of weight
   int64_t count, padded;  // rows; in whole micro-kernels
   T* rows;                // [padded, row_stride] unit rows
   T* scores;              // [padded, score_stride] cosines, then what multiplies the rows
@@ -57,7 +57,7 @@ struct Tile {
   T* dots;                // [padded] Σᵢ G·cos: what the tangent projection takes away
 };
 
-// Norms, and unless the tile's cosines are known, unit rows.  Returns the first class that is not finite, or −1.
+// Norms, and unless the tile's cosines are known, unit rows.  Returns the first row that is not finite, or −1.
 template <class T>
 static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, Tile<T>& tile, bool norms_only) {
   constexpr int L = kLanes<T>;
@@ -239,9 +239,44 @@ static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, co
 // Per row, padded to whole vectors.
 template <class T>
 struct RowVectors {
-  T *shift, *threshold, *factor;  // read
-  T *sums, *largest;              // of one tile, of one group
+  T *scale, *shift, *threshold, *factor, *spread;  // read
+  T *sums, *counts, *largest;                      // of one tile twice, of one group
+  T *best, *pooled;                                // scratch: a class's cosine and score
 };
+
+// ln(1 + e^−a) of a ≥ 0, from y = e^−a:  ln(1 + y) = 2·artanh(w), w = y/(2 + y) ≤ 1/3, to 2e-8.
+FM_INLINE Vec<float> log1p_of(Vec<float> y) {
+  const Vec<float> w = y / (y + splat(2.f)), square = w * w;
+  Vec<float> p = splat(2 / 13.f);
+  p = p * square + splat(2 / 11.f);
+  p = p * square + splat(2 / 9.f);
+  p = p * square + splat(2 / 7.f);
+  p = p * square + splat(2 / 5.f);
+  p = p * square + splat(2 / 3.f);
+  p = p * square + splat(2.f);
+  return p * w;
+}
+FM_INLINE Vec<double> log1p_of(Vec<double> y) {
+  for (int i = 0; i < kLanes<double>; i++) y[i] = std::log1p(y[i]);
+  return y;
+}
+
+// A class's score goes to the first of its centers that has its cosine.
+template <class Config, class T>
+static void unpool(const Tile<T>& tile, const SweepLayout<T>& layout, int64_t j, int64_t K, const RowVectors<T>& rows) {
+  for (int64_t k = j; k < j + K; k++) {
+    T* const score = tile.scores + k * layout.score_stride;
+    Vec<T> dot = {};
+    for (int64_t i = 0; i < layout.n; i += kLanes<T>) {
+      const Vec<T> best = load(rows.best + i), cos = load(score + i);
+      const Vec<T> e = cos == best ? load(rows.pooled + i) : splat(T(0));
+      store(rows.best + i, cos == best ? splat(T(3)) : best);
+      dot += e * cos;
+      store(score + i, e);
+    }
+    tile.dots[k] = sum_lanes<T>(dot);
+  }
+}
 
 // Cosines become what the products need.  `next` is the first target at or after the tile.
 template <class Config>
@@ -256,63 +291,99 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
   constexpr bool sums = kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
   constexpr bool ranks = sums && kind != SweepKind::gradients;
   constexpr bool gradients = kind == SweepKind::gradients || kind == SweepKind::update;
-  const Vec<T> scale = splat(s.scale), limit = splat(s.cosine_limit), outside = splat(s.slope_outside);
+  constexpr bool plain = Config::Negative::plain, binary = Config::Negative::binary;
+  constexpr bool sloped = Config::extras || !plain;
+  const Vec<T> limit = splat(s.cosine_limit), outside = splat(s.slope_outside), absent = splat(T(kAbsent));
   const Target* const end = s.targets + s.target_count;
+  const int64_t K = Config::extras ? s.K : 1, stride = layout.score_stride;
 
-  for (int64_t j = 0; j < tile.count; j++) {
-    T* score = tile.scores + j * layout.score_stride;
+  for (int64_t j = 0; j < tile.count; j += K) {
+    T* const score = tile.scores + j * stride;
+    T* const result = K > 1 ? rows.pooled : score;
     const Target* const first = next;
-    for (; next < end && next->label == tile.first + j; ++next) {
-      if (ranks) s.seen_target_cos[next->row] = score[next->row];
-      score[next->row] = T(kAbsent);
+    for (; next < end && next->center < tile.first + j + K; ++next) {
+      T* const of_row = score + next->row;
+      T best = *of_row;
+      for (int64_t k = 1; k < K; k++) best = std::max(best, of_row[k * stride]);
+      if (ranks) s.seen_target_cos[next->row] = best;
+      for (int64_t k = 0; k < K; k++) of_row[k * stride] = T(kAbsent);
     }
     Vec<T> dot0 = {}, dot1 = {};
     for (int64_t i = 0; i < layout.n; i += L) {
-      const Vec<T> cos = load(score + i);
+      Vec<T> cos = load(score + i);
+      if constexpr (Config::extras) {
+        for (int64_t k = 1; k < K; k++) cos = max<T>(cos, load(score + k * stride + i));
+        if (K > 1) store(rows.best + i, cos);
+      }
       if (ranks) store(rows.largest + i, max<T>(load(rows.largest + i), cos));
       Vec<T> phi = cos, slope = splat(T(1));
-      if constexpr (Config::clips) {
+      if constexpr (Config::extras) {
         phi = min<T>(max<T>(cos, -limit), limit);
         slope = phi == cos ? slope : outside;
       }
-      if constexpr (!Config::Negative::plain) {
+      if constexpr (kind == SweepKind::maximum) {
+        const Vec<T> more = phi > load(rows.threshold + i) ? splat(T(1)) : splat(T(0));
+        store(rows.counts + i, load(rows.counts + i) + (cos == absent ? splat(T(0)) : more));
+      }
+      if constexpr (!plain) {
         const auto margined = negative.negative(phi, load(rows.threshold + i));
         phi = margined.value;
         slope = slope * margined.slope;
       }
-      if constexpr (Config::clips || !Config::Negative::plain) phi = cos == splat(T(kAbsent)) ? cos : phi;
-      constexpr bool sloped = Config::clips || !Config::Negative::plain;
+      if constexpr (sloped) phi = cos == absent ? cos : phi;
 
-      if constexpr (kind == SweepKind::logits) store(score + i, scale * phi);
-      else if constexpr (kind == SweepKind::maximum) store(rows.largest + i, max<T>(load(rows.largest + i), phi));
+      if constexpr (kind == SweepKind::maximum) store(rows.largest + i, max<T>(load(rows.largest + i), phi));
+      else if constexpr (kind == SweepKind::logits)
+        store(result + i, load(rows.scale + i) * phi - load(rows.shift + i));
       else {
-        Vec<T> e = exp(scale * phi - load(rows.shift + i));
-        if constexpr (sums) store(rows.sums + i, load(rows.sums + i) + e);
+        const Vec<T> z = load(rows.scale + i) * phi - load(rows.shift + i);
+        Vec<T> e;
+        if constexpr (binary) {
+          const Vec<T> small = exp(z < splat(T(0)) ? z : -z), inverse = splat(T(1)) / (small + splat(T(1)));
+          e = z < splat(T(0)) ? small * inverse : inverse;
+          if constexpr (sums) {
+            store(rows.sums + i, load(rows.sums + i) + max<T>(z, splat(T(0))) + log1p_of(small));
+            store(rows.counts + i, load(rows.counts + i) + e);
+          }
+        } else {
+          e = exp(z);
+          if constexpr (sums) store(rows.sums + i, load(rows.sums + i) + e);
+        }
         if constexpr (sloped) e = e * slope;
         if constexpr (gradients) {
           e = e * load(rows.factor + i);
+          if constexpr (Config::extras) e = cos == absent ? splat(T(0)) : e - load(rows.spread + i);
           (i / L % 2 ? dot1 : dot0) += e * cos;
         }
-        if constexpr (kind != SweepKind::sums) store(score + i, e);
+        if constexpr (kind != SweepKind::sums) store(result + i, e);
       }
     }
-    if constexpr (gradients) {
-      T dot = sum_lanes<T>(dot0 + dot1);
-      if constexpr (kind == SweepKind::update)
-        for (const Target* t = first; t < next; ++t) {
-          score[t->row] = s.target_gradient[t->row];
-          dot += s.target_gradient[t->row] * s.target_cos[t->row];
-        }
-      tile.dots[j] = dot;
-    }
     if constexpr (kind == SweepKind::logits)
-      for (int64_t i = 0; i < s.N; i++) s.logits[i * s.C + tile.first + j] = score[i];
+      for (int64_t i = 0; i < s.N; i++) s.logits[i * (s.R / K) + (tile.first + j) / K] = result[i];
+    else if constexpr (kind != SweepKind::sums && kind != SweepKind::maximum) {
+      if (K > 1) unpool<Config>(tile, layout, j, K, rows);
+      else if constexpr (gradients) tile.dots[j] = sum_lanes<T>(dot0 + dot1);
+    }
+    if constexpr (kind == SweepKind::update)
+      for (const Target* t = first; t < next; ++t) {
+        const int64_t k = t->center - tile.first;
+        tile.scores[k * stride + t->row] = s.target_gradient[t->row];
+        tile.dots[k] += s.target_gradient[t->row] * s.target_cos[t->row];
+      }
   }
   if constexpr (gradients)
     for (int64_t j = tile.count; j < tile.padded; j++) {
-      std::memset(tile.scores + j * layout.score_stride, 0, layout.score_stride * sizeof(T));
+      std::memset(tile.scores + j * stride, 0, stride * sizeof(T));
       tile.dots[j] = 0;
     }
+}
+
+// Rows of a tile, whole classes of K and no more than wanted: the number that fills whole micro-kernels best.
+static inline int64_t whole_classes(int64_t wanted, int64_t K) {
+  int64_t found = K;
+  for (int64_t n = K; n <= wanted; n += K)
+    if (n * round_up(found, kRows) >= found * round_up(n, kRows)) found = n;
+  return found;
 }
 
 template <class T>
@@ -320,7 +391,7 @@ static void fill_rows(T* to, const T* from, int64_t n, int64_t padded, T missing
   for (int64_t i = 0; i < padded; i++) to[i] = from && i < n ? from[i] : missing;
 }
 
-// Elements that the kept cosines of one class take.
+// Elements that the kept cosines of one row of weight take.
 template <class T>
 static int64_t kept_elements(const ClassSweep<T>& s) {
   return SweepLayout<T>(s).score_stride;
@@ -332,13 +403,11 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
   constexpr SweepKind kind = Config::kind;
   constexpr bool features = kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
   constexpr bool weights = kind == SweepKind::gradients || kind == SweepKind::update;
-  constexpr bool sums_up =
-      kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
-  constexpr bool per_row = sums_up || kind == SweepKind::maximum;
+  constexpr bool per_row = kind != SweepKind::update && kind != SweepKind::logits;
 
   const SweepLayout<T> layout(s);
-  const int64_t most = round_up(std::min(tile_rows(features), s.C), kRows);
-  const int64_t tiles = (s.C + most - 1) / most;
+  const int64_t most = whole_classes(std::min(tile_rows(features), s.R), s.K), most_padded = round_up(most, kRows);
+  const int64_t tiles = (s.R + most - 1) / most;
   // A group costs [N, D] of partial dX: as many as 8 MiB hold, but enough of them to occupy a few threads.
   const int64_t affordable = features ? (int64_t(8) << 20) / (s.N * layout.row_stride * int64_t(sizeof(T))) : 64;
   const int64_t groups = std::min(std::clamp<int64_t>(affordable, 8, 64), std::max<int64_t>(1, tiles / 4));
@@ -348,22 +417,26 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
   const Scratch<T> by_row(weights ? layout.d * s.N : 0);
   if (weights) pack_by_row(s, by_row.data());
 
-  const Scratch<T> shared(3 * layout.n);
-  T* const shift = shared.data();
+  const Scratch<T> shared(5 * layout.n);
+  T* const scale = shared.data();
+  T* const shift = scale + layout.n;
   T* const threshold = shift + layout.n;
   T* const factor = threshold + layout.n;
+  T* const spread = factor + layout.n;
+  fill_rows<T>(scale, s.scale, s.N, layout.n, 0);
   fill_rows<T>(shift, s.shift, s.N, layout.n, 0);
   fill_rows<T>(threshold, s.threshold, s.N, layout.n, 0);
   fill_rows<T>(factor, s.factor, s.N, layout.n, 0);
+  fill_rows<T>(spread, s.spread, s.N, layout.n, 0);
 
   const Scratch<T> group_features(features ? groups * s.N * layout.row_stride : 0);
-  const Scratch<double> group_sums(per_row ? groups * s.N : 0);
+  const Scratch<double> group_sums(per_row ? 2 * groups * s.N : 0);
   const Scratch<T> group_largest(per_row ? groups * layout.n : 0);
   std::vector<int64_t> group_bad(groups, -1);
 
   // Scratch belongs to a worker and not to a thread, so that its amount is known here.
   const int64_t workers = std::min<int64_t>(num_threads(), groups);
-  const int64_t tile_size = most * (layout.row_stride + layout.score_stride + 2) + layout.n;
+  const int64_t tile_size = most_padded * (layout.row_stride + layout.score_stride + 2) + 4 * layout.n;
   const int64_t worker_size = round_up(tile_size, 64 / sizeof(T)) + 64 / sizeof(T);
   const Scratch<T> worker_scratch(workers * worker_size);
   std::atomic<int64_t> next_group{0};
@@ -372,28 +445,30 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
     T* scratch = worker_scratch.data() + worker * worker_size;
     Tile<T> tile;
     tile.rows = scratch;
-    T* const scores = tile.rows + most * layout.row_stride;
-    tile.inverse = scores + most * layout.score_stride;
-    tile.dots = tile.inverse + most;
-    T* const tile_sums = tile.dots + most;
+    T* const scores = tile.rows + most_padded * layout.row_stride;
+    tile.inverse = scores + most_padded * layout.score_stride;
+    tile.dots = tile.inverse + most_padded;
+    T* const tile_sums = tile.dots + most_padded;
+    T* const tile_counts = tile_sums + layout.n;
     for (int64_t group; (group = next_group.fetch_add(1)) < groups;) {
       const int64_t first = tiles * group / groups, last = tiles * (group + 1) / groups;
-      const int64_t end = std::min(s.C, last * most);
+      const int64_t end = std::min(s.R, last * most);
       T* const sum = group_features.data() + (features ? group * s.N * layout.row_stride : 0);
-      double* const sums = group_sums.data() + (per_row ? group * s.N : 0);
+      double* const sums = group_sums.data() + (per_row ? 2 * group * s.N : 0);  // and counts
       T* const largest = group_largest.data() + (per_row ? group * layout.n : 0);
       if (features) std::memset(sum, 0, s.N * layout.row_stride * sizeof(T));
       if (per_row) {
-        std::fill_n(sums, s.N, 0.0);
+        std::fill_n(sums, 2 * s.N, 0.0);
         std::fill_n(largest, layout.n, T(kAbsent));
       }
-      const RowVectors<T> rows{shift, threshold, factor, tile_sums, largest};
+      const RowVectors<T> rows{scale,       shift,   threshold, factor, spread, tile_sums,
+                               tile_counts, largest, tile_counts + layout.n,    tile_counts + 2 * layout.n};
       const Target* next = std::lower_bound(s.targets, s.targets + s.target_count, first * most,
-                                            [](const Target& t, int64_t label) { return t.label < label; });
+                                            [](const Target& t, int64_t row) { return t.center < row; });
       for (tile.first = first * most; tile.first < end; tile.first += most) {
         tile.count = std::min(most, end - tile.first);
         tile.padded = round_up(tile.count, kRows);
-        const bool keeps = tile.first + tile.padded <= s.kept_classes;
+        const bool keeps = tile.first + tile.padded <= s.kept_rows;
         const bool known = keeps && kind == SweepKind::update;
         tile.scores = known ? s.kept + tile.first * layout.score_stride : scores;
         const int64_t bad = load_tile(s, layout, tile, known);
@@ -406,13 +481,16 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
           tile_cosines(
               s, layout, tile, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
               kind == SweepKind::update ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
-        if (kind == SweepKind::sums_and_features && tile.first < s.kept_classes)
+        if (kind == SweepKind::sums_and_features && tile.first < s.kept_rows)
           std::memcpy(s.kept + tile.first * layout.score_stride, tile.scores,
-                      std::min(tile.count, s.kept_classes - tile.first) * layout.score_stride * sizeof(T));
-        std::fill_n(tile_sums, layout.n, T(0));
+                      std::min(tile.count, s.kept_rows - tile.first) * layout.score_stride * sizeof(T));
+        std::fill_n(tile_sums, 2 * layout.n, T(0));
         tile_epilogue<Config>(s, layout, tile, rows, negative, next);
-        if constexpr (sums_up)
-          for (int64_t i = 0; i < s.N; i++) sums[i] += tile_sums[i];
+        if constexpr (per_row)
+          for (int64_t i = 0; i < s.N; i++) {
+            sums[i] += tile_sums[i];
+            sums[s.N + i] += tile_counts[i];
+          }
         if constexpr (features) add_features(s, layout, tile, sum);
         if constexpr (weights) weight_gradient<T, kind == SweepKind::update>(s, layout, tile, by_row.data());
       }
@@ -420,13 +498,14 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
   });
 
   for (int64_t group = groups - 1; group >= 0; group--)
-    if (group_bad[group] >= 0) s.bad_class = group_bad[group];
+    if (group_bad[group] >= 0) s.bad_row = group_bad[group];
   if constexpr (per_row)
     for (int64_t i = 0; i < s.N; i++) {
-      s.sums[i] = 0;
+      s.sums[i] = s.counts[i] = 0;
       s.largest[i] = T(kAbsent);
       for (int64_t group = 0; group < groups; group++) {
-        s.sums[i] += group_sums[group * s.N + i];
+        s.sums[i] += group_sums[2 * group * s.N + i];
+        s.counts[i] += group_sums[(2 * group + 1) * s.N + i];
         s.largest[i] = std::max(s.largest[i], group_largest[group * layout.n + i]);
       }
     }

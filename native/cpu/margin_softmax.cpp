@@ -1,4 +1,4 @@
-// The margin-softmax head.  What is done once a row is here, in double: norms, the target's cosine and φ, the loss.
+// The margin head.  What is done once a row is here, in double: norms, the target's cosine and φ, the loss.
 // What is done once a (row, class) is in class_sweep.h.
 #include <algorithm>
 #include <atomic>
@@ -21,14 +21,14 @@ struct SweepConfig {
   using Real = T;
   using Negative = N;
   static constexpr SweepKind kind = k;
-  static constexpr bool clips = c;
+  static constexpr bool extras = c;  // clips cosines, smooths labels, has several centers a class
 };
 
 template <SweepKind kind, class T, class Negative>
 void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
-  using Clipped = SweepConfig<T, Negative, kind, true>;
+  using Extras = SweepConfig<T, Negative, kind, true>;
   using Plain = SweepConfig<T, Negative, kind, false>;
-  if (sweep.cosine_limit < 1) FM_KERNEL(class_sweep<Clipped>)(sweep, negative);
+  if (sweep.cosine_limit < 1 || sweep.spread || sweep.K > 1) FM_KERNEL(class_sweep<Extras>)(sweep, negative);
   else FM_KERNEL(class_sweep<Plain>)(sweep, negative);
 }
 
@@ -38,154 +38,190 @@ constexpr int64_t kKeptBytes = int64_t(12) << 20;
 
 // One row of the batch.
 struct Row {
+  double norm = 0;
   double inverse = 0;         // 1 / max(‖x‖, kTiny)
   bool has_direction = true;  // ‖x‖ ≥ kTiny; without it the row has no gradient
   int64_t label = -1;
-  double class_inverse = 0;  // of the target's weight row
-  double cos = 0;            // to the target
+  int64_t center = -1;       // the target's row of weight
+  double class_inverse = 0;  // 1 / max(‖w‖, kTiny) of it
+  double cos = 0;            // to it
+  double quality = 0;
+  double scale = 0;
   Phi<double> phi{0, 0};
-  double shift = 0;  // of the exponents
+  double threshold = 2;  // without a target no negative is hard
+  double shift = 0;      // of the exponents
   double lse = 0, loss = 0;
-  double missing = 0;  // 1 − the target's softmax
+  double missing = 0;             // softmax: 1 − the target's probability; binary: 1 − that of its own class
+  double regularizer = 0;         // of the norm
+  double pull = 0;                // dL/dφ of the target
+  double d_quality = 0;           // where it is a margin
+  double d_scale = 0, d_bias = 0;  // of the loss, this row's part
 };
 
-void check_params(const MarginParams& p) {
-  FM_CHECK(range, p.scale > 0 && p.scale <= 1e4, "expected a scale in (0, 10000], got ", p.scale);
-  dispatch_method(p.method, [&](auto tag) {
-    decltype(tag)::template Of<double>::check(p);
-    return 0;
-  });
-  FM_CHECK(range, p.cosine_epsilon >= 0 && p.cosine_epsilon < 1, "expected cosineEpsilon in [0, 1), got ",
-           p.cosine_epsilon);
-  FM_CHECK(range, p.target_epsilon >= 0 && p.target_epsilon < 1, "expected targetEpsilon in [0, 1), got ",
-           p.target_epsilon);
-  FM_CHECK(range, p.angle_epsilon >= 0 && p.angle_epsilon < kPi / 2, "expected angleEpsilon in [0, pi/2), got ",
-           p.angle_epsilon);
-  FM_CHECK(range, p.angle_limit >= 0 && p.angle_limit <= kPi, "expected angleLimit in [0, pi], got ", p.angle_limit);
-  FM_CHECK(range, std::fabs(p.easy_above) <= 1, "expected easyAbove in [-1, 1], got ", p.easy_above);
-}
+// Logits of a feature whose norm is above this are those of one that long: gradients stay below float32's largest
+// number.
+constexpr double kLargestScale = 1e20;
 
 template <class T>
 struct Head {
-  int64_t N, C, D;
+  int64_t N, C, K, D;  // C classes of K centers
   const T *x, *w;
   const MarginParams& p;
+  const bool binary;
   std::vector<Row> rows;
   std::vector<Target> targets;
   int64_t labelled = 0;
   Scratch<T> embeddings;
   // [N] each, as the sweeps read and write them
-  std::vector<T> shift, threshold, factor, target_gradient, target_cos, largest, seen_target_cos;
-  std::vector<double> sums;
+  std::vector<T> scale, shift, threshold, factor, spread, target_gradient, target_cos, largest, seen_target_cos;
+  std::vector<double> sums, counts;
+  std::vector<double> sum_of_centers;  // [D] Σ ŵ, for label smoothing
 
   // Normalises the rows, finds the targets' φ, and refuses what no sweep should meet.
-  Head(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p)
-      : N(checked_rows(features, weight, labels, p)),
-        C(weight.dim(0)),
+  Head(const Tensor& features, const Tensor& weight, const Tensor& labels, const OptionalTensor& margins,
+       const MarginParams& p)
+      : N(checked_rows(features, weight, labels, margins, p)),
+        C(weight.dim(0) / p.sub_centers),
+        K(p.sub_centers),
         D(weight.dim(1)),
         x(features.data<T>()),
         w(weight.data<T>()),
         p(p),
+        binary(is_binary(p.method)),
         rows(N),
         embeddings(size_t(N) * D),
+        scale(N),
         shift(N),
-        threshold(N, T(2)),  // without a target no negative is hard
+        threshold(N),
         factor(N),
+        spread(p.label_smoothing > 0 ? N : 0),
         target_gradient(N),
         target_cos(N),
         largest(N),
         seen_target_cos(N),
-        sums(N) {
+        sums(N),
+        counts(N) {
     const int32_t* label = labels.data<int32_t>();
     for (int64_t i = 0; i < N; i++) {
       FM_CHECK(range, label[i] >= -1 && label[i] < C, "expected labels in [0, ", C, ") or -1, got ", label[i],
                " at row ", i);
       rows[i].label = label[i];
-      if (label[i] < 0) continue;
-      targets.push_back({label[i], i});
-      labelled++;
+      labelled += label[i] >= 0;
     }
-    std::sort(targets.begin(), targets.end(),
-              [](const Target& a, const Target& b) { return a.label != b.label ? a.label < b.label : a.row < b.row; });
-    std::vector<double> norms(N), class_norms(N);
+    const T* row_margin = margins ? margins->data<T>() : nullptr;
+    for (int64_t i = 0; row_margin && i < N; i++)
+      FM_CHECK(range, std::fabs(row_margin[i]) <= T(kPi) * T(1.000001),
+               "expected margins in [-pi, pi], got ", row_margin[i], " at row ", i);
+    std::vector<int64_t> bad_center(N, -1);
     parallel_for(N, [&](int64_t i) {
-      norms[i] = exact_norm(x + i * D, D);
-      rows[i].inverse = 1 / std::max(norms[i], kTiny);
-      rows[i].has_direction = norms[i] >= kTiny;
-      for (int64_t k = 0; k < D; k++) embeddings[i * D + k] = T(x[i * D + k] * rows[i].inverse);
-      if (rows[i].label >= 0) class_norms[i] = exact_norm(w + rows[i].label * D, D);
+      Row& row = rows[i];
+      row.norm = exact_norm(x + i * D, D);
+      row.inverse = 1 / std::max(row.norm, kTiny);
+      row.has_direction = row.norm >= kTiny;
+      row.scale = p.scale_by_norm ? std::min(p.scale * row.norm, kLargestScale) : p.scale;
+      scale[i] = T(row.scale);
+      for (int64_t k = 0; k < D; k++) embeddings[i * D + k] = T(x[i * D + k] * row.inverse);
+      if (row.label < 0 || !std::isfinite(row.norm)) return;
+      for (int64_t center = row.label * K; center < (row.label + 1) * K; center++) {
+        const T *xi = x + i * D, *wy = w + center * D;
+        const double norm = exact_norm(wy, D), inverse = 1 / std::max(norm, kTiny);
+        if (!std::isfinite(norm)) return void(bad_center[i] = center);
+        double cos = 0;
+        for (int64_t k = 0; k < D; k++) cos += (xi[k] * row.inverse) * (wy[k] * inverse);
+        if (row.center >= 0 && cos <= row.cos) continue;
+        row.center = center, row.cos = cos, row.class_inverse = inverse;
+      }
     });
     for (int64_t i = 0; i < N; i++) {
-      FM_CHECK(non_finite, std::isfinite(norms[i]), "expected finite features, got a row of norm ", norms[i],
+      FM_CHECK(non_finite, std::isfinite(rows[i].norm), "expected finite features, got a row of norm ", rows[i].norm,
                " at row ", i);
-      if (!std::isfinite(class_norms[i])) fail_class(rows[i].label);
+      if (bad_center[i] >= 0) fail_center(bad_center[i]);
+      if (rows[i].label >= 0) targets.push_back({rows[i].center, i});
     }
+    std::sort(targets.begin(), targets.end(), [](const Target& a, const Target& b) {
+      return a.center != b.center ? a.center < b.center : a.row < b.row;
+    });
     dispatch_method(p.method, [&](auto tag) {
-      const typename decltype(tag)::template Of<double> method(p, kSineFloor<T>);
+      using M = typename decltype(tag)::template Of<double>;
+      const M method(p, kSineFloor<T>);
       parallel_for(N, [&](int64_t i) {
         Row& row = rows[i];
-        if (row.label < 0) return;
-        row.class_inverse = 1 / std::max(class_norms[i], kTiny);
-        const T *xi = x + i * D, *wy = w + row.label * D;
-        for (int64_t k = 0; k < D; k++) row.cos += (xi[k] * row.inverse) * (wy[k] * row.class_inverse);
-        row.phi = target_phi(method, p, row.cos);
+        if (row.label >= 0) {
+          row.quality = M::quality == Quality::norm ? row.norm : row_margin ? double(row_margin[i]) : p.margin;
+          row.phi = target_phi(method, p, row.cos, row.quality);
+          row.threshold = method.margined(clipped_target(p, row.cos), row.quality);
+          if constexpr (M::regularised) row.regularizer = method.regularizer(row.norm).value;
+        }
         target_cos[i] = T(row.cos);
-        if constexpr (!decltype(method)::Negative::plain)
-          threshold[i] = T(method.threshold(clipped_target(p, row.cos)));
+        threshold[i] = T(hard_above(p, row.threshold));
       });
       return 0;
     });
   }
 
   static int64_t checked_rows(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                              const MarginParams& p) {
+                              const OptionalTensor& margins, const MarginParams& p) {
+    check_margin(p);
+    const int64_t K = p.sub_centers;
     check_rank("features", features, 2);
     check_rank("weight", weight, 2);
     FM_CHECK(shape, features.dim(0) > 0 && features.dim(1) > 0,
              "expected features [N, D] with N, D of at least 1, got ", features.shape);
     FM_CHECK(shape, weight.dim(0) > 0 && weight.dim(1) == features.dim(1), "expected weight [C, ", features.dim(1),
              "], got ", weight.shape);
+    FM_CHECK(shape, weight.dim(0) % K == 0, "expected weight [C * ", K, ", ", features.dim(1), "] for ", K,
+             " centers a class, got ", weight.shape);
     check_dtype("weight", weight, features.dtype);
     check_shape("labels", labels, {features.dim(0)});
     check_dtype("labels", labels, Dtype::int32);
-    check_params(p);
+    if (!margins) return features.dim(0);
+    check_shape("margins", *margins, {features.dim(0)});
+    check_dtype("margins", *margins, features.dtype);
+    const Quality quality =
+        dispatch_method(p.method, [](auto tag) { return decltype(tag)::template Of<double>::quality; });
+    FM_CHECK(range, quality == Quality::margin, "expected no margins of rows with ", name_of(p.method));
     return features.dim(0);
   }
 
-  [[noreturn]] void fail_class(int64_t c) const {
-    fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", exact_norm(w + c * D, D), " at class ",
-         c);
+  [[noreturn]] void fail_center(int64_t row) const {
+    const double norm = exact_norm(w + row * D, D);
+    if (K == 1) fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", norm, " at class ", row);
+    fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", norm, " at class ", row / K,
+         ", center ", row % K);
   }
 
   ClassSweep<T> sweep() {
     ClassSweep<T> s{};
-    s.N = N, s.C = C, s.D = D;
+    s.N = N, s.R = C * K, s.K = K, s.D = D;
     s.embeddings = embeddings.data();
     s.weight = w;
     s.targets = targets.data();
     s.target_count = int64_t(targets.size());
-    s.scale = T(p.scale);
     s.cosine_limit = p.cosine_epsilon > 0 ? T(1 - p.cosine_epsilon) : T(2);
     s.slope_outside = p.gradient == Gradient::detached ? T(1) : T(0);
     s.project = p.project_weight_gradient;
+    s.scale = scale.data();
     s.shift = shift.data();
     s.threshold = threshold.data();
     s.factor = factor.data();
+    s.spread = spread.empty() ? nullptr : spread.data();
     s.target_gradient = target_gradient.data();
     s.target_cos = target_cos.data();
     s.sums = sums.data();
+    s.counts = counts.data();
     s.largest = largest.data();
     s.seen_target_cos = seen_target_cos.data();
     return s;
   }
 
-  // Runs f(negative) with what the method makes of the other classes.
+  // Runs f(negative) with what becomes of the other classes.
   template <class F>
   void with_negative(F&& f) const {
     dispatch_method(p.method, [&](auto tag) {
       using M = typename decltype(tag)::template Of<T>;
-      const M method(p);
-      f(static_cast<const typename M::Negative&>(method));
+      if constexpr (M::binary) f(M(p));
+      else if (p.negatives == Negatives::plain) f(PlainNegative<T>{});
+      else f(ReweightedNegative<T>(p));
       return 0;
     });
   }
@@ -195,83 +231,157 @@ struct Head {
   static constexpr double kLargestExponent = sizeof(T) == 4 ? 80 : 650;
   template <class Negative>
   bool needs_shift(const Negative& negative) const {
-    const double top = p.scale * negative.largest();
-    return top > kLargestExponent || top + std::log(double(C)) > kLargestExponent + 6;
+    if constexpr (Negative::binary) return false;
+    else {
+      double largest_scale = 0;
+      for (const Row& row : rows) largest_scale = std::max(largest_scale, row.scale);
+      const double top = largest_scale * negative.largest();
+      return top > kLargestExponent || top + std::log(double(C)) > kLargestExponent + 6;
+    }
   }
 
   // Σ over the negatives, and from it each row's log-sum-exp and loss; optionally the un-normalised dX.
-  void add_up(T* d_features, T* kept = nullptr, int64_t kept_classes = 0) {
+  void add_up(T* d_features, T* kept = nullptr, int64_t kept_rows = 0) {
     with_negative([&](const auto& negative) {
       if (needs_shift(negative)) {
         ClassSweep<T> s = sweep();
         run_sweep<SweepKind::maximum>(s, negative);
-        if (s.bad_class >= 0) fail_class(s.bad_class);
+        if (s.bad_row >= 0) fail_center(s.bad_row);
         for (int64_t i = 0; i < N; i++) {
-          double top = p.scale * double(largest[i]);
-          if (rows[i].label >= 0) top = std::max(top, p.scale * rows[i].phi.value);
+          double top = rows[i].scale * double(largest[i]);
+          if (rows[i].label >= 0) top = std::max(top, rows[i].scale * rows[i].phi.value);
           shift[i] = T(top);
         }
       }
+      if (binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
       ClassSweep<T> s = sweep();
       s.d_features = d_features;
       s.kept = kept;
-      s.kept_classes = kept_classes;
+      s.kept_rows = kept_rows;
       if (d_features) run_sweep<SweepKind::sums_and_features>(s, negative);
       else run_sweep<SweepKind::sums>(s, negative);
-      if (s.bad_class >= 0) fail_class(s.bad_class);
+      if (s.bad_row >= 0) fail_center(s.bad_row);
     });
-    for (int64_t i = 0; i < N; i++) {
-      Row& row = rows[i];
-      row.shift = shift[i];
-      const double negatives = row.shift + std::log(sums[i]);
-      if (row.label < 0) {
-        row.lse = negatives;
-        continue;
+    if (p.label_smoothing > 0) add_up_centers();
+    for (int64_t i = 0; i < N; i++) binary ? finish_binary(rows[i], i) : finish_softmax(rows[i], i);
+  }
+
+  void finish_softmax(Row& row, int64_t i) {
+    row.shift = shift[i];
+    const double negatives = row.shift + std::log(sums[i]);
+    if (row.label < 0) return void(row.lse = negatives);
+    const double z = row.scale * row.phi.value, above = negatives - z;  // −∞ when there are no negatives
+    row.loss = above > 0 ? above + std::log1p(std::exp(-above)) : std::log1p(std::exp(above));
+    row.lse = z + row.loss;
+    row.missing = above > 0 ? 1 / (1 + std::exp(-above)) : std::exp(above) / (1 + std::exp(above));
+    if (p.label_smoothing == 0) return;
+    double all = row.scale * (row.phi.value - row.cos);  // Σ of the logits: every φ but the target's is a cosine
+    for (int64_t k = 0; k < D; k++) all += row.scale * (x[i * D + k] * row.inverse) * sum_of_centers[k];
+    row.loss += p.label_smoothing * (z - all / double(C));
+  }
+
+  void finish_binary(Row& row, int64_t i) {
+    if (row.label < 0) return;
+    const double z = row.scale * row.phi.value + p.bias;
+    row.loss = p.positive_weight * (z > 0 ? std::log1p(std::exp(-z)) : std::log1p(std::exp(z)) - z) +
+               p.negative_weight * sums[i];
+    row.missing = z > 0 ? std::exp(-z) / (1 + std::exp(-z)) : 1 / (1 + std::exp(z));
+  }
+
+  // In chunks that do not depend on the number of threads.
+  void add_up_centers() {
+    constexpr int64_t kChunk = 4096;
+    const int64_t chunks = (C + kChunk - 1) / kChunk;
+    std::vector<double> parts(chunks * D);
+    parallel_for(chunks, [&](int64_t chunk) {
+      double* const to = parts.data() + chunk * D;
+      for (int64_t j = chunk * kChunk; j < std::min(C, (chunk + 1) * kChunk); j++) {
+        const double inverse = 1 / std::max(exact_norm(w + j * D, D), kTiny);
+        for (int64_t k = 0; k < D; k++) to[k] += w[j * D + k] * inverse;
       }
-      const double z = p.scale * row.phi.value, above = negatives - z;  // −∞ when there are no negatives
-      row.loss = above > 0 ? above + std::log1p(std::exp(-above)) : std::log1p(std::exp(above));
-      row.lse = z + row.loss;
-      row.missing = above > 0 ? 1 / (1 + std::exp(-above)) : std::exp(above) / (1 + std::exp(above));
-    }
+    });
+    sum_of_centers.assign(D, 0);
+    for (int64_t chunk = 0; chunk < chunks; chunk++)
+      for (int64_t k = 0; k < D; k++) sum_of_centers[k] += parts[chunk * D + k];
   }
 
   // Takes e^(s·φ − shift) to a probability.  Where the target alone makes up the sum (C = 1), lse has no lower bound.
-  static double probability_factor(const Row& row) { return std::exp(std::min(row.shift - row.lse, kLargestExponent)); }
+  double probability_factor(const Row& row) const {
+    return binary ? p.negative_weight : std::exp(std::min(row.shift - row.lse, kLargestExponent));
+  }
 
-  // dL/dcos of a row's classes is e^(s·φ − shift)·φ'·factor, the target's −weight·s·missing·φ'.
+  // dL/dcos of a row's negatives is e^(s·φ − shift)·φ'·factor − spread, of the target pull·φ'.
   void set_gradient(double weight) {
+    const double smoothing = p.label_smoothing, share = smoothing / double(C);
     for (int64_t i = 0; i < N; i++) {
-      const Row& row = rows[i];
-      const double scaled = row.label < 0 ? 0 : weight * p.scale;
+      Row& row = rows[i];
+      const double scaled = row.label < 0 ? 0 : weight * row.scale;
       factor[i] = T(scaled * probability_factor(row));
-      target_gradient[i] = T(-scaled * row.missing * row.phi.slope);
+      if (smoothing > 0) spread[i] = T(scaled * share);
+      row.pull = -scaled * (binary ? p.positive_weight * row.missing : row.missing - smoothing + share);
+      target_gradient[i] = T(row.pull * row.phi.slope);
+      if (binary && row.label >= 0)
+        row.d_bias = weight * (p.negative_weight * counts[i] - p.positive_weight * row.missing *
+                                                                   (row.phi.slope == 0 ? 0 : 1));
     }
   }
 
+  double regularizer() const {
+    double total = 0;
+    for (const Row& row : rows) total += row.regularizer;
+    return labelled ? total / double(labelled) : 0;
+  }
   double mean_loss() const {
     double total = 0;
     for (const Row& row : rows) total += row.loss;
-    return labelled ? total / double(labelled) : 0;
+    return (labelled ? total / double(labelled) : 0) + (p.norm_penalty > 0 ? p.norm_penalty * regularizer() : 0);
   }
   double correct() const {
     double count = 0;
     for (int64_t i = 0; i < N; i++) count += rows[i].label >= 0 && seen_target_cos[i] >= largest[i];
     return count;
   }
+  double sum_of(double Row::*field) const {
+    double total = 0;
+    for (const Row& row : rows) total += row.*field;
+    return total;
+  }
 
-  // From `factor`·d_features, which the negatives have, and the target: (d − e⟨d, e⟩)/‖x‖.
-  void finish_features(T* d_features, bool with_factor) const {
-    parallel_for(N, [&](int64_t i) {
-      const Row& row = rows[i];
-      T* d = d_features + i * D;
-      if (row.label < 0 || !row.has_direction) return std::fill_n(d, D, T(0)), void();
-      const double all = with_factor ? double(factor[i]) : 1;
-      const double target = double(target_gradient[i]) * row.class_inverse;
-      const T *xi = x + i * D, *wy = w + row.label * D;
-      double along = 0;
-      for (int64_t k = 0; k < D; k++) along += (all * d[k] + target * wy[k]) * (xi[k] * row.inverse);
-      for (int64_t k = 0; k < D; k++)
-        d[k] = T((all * d[k] + target * wy[k] - along * (xi[k] * row.inverse)) * row.inverse);
+  // From what the negatives have, and the target: (d − e⟨d, e⟩)/‖x‖, and along e what the norm has.  first_sweep: the
+  // negatives' part is not yet multiplied by `factor`, and without `spread`.
+  void finish_features(T* d_features, double weight, bool first_sweep) {
+    dispatch_method(p.method, [&](auto tag) {
+      using M = typename decltype(tag)::template Of<double>;
+      const M method(p, kSineFloor<T>);
+      parallel_for(N, [&](int64_t i) {
+        Row& row = rows[i];
+        T* d = d_features + i * D;
+        if (row.label < 0 || !row.has_direction) return std::fill_n(d, D, T(0)), void();
+        const double all = first_sweep ? double(factor[i]) : 1;
+        const double smooth = first_sweep && !spread.empty() ? double(spread[i]) : 0;
+        const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
+        const T *xi = x + i * D, *wy = w + row.center * D;
+        std::vector<double> sum(D);
+        double negatives = 0;  // ⟨Σ of the negatives, e⟩
+        for (int64_t k = 0; k < D; k++) {
+          sum[k] = all * d[k] + center * wy[k] - (smooth > 0 ? smooth * sum_of_centers[k] : 0);
+          negatives += sum[k] * (xi[k] * row.inverse);
+        }
+        // Σ dL/dφ·φ: a plain negative's φ is its cosine.
+        const double by_scale = (negatives + row.pull * row.phi.value) / row.scale;
+        row.d_scale = by_scale;
+        double along_norm = p.scale_by_norm && row.scale < kLargestScale ? by_scale * p.scale : 0;
+        if (M::quality == Quality::norm) along_norm += row.pull * row.phi.slope_quality;
+        else row.d_quality = row.pull * row.phi.slope_quality;
+        if constexpr (M::regularised) along_norm += weight * p.norm_penalty * method.regularizer(row.norm).slope;
+        double along = negatives;
+        for (int64_t k = 0; k < D; k++) along += target * wy[k] * (xi[k] * row.inverse);
+        for (int64_t k = 0; k < D; k++) {
+          const double e = xi[k] * row.inverse;
+          d[k] = T((sum[k] + target * wy[k] - along * e) * row.inverse + along_norm * e);
+        }
+      });
+      return 0;
     });
   }
 
@@ -279,11 +389,11 @@ struct Head {
   void finish_weight(T* d_weight) const {
     for (const Target& t : targets) {
       const Row& row = rows[t.row];
-      if (row.class_inverse >= 1 / kTiny) continue;  // a class without direction
+      if (row.class_inverse >= 1 / kTiny) continue;  // a center without direction
       const double g = target_gradient[t.row], along = p.project_weight_gradient ? row.cos * row.class_inverse : 0;
       const double scale = p.project_weight_gradient ? row.class_inverse : 1;
-      const T *xi = x + t.row * D, *wy = w + t.label * D;
-      T* d = d_weight + t.label * D;
+      const T *xi = x + t.row * D, *wy = w + t.center * D;
+      T* d = d_weight + t.center * D;
       for (int64_t k = 0; k < D; k++) d[k] += T(g * scale * (xi[k] * row.inverse - along * wy[k]));
     }
   }
@@ -299,56 +409,69 @@ Tensor row_tensor(const Head<T>& head, double Row::*field) {
 }  // namespace
 
 MarginSoftmaxForward CpuBackend::margin_softmax_forward(const Tensor& features, const Tensor& weight,
-                                                        const Tensor& labels, const MarginParams& p) {
+                                                        const Tensor& labels, const OptionalTensor& margins,
+                                                        const MarginParams& p) {
   return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxForward {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, p);
+    Head<T> head(features, weight, labels, margins, p);
     head.add_up(nullptr);
-    return {head.mean_loss(), row_tensor(head, &Row::loss), row_tensor(head, &Row::lse), head.correct(),
+    return {head.mean_loss(),
+            head.regularizer(),
+            row_tensor(head, &Row::loss),
+            row_tensor(head, &Row::lse),
+            head.correct(),
             double(head.labelled)};
   });
 }
 
 MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& features, const Tensor& weight,
-                                                           const Tensor& labels, const Tensor& lse, double d_loss,
-                                                           const MarginParams& p) {
+                                                           const Tensor& labels, const OptionalTensor& margins,
+                                                           const Tensor& lse, double d_loss, const MarginParams& p) {
   return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxGradients {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, p);
+    Head<T> head(features, weight, labels, margins, p);
     check_shape("lse", lse, {head.N});
     FM_CHECK(range, std::isfinite(d_loss), "expected a finite gradient of the loss, got ", d_loss);
-    MarginSoftmaxGradients out{cpu_empty<T>(features.shape), cpu_empty<T>(weight.shape)};
+    MarginSoftmaxGradients out{cpu_empty<T>(features.shape), cpu_empty<T>(weight.shape), {}, 0, 0};
+    const double row_weight = head.labelled ? d_loss / double(head.labelled) : 0;
     head.with_negative([&](const auto& negative) {
       const bool shifts = head.needs_shift(negative);
       for (int64_t i = 0; i < head.N; i++) {
         Row& row = head.rows[i];
         row.lse = lse.data<T>()[i];
         FM_CHECK(range, std::isfinite(row.lse), "expected a finite lse, got ", row.lse, " at row ", i);
-        row.shift = head.shift[i] = shifts ? T(row.lse) : T(0);
+        row.shift = head.shift[i] = shifts ? T(row.lse) : T(head.binary ? -p.bias : 0);
       }
-      const double weight = head.labelled ? d_loss / double(head.labelled) : 0;
-      head.set_gradient(weight);
+      head.set_gradient(row_weight);
       ClassSweep<T> s = head.sweep();
       s.d_features = out.d_features.template data<T>();
       s.d_weight = out.d_weight.template data<T>();
       run_sweep<SweepKind::gradients>(s, negative);
-      if (s.bad_class >= 0) head.fail_class(s.bad_class);
+      if (s.bad_row >= 0) head.fail_center(s.bad_row);
       // Summed rather than 1 − e^(z − lse): of a row that is nearly learned, the rounding of lse would be all that is
       // left; and so the gradients of a row add up to 0 to the precision of a sum, whatever lse was rounded to.
-      for (int64_t i = 0; i < head.N; i++) head.rows[i].missing = head.sums[i] * head.probability_factor(head.rows[i]);
-      head.set_gradient(weight);
+      for (int64_t i = 0; i < head.N; i++) {
+        Row& row = head.rows[i];
+        if (head.binary) head.finish_binary(row, i);
+        else row.missing = head.sums[i] * head.probability_factor(row);
+      }
+      head.set_gradient(row_weight);
     });
-    head.finish_features(out.d_features.template data<T>(), false);
+    head.finish_features(out.d_features.template data<T>(), row_weight, false);
     head.finish_weight(out.d_weight.template data<T>());
+    out.d_margins = row_tensor(head, &Row::d_quality);
+    out.d_scale = head.sum_of(&Row::d_scale);
+    out.d_bias = head.sum_of(&Row::d_bias);
     return out;
   });
 }
 
 HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity,
-                               const Tensor& labels, const MarginParams& p, SgdParams sgd) {
+                               const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
+                               SgdParams sgd) {
   return dispatch_float(features.dtype, [&](auto zero) -> HeadStep {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, p);
+    Head<T> head(features, weight, labels, margins, p);
     check_shape("velocity", velocity, weight.shape);
     check_dtype("velocity", velocity, features.dtype);
     FM_CHECK(range, std::isfinite(sgd.lr) && std::isfinite(sgd.momentum) && std::isfinite(sgd.weight_decay),
@@ -356,21 +479,26 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
              sgd.weight_decay);
     Tensor d_features = cpu_empty<T>(features.shape);
     const int64_t kept_elements = FM_KERNEL(kept_elements<T>)(head.sweep());
-    const int64_t kept_classes = std::min(kKeptBytes / int64_t(sizeof(T)) / kept_elements, head.C / 2);
-    const Scratch<T> kept(kept_classes * kept_elements);
-    head.add_up(d_features.data<T>(), kept.data(), kept_classes);
+    const int64_t kept_rows = std::min(kKeptBytes / int64_t(sizeof(T)) / kept_elements, head.C * head.K / 2);
+    const Scratch<T> kept(kept_rows * kept_elements);
+    head.add_up(d_features.data<T>(), kept.data(), kept_rows);
+    const double row_weight = head.labelled ? 1 / double(head.labelled) : 0;
+    head.set_gradient(row_weight);
+    head.finish_features(d_features.data<T>(), row_weight, true);
     HeadStep out{head.mean_loss(),
+                 head.regularizer(),
                  head.correct(),
                  double(head.labelled),
                  row_tensor(head, &Row::loss),
                  row_tensor(head, &Row::lse),
-                 d_features};
-    head.set_gradient(head.labelled ? 1 / double(head.labelled) : 0);
-    head.finish_features(d_features.data<T>(), true);
+                 d_features,
+                 row_tensor(head, &Row::d_quality),
+                 head.sum_of(&Row::d_scale),
+                 head.sum_of(&Row::d_bias)};
     head.with_negative([&](const auto& negative) {
       ClassSweep<T> s = head.sweep();
       s.kept = kept.data();
-      s.kept_classes = kept_classes;
+      s.kept_rows = kept_rows;
       s.weight_out = weight.data<T>();
       s.velocity = velocity.data<T>();
       s.learning_rate = T(sgd.lr);
@@ -382,29 +510,71 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
   });
 }
 
-Tensor CpuBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels) {
+Tensor CpuBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                  int64_t sub_centers) {
   return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
     using T = decltype(zero);
-    const MarginParams plain;
-    const Head<T> head(features, weight, labels, plain);
+    MarginParams plain;
+    plain.sub_centers = int(sub_centers);
+    const Head<T> head(features, weight, labels, std::nullopt, plain);
     return row_tensor(head, &Row::cos);
   });
 }
 
-Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                 const MarginParams& p) {
+Tensor CpuBackend::negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                const MarginParams& p) {
   return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, p);
+    FM_CHECK(range, !is_binary(p.method), "expected a method with a softmax, got ", name_of(p.method));
+    Head<T> head(features, weight, labels, std::nullopt, p);
+    head.add_up(nullptr);
+    Tensor out = cpu_empty<T>({head.N});
+    for (int64_t i = 0; i < head.N; i++) out.data<T>()[i] = T(head.rows[i].shift + std::log(head.sums[i]));
+    return out;
+  });
+}
+
+HeadRows CpuBackend::inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                  const OptionalTensor& margins, const MarginParams& p) {
+  return dispatch_float(features.dtype, [&](auto zero) -> HeadRows {
+    using T = decltype(zero);
+    Head<T> head(features, weight, labels, margins, p);
+    for (int64_t i = 0; i < head.N; i++) head.threshold[i] = T(head.rows[i].phi.value);
+    ClassSweep<T> s = head.sweep();
+    s.spread = nullptr;
+    s.cosine_limit = T(2);
+    run_sweep<SweepKind::maximum>(s, PlainNegative<T>{});
+    if (s.bad_row >= 0) head.fail_center(s.bad_row);
+    Tensor nearest = cpu_empty<T>({head.N}), hard = cpu_empty<T>({head.N});
+    Tensor center = cpu_backend().empty(Dtype::int32, {head.N});
+    for (int64_t i = 0; i < head.N; i++) {
+      const Row& row = head.rows[i];
+      nearest.data<T>()[i] = std::max(head.largest[i], T(-1));
+      hard.data<T>()[i] = row.label < 0 ? T(0) : T(head.counts[i]);
+      center.data<int32_t>()[i] = row.label < 0 ? -1 : int32_t(row.center % head.K);
+    }
+    return {row_tensor(head, &Row::norm), row_tensor(head, &Row::cos), nearest, hard, center};
+  });
+}
+
+Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                 const OptionalTensor& margins, const MarginParams& p) {
+  return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
+    using T = decltype(zero);
+    Head<T> head(features, weight, labels, margins, p);
+    if (head.binary) std::fill(head.shift.begin(), head.shift.end(), T(-p.bias));
     Tensor out = cpu_empty<T>({head.N, head.C});
     head.with_negative([&](const auto& negative) {
       ClassSweep<T> s = head.sweep();
       s.logits = out.data<T>();
       run_sweep<SweepKind::logits>(s, negative);
-      if (s.bad_class >= 0) head.fail_class(s.bad_class);
+      if (s.bad_row >= 0) head.fail_center(s.bad_row);
     });
-    for (const Target& t : head.targets)
-      out.data<T>()[t.row * head.C + t.label] = T(p.scale * head.rows[t.row].phi.value);
+    for (int64_t i = 0; i < head.N; i++) {
+      const Row& row = head.rows[i];
+      if (row.label >= 0)
+        out.data<T>()[i * head.C + row.label] = T(row.scale * row.phi.value + (head.binary ? p.bias : 0));
+    }
     return out;
   });
 }

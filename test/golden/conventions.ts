@@ -1,7 +1,7 @@
 /** The golden files of this folder. */
 import { fileURLToPath } from 'node:url';
 import { type FileArray, readSafetensors } from '../../lib/io/index.js';
-import type { Margin } from '../../lib/margins.js';
+import type { Margin } from '../../lib/margins/index.js';
 import { type GoldenCase, type GoldenFamily, goldenCases } from '../../lib/train/conformance.js';
 
 export { rowRelative, worst } from '../../lib/train/conformance.js';

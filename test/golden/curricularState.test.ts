@@ -1,7 +1,7 @@
 /** CurricularFace's t, which moves from step to step, against the authors' code. */
 import { describe, expect, it } from 'vitest';
 import { MarginHead } from '../../lib/heads/index.js';
-import { nextT } from '../../lib/margins.js';
+import { nextT } from '../../lib/heads/index.js';
 import { targetCosines } from '../../lib/ops/index.js';
 import { tensor, tidy } from '../../lib/tensor.js';
 import { f64, goldenFile, headCases, labelsOf, rowRelative, startOf } from './conventions.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
-import { arcface, type MarginOptions } from '../../lib/margins.js';
+import { arcface, type MarginOptions } from '../../lib/margins/index.js';
 import { linear, marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { parameter, tensor, tidy } from '../../lib/tensor.js';

@@ -12,7 +12,7 @@ import {
   mvsoftmax,
   softmax,
   sphereface,
-} from '../../lib/margins.js';
+} from '../../lib/margins/index.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';

@@ -1,7 +1,7 @@
 /** Finite differences in float64, through the binding, for every operation of the tape. */
 import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
-import { arcface, combined, cosface, curricularface, mvsoftmax, softmax, sphereface } from '../../lib/margins.js';
+import { arcface, combined, cosface, curricularface, mvsoftmax, softmax, sphereface } from '../../lib/margins/index.js';
 import * as ops from '../../lib/ops/index.js';
 import { normalArray, Random } from '../../lib/random.js';
 import { ones, parameter, type Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
@@ -123,7 +123,7 @@ describe('gradients', () => {
   // The thresholds of hard negatives are constant in the gradient, and so are differences that do not cross them.
   it.each([
     mvsoftmax({ scale: 10 }),
-    mvsoftmax({ scale: 10, variant: 'arc', negatives: 'fixed', overflow: 'none' }),
+    mvsoftmax({ scale: 10, variant: 'arc', hard: 'fixed', overflow: 'none' }),
     curricularface({ scale: 10, t: 0.4 }),
   ])('marginSoftmax %o', (margin) =>
     check(

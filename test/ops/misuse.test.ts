@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { DisposedError, ShapeError } from '../../lib/errors.js';
-import { arcface } from '../../lib/margins.js';
+import { arcface } from '../../lib/margins/index.js';
 import * as ops from '../../lib/ops/index.js';
 import { tensor, zeros } from '../../lib/tensor.js';
 

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../lib/errors.js';
-import { arcface, combined, cosface, curricularface, mvsoftmax, sphereface } from '../../lib/margins.js';
+import { arcface, combined, cosface, curricularface, mvsoftmax, sphereface } from '../../lib/margins/index.js';
 import { marginOf } from '../../lib/train/config.js';
 import { loadConfig, resolveConfig } from '../../lib/train/index.js';
 import { scratchFolder } from './tinySet.js';

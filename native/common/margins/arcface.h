@@ -3,6 +3,7 @@
 // With c = cos θ and σ = sin θ ≥ 0, so that dσ/dc = −c/σ:
 //   φ     = c·cos m − σ·sin m
 //   dφ/dc = cos m + (c/σ)·sin m
+//   dφ/dm = −c·sin m − σ·cos m
 //
 // Past θ = π − m the sum θ + m leaves [0, π] and its cosine rises again, with a negative slope.  There
 //   none   keeps it;
@@ -15,39 +16,35 @@
 namespace fm {
 
 template <class T>
-struct ArcFace : PlainNegative<T> {
-  T m, cos_m, sin_m, m_sin_m, sine_floor, easy_above;
+struct ArcFace : MarginMethod {
+  T sine_floor, easy_above;
   T low, high, cos_low, cos_high;  // of θ + m
   Overflow overflow;
 
   explicit ArcFace(const MarginParams& p, double floor = kSineFloor<T>)
-      : m(T(p.margin)),
-        cos_m(T(std::cos(p.margin))),
-        sin_m(T(std::sin(p.margin))),
-        m_sin_m(T(p.margin * std::sin(p.margin))),
-        sine_floor(T(floor)),
+      : sine_floor(T(floor)),
         easy_above(T(p.easy_above)),
-        overflow(p.overflow) {
-    low = T(p.angle_epsilon);
-    high = T(p.largest_angle());
-    cos_low = T(std::cos(p.angle_epsilon));
-    cos_high = T(std::cos(p.largest_angle()));
-  }
+        low(T(p.angle_epsilon)),
+        high(T(p.largest_angle())),
+        cos_low(T(std::cos(p.angle_epsilon))),
+        cos_high(T(std::cos(p.largest_angle()))),
+        overflow(p.overflow) {}
 
-  // cos(θ + m), wherever θ + m is.
-  FM_HD T cos_sum(T cos) const { return cos * cos_m - sine(cos) * sin_m; }
-
-  FM_HD Phi<T> target(T cos) const {
-    if (overflow == Overflow::hard && cos <= -cos_m) return {cos - m_sin_m, 1};
+  FM_HD Phi<T> target(T cos, T margin) const {
+    const T cos_m = std::cos(margin), sin_m = std::sin(margin);
+    if (overflow == Overflow::hard && margin > 0 && cos <= -cos_m)
+      return {cos - margin * sin_m, 1, -sin_m - margin * cos_m};
     if (overflow == Overflow::easy && cos <= easy_above) return {cos, 1};
     const T sin = sine(cos);
     if (overflow == Overflow::clamp) {
-      const T angle = std::atan2(sin, cos) + m;
+      const T angle = std::atan2(sin, cos) + margin;
       if (angle > high) return {cos_high, 0};
       if (angle < low) return {cos_low, 0};
     }
-    return {cos * cos_m - sin * sin_m, cos_m + cos / (sin > sine_floor ? sin : sine_floor) * sin_m};
+    return {cos * cos_m - sin * sin_m, cos_m + cos / (sin > sine_floor ? sin : sine_floor) * sin_m,
+            -cos * sin_m - sin * cos_m};
   }
+  FM_HD T margined(T cos, T margin) const { return cos * std::cos(margin) - sine(cos) * std::sin(margin); }
 };
 
 }  // namespace fm

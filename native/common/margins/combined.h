@@ -14,7 +14,8 @@
 namespace fm {
 
 template <class T>
-struct Combined : PlainNegative<T> {
+struct Combined : MarginMethod {
+  static constexpr Quality quality = Quality::none;
   T m1, m2, m3, cos_m2, sin_m2, sine_floor, easy_above;
   T low, high, cos_low, cos_high;  // of m₁·θ + m₂
   Overflow overflow;
@@ -40,7 +41,7 @@ struct Combined : PlainNegative<T> {
     FM_CHECK(range, p.overflow != Overflow::hard, "expected overflow of combined to be none, easy or clamp, got hard");
   }
 
-  FM_HD Phi<T> target(T cos) const {
+  FM_HD Phi<T> target(T cos, T) const {
     if (overflow == Overflow::easy && cos <= easy_above) return {cos, 1};
     const T sin = sine(cos), divisor = sin > sine_floor ? sin : sine_floor;
     const T angle = m1 * std::atan2(sin, cos) + m2;
@@ -51,6 +52,7 @@ struct Combined : PlainNegative<T> {
     if (m1 == 1) return {cos * cos_m2 - sin * sin_m2 - m3, cos_m2 + cos / divisor * sin_m2};
     return {std::cos(angle) - m3, m1 * std::sin(angle) / divisor};
   }
+  FM_HD T margined(T cos, T) const { return std::cos(m1 * std::atan2(sine(cos), cos) + m2) - m3; }
 };
 
 }  // namespace fm

@@ -1,6 +1,6 @@
 // CosFace (Wang et al. 2018, arXiv:1801.09414), AM-Softmax (arXiv:1801.05599):  φ = cos θ − m.
 //
-//   dφ/dc = 1, so that the exact and the detached gradient are one.
+//   dφ/dc = 1, so that the exact and the detached gradient are one;  dφ/dm = −1.
 // easy (SV-X-Softmax): the margin only where c > easy_above.
 #pragma once
 #include "../margin.h"
@@ -8,17 +8,18 @@
 namespace fm {
 
 template <class T>
-struct CosFace : PlainNegative<T> {
-  T m, easy_above;
+struct CosFace : MarginMethod {
+  T easy_above;
   bool easy;
 
   explicit CosFace(const MarginParams& p, double = 0)
-      : m(T(p.margin)), easy_above(T(p.easy_above)), easy(p.overflow == Overflow::easy) {}
+      : easy_above(T(p.easy_above)), easy(p.overflow == Overflow::easy) {}
 
-  FM_HD Phi<T> target(T cos) const {
+  FM_HD Phi<T> target(T cos, T margin) const {
     if (easy && cos <= easy_above) return {cos, 1};
-    return {cos - m, 1};
+    return {cos - margin, 1, -1};
   }
+  FM_HD T margined(T cos, T margin) const { return cos - margin; }
 };
 
 }  // namespace fm

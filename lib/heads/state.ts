@@ -1,0 +1,252 @@
+/**
+ * What a head carries from step to step besides its weights, rule by rule.  A rule reads what the batch tells, says what
+ * the kernels are to compute with, and afterwards what its numbers are; they become the head's when the step has
+ * succeeded.
+ */
+import type { NativeHeadStep, SgdParams } from '../binding.js';
+import { annealedLambda, initialBias, type Margin, type MarginState, negativesOf } from '../margins/index.js';
+import { counterNormal, Random } from '../random.js';
+
+type Numbers = Float64Array | Float32Array;
+type Values = Readonly<Record<string, Numbers>>;
+
+/** What a rule may ask of a batch before its step: [N] each. */
+export interface BatchFacts {
+  readonly labels: Int32Array;
+  /** To the targets; 0 where there is none. */
+  readonly targetCosines?: ArrayLike<number>;
+  /** Of the features. */
+  readonly norms?: ArrayLike<number>;
+  /** log Σ exp(s·cos) over the classes other than the target, s the head's scale. */
+  readonly negativeLse?: ArrayLike<number>;
+}
+export type Fact = 'targetCosines' | 'norms' | 'negativeLse';
+
+/** A step as a rule prepares it. */
+export interface Prepared {
+  /** Numbers for the kernels. */
+  readonly state?: Omit<MarginState, 'numClasses'>;
+  /** Each row's own margin. */
+  readonly margins?: Float32Array;
+  /** The rule's tensors after the step. */
+  readonly next?: Values;
+}
+
+export interface StateRule {
+  readonly needs: readonly Fact[];
+  /** By tensor name; the checkpoint's names. */
+  readonly initial: Values;
+  prepare(batch: BatchFacts, values: Values): Prepared;
+  /** From the step's gradients; beside what prepare() said. */
+  after?(result: NativeHeadStep & { rowMarginGradients(): ArrayLike<number> }, batch: BatchFacts, values: Values, sgd: SgdParams): Values;
+}
+
+const one = (x: number) => new Float64Array([x]);
+const first = (values: Values, name: string): number => (values[name] as Numbers)[0] as number;
+const clamp = (x: number, low: number, high: number) => Math.min(high, Math.max(low, x));
+
+/** SGD with momentum, without weight decay. */
+function sgd(value: Numbers, velocity: Numbers, gradient: ArrayLike<number>, { lr, momentum }: SgdParams): [Numbers, Numbers] {
+  const v = velocity.map((x, i) => momentum * x + (gradient[i] as number));
+  return [value.map((x, i) => x - lr * (v[i] as number)), v];
+}
+
+/**
+ * CurricularFace's t for a step: (1 − tRate)·t + tRate·mean of the step's target cosines, those of rows whose label is
+ * not −1.
+ */
+export function nextT(
+  { tRate }: { readonly tRate: number },
+  t: number,
+  cosines: ArrayLike<number>,
+  labels: ArrayLike<number>,
+): number {
+  const seen = ofTargets(cosines, labels).map((cos) => clamp(cos, -1, 1));
+  return seen.length > 0 ? tRate * mean(seen) + (1 - tRate) * t : t;
+}
+
+/**
+ * AdaCos's scale for a step: ln of the mean over rows of Σ exp(s·cos) of the other classes, over cos of the median
+ * target angle or of π/4; unchanged where no row has a target.  The median of an even number is the lower middle one.
+ */
+export function nextAdacosScale(
+  scale: number,
+  cosines: ArrayLike<number>,
+  negativeLse: ArrayLike<number>,
+  labels: ArrayLike<number>,
+): number {
+  const angles = ofTargets(cosines, labels)
+    .map((cos) => Math.acos(clamp(cos, -1 + 1e-7, 1 - 1e-7)))
+    .sort((a, b) => a - b);
+  const sums = ofTargets(negativeLse, labels);
+  if (angles.length === 0 || !sums.every(Number.isFinite)) return scale;
+  const top = Math.max(...sums);
+  const meanLog = top + Math.log(sums.reduce((sum, x) => sum + Math.exp(x - top), 0) / sums.length);
+  const median = angles[Math.floor((angles.length - 1) / 2)] as number;
+  const next = meanLog / Math.cos(Math.min(Math.PI / 4, median));
+  return next > 0 ? next : scale;
+}
+
+/** AdaFace's running mean and unbiased deviation of the norms, clipped to [0.001, 100]. */
+export function nextNorms(
+  { normRate }: { readonly normRate: number },
+  { normMean, normStd }: { normMean: number; normStd: number },
+  norms: ArrayLike<number>,
+  labels: ArrayLike<number>,
+): { normMean: number; normStd: number } {
+  const seen = ofTargets(norms, labels).map((norm) => clamp(norm, 1e-3, 100));
+  if (seen.length === 0) return { normMean, normStd };
+  const center = mean(seen);
+  // A single row has no deviation: the running one stays.
+  const deviation =
+    seen.length > 1 ? Math.sqrt(seen.reduce((sum, x) => sum + (x - center) ** 2, 0) / (seen.length - 1)) : normStd;
+  return {
+    normMean: normRate * center + (1 - normRate) * normMean,
+    normStd: normRate * deviation + (1 - normRate) * normStd,
+  };
+}
+
+/** ElasticFace+'s order of a batch's drawn margins: [N], from the cosines to the targets. */
+export function plusMargins<A extends Float32Array | Float64Array>(
+  margins: A,
+  cosines: ArrayLike<number>,
+  plus: 'paper' | 'official',
+): A {
+  const ascending = margins.slice().sort();
+  const byCosine = Array.from(margins.keys()).sort((a, b) => (cosines[b] as number) - (cosines[a] as number) || a - b);
+  const out = margins.slice() as A;
+  byCosine.forEach((row, rank) => {
+    // The code indexes the sorted margins by the argsort, where the paper's rank is its inverse.
+    if (plus === 'paper') out[row] = ascending[rank] as number;
+    else out[rank] = ascending[row] as number;
+  });
+  return out;
+}
+
+function ofTargets(values: ArrayLike<number>, labels: ArrayLike<number>): number[] {
+  return Array.from(values).filter((_, i) => (labels[i] as number) >= 0);
+}
+const mean = (values: readonly number[]): number => values.reduce((sum, x) => sum + x, 0) / values.length;
+
+function curricular(tRate: number, t: number): StateRule {
+  return {
+    needs: ['targetCosines'],
+    initial: { t: one(t) },
+    prepare: ({ targetCosines = [], labels }, values) => {
+      const next = nextT({ tRate }, first(values, 't'), targetCosines, labels);
+      return { state: { t: next }, next: { t: one(next) } };
+    },
+  };
+}
+
+function dynamicScale(initial: number): StateRule {
+  return {
+    needs: ['targetCosines', 'negativeLse'],
+    initial: { scale: one(initial) },
+    prepare: ({ targetCosines = [], negativeLse = [], labels }, values) => {
+      const scale = nextAdacosScale(first(values, 'scale'), targetCosines, negativeLse, labels);
+      return { state: { scale }, next: { scale: one(scale) } };
+    },
+  };
+}
+
+/** A number that is learned with the head's own rate and momentum. */
+function learned(name: 'scale' | 'bias', initial: number, gradient: 'dScale' | 'dBias', least: number): StateRule {
+  return {
+    needs: [],
+    initial: { [name]: one(initial), [`${name}.velocity`]: one(0) },
+    prepare: (_, values) => ({ state: { [name]: first(values, name) } }),
+    after: (result, _, values, options) => {
+      const velocity = values[`${name}.velocity`] as Numbers;
+      const [value, v] = sgd(values[name] as Numbers, velocity, [result[gradient]], options);
+      return { [name]: value.map((x) => Math.max(least, x)), [`${name}.velocity`]: v };
+    },
+  };
+}
+
+function annealed(margin: Margin<'asoftmax' | 'sphereface'>): StateRule | undefined {
+  const { lambda } = margin;
+  if (typeof lambda !== 'object') return undefined;
+  return {
+    needs: [],
+    initial: { steps: one(0) },
+    prepare: (_, values) => {
+      const step = first(values, 'steps') + 1;
+      return { state: { lambda: annealedLambda(lambda, step) }, next: { steps: one(step) } };
+    },
+  };
+}
+
+function norms(margin: Margin<'adaface'>): StateRule {
+  return {
+    needs: ['norms'],
+    initial: { normMean: one(margin.normMean), normStd: one(margin.normStd) },
+    prepare: ({ norms = [], labels }, values) => {
+      const before = { normMean: first(values, 'normMean'), normStd: first(values, 'normStd') };
+      const state = nextNorms(margin, before, norms, labels);
+      return { state, next: { normMean: one(state.normMean), normStd: one(state.normStd) } };
+    },
+  };
+}
+
+function elastic({ margin, deviation, plus }: Margin<'elasticface'>, seed: number): StateRule {
+  return {
+    needs: plus === 'none' ? [] : ['targetCosines'],
+    initial: { draws: one(0) },
+    prepare: ({ targetCosines = [], labels }, values) => {
+      const step = first(values, 'draws');
+      const drawn = Float32Array.from(labels, (_, i) =>
+        clamp(margin + deviation * counterNormal(seed, step, i), -Math.PI, Math.PI),
+      );
+      const margins = plus === 'none' ? drawn : plusMargins(drawn, targetCosines, plus);
+      return { margins, next: { draws: one(step + 1) } };
+    },
+  };
+}
+
+function adaptive({ margin, spread, reward }: Margin<'adaptiveface'>, numClasses: number, seed: number): StateRule {
+  const random = new Random(seed + 1);
+  return {
+    needs: [],
+    initial: {
+      margins: Float32Array.from({ length: numClasses }, () => margin + spread * (2 * random.uniform() - 1)),
+      'margins.velocity': new Float32Array(numClasses),
+    },
+    prepare: ({ labels }, values) => {
+      const margins = values.margins as Numbers;
+      return { margins: Float32Array.from(labels, (label) => (label < 0 ? 0 : clamp(margins[label] as number, 0, 1))) };
+    },
+    after: (result, { labels }, values, options) => {
+      const gradient = new Float32Array(numClasses).fill(-reward / numClasses);
+      const ofRows = result.rowMarginGradients();
+      labels.forEach((label, i) => {
+        if (label >= 0) gradient[label] = (gradient[label] as number) + (ofRows[i] as number);
+      });
+      const projected = (values.margins as Numbers).map((m) => clamp(m, 0, 1));
+      const [margins, velocity] = sgd(projected, values['margins.velocity'] as Numbers, gradient, options);
+      return { margins: margins.map((m) => clamp(m, 0, 1)), 'margins.velocity': velocity };
+    },
+  };
+}
+
+/** The rules of a margin over so many classes. */
+export function stateRules(margin: Margin, numClasses: number, scale: number, seed: number): StateRule[] {
+  const negatives = negativesOf(margin);
+  const rules: (StateRule | undefined)[] = [
+    negatives.rule === 'curricular' ? curricular(negatives.tRate, negatives.t) : undefined,
+    typeof margin.scale === 'object' && margin.scale.rule === 'adacos' && margin.scale.dynamic
+      ? dynamicScale(scale)
+      : undefined,
+    typeof margin.scale === 'object' && margin.scale.rule === 'learned'
+      ? learned('scale', margin.scale.initial, 'dScale', 1e-3)
+      : undefined,
+    margin.method === 'asoftmax' || margin.method === 'sphereface' ? annealed(margin) : undefined,
+    margin.method === 'adaface' ? norms(margin) : undefined,
+    margin.method === 'elasticface' ? elastic(margin, seed) : undefined,
+    margin.method === 'adaptiveface' ? adaptive(margin, numClasses, seed) : undefined,
+    (margin.method === 'sphereface2' || margin.method === 'uniface') && margin.learnBias
+      ? learned('bias', initialBias(margin, numClasses), 'dBias', Number.NEGATIVE_INFINITY)
+      : undefined,
+  ];
+  return rules.filter((rule) => rule !== undefined);
+}

@@ -1,0 +1,156 @@
+/** A margin as the kernels take it. */
+import { type MarginParams, native } from '../binding.js';
+import { expected } from '../errors.js';
+import { annealedLambda, fixedAdacosScale, type Negatives } from './axes.js';
+import type { Margin, MarginFields } from './methods.js';
+
+/** What a head's state has made of a margin's numbers, and the classes there are. */
+export interface MarginState {
+  readonly numClasses: number;
+  readonly scale?: number;
+  readonly t?: number;
+  readonly lambda?: number;
+  readonly normMean?: number;
+  readonly normStd?: number;
+  readonly bias?: number;
+}
+
+/** The negatives of a margin, whether the method's own or composed with it. */
+export function negativesOf(margin: Margin): Negatives {
+  if (margin.method === 'mvsoftmax') return { rule: 'mv', t: margin.t, hard: margin.hard };
+  if (margin.method === 'curricularface') return { rule: 'curricular', t: margin.t, tRate: margin.tRate };
+  return (margin as Partial<MarginFields>).negatives ?? { rule: 'plain' };
+}
+
+/** Where a binary loss's bias starts. */
+export function initialBias(margin: Margin<'sphereface2' | 'uniface'>, numClasses: number): number {
+  if (margin.bias !== undefined) return margin.bias;
+  if (margin.method === 'uniface') return -Math.log(10 * numClasses);
+  // With all cosines 0, the pull on the targets and the push on the others are as strong: in v = e^(s·(g(0) + m) + b)
+  //   z·(1 + v) = v·(1 + e^(−2·s·m)·v),  z = balance/((1 − balance)·(C − 1)).
+  const { scale, margin: m, power, balance } = margin;
+  const z = balance / ((1 - balance) * Math.max(numClasses - 1, 1));
+  const root = Math.sqrt((1 - z) ** 2 + 4 * z * Math.exp(-2 * scale * m));
+  return Math.log((2 * z) / (1 - z + root)) - scale * (2 * 0.5 ** power - 1 + m);
+}
+
+/** The struct whose φ a method has. */
+function targetOf(margin: Margin): MarginParams {
+  switch (margin.method) {
+    case 'asoftmax':
+      return { method: 'sphereface' };
+    case 'adaptiveface':
+      return { method: 'cosface' };
+    case 'adacos':
+      return { method: 'softmax' };
+    case 'subcenter':
+    case 'curricularface':
+      return { method: 'arcface' };
+    case 'mvsoftmax':
+    case 'elasticface':
+      return { method: margin.variant === 'am' ? 'cosface' : 'arcface' };
+    case 'magface':
+      return { method: 'magface', variant: margin.variant === 'am' ? 'cos' : 'arc' };
+    case 'sphereface2': {
+      const weight = margin.lossWeight / margin.scale;
+      return {
+        method: 'sphereface2',
+        positiveWeight: weight * margin.balance,
+        negativeWeight: weight * (1 - margin.balance),
+      };
+    }
+    default:
+      return { method: margin.method };
+  }
+}
+
+const same = [
+  'margin',
+  'gradient',
+  'overflow',
+  'easyAbove',
+  'cosineEpsilon',
+  'targetEpsilon',
+  'angleEpsilon',
+  'angleLimit',
+  'projectWeightGradient',
+  'subCenters',
+  'labelSmoothing',
+  'm1',
+  'm2',
+  'm3',
+  'lowerNorm',
+  'upperNorm',
+  'lowerMargin',
+  'upperMargin',
+  'normPenalty',
+  'h',
+  'normMean',
+  'normStd',
+  'negativeWeight',
+  'power',
+] as const satisfies readonly (keyof MarginFields & keyof MarginParams)[];
+
+function scaleOf({ scale }: Margin, state: MarginState): MarginParams['scale'] {
+  if (state.scale !== undefined) return state.scale;
+  if (typeof scale === 'number') return scale;
+  if (scale.rule === 'adacos') return fixedAdacosScale(state.numClasses);
+  return scale.rule === 'learned' ? scale.initial : 1;
+}
+
+/**
+ * What the kernels compute for a margin over so many classes: where a number has a state (t, λ, AdaCos's scale, the
+ * norms' statistics, a bias), the given one, else where it starts.
+ */
+export function nativeMargin(margin: Margin, state: MarginState): MarginParams {
+  const fields = margin as Partial<MarginFields>;
+  const negatives = negativesOf(margin);
+  const { lambda } = fields;
+  const direct = Object.fromEntries(same.map((key) => [key, fields[key]]));
+  return {
+    ...direct,
+    ...targetOf(margin),
+    scale: scaleOf(margin, state),
+    scaleByNorm: typeof margin.scale !== 'number' && margin.scale.rule === 'featureNorm',
+    lambda: state.lambda ?? (typeof lambda === 'object' ? annealedLambda(lambda, 1) : lambda),
+    negatives: negatives.rule === 'mv' ? (negatives.hard === 'fixed' ? 'mvFixed' : 'mvAdaptive') : negatives.rule,
+    ...('t' in negatives ? { t: state.t ?? negatives.t } : {}),
+    ...(negatives.rule === 'filter' ? { filterAbove: negatives.above } : {}),
+    ...(state.normMean === undefined ? {} : { normMean: state.normMean, normStd: state.normStd }),
+    ...(margin.method === 'sphereface2' || margin.method === 'uniface'
+      ? { bias: state.bias ?? initialBias(margin, state.numClasses) }
+      : {}),
+  };
+}
+
+/** Throws what is wrong with a margin's numbers, or with what it is composed of. */
+export function checkMargin(margin: Margin, numClasses: number, where: string): void {
+  const { lambda, spread, reward, deviation, normRate, tRate } = margin as Partial<MarginFields>;
+  const unit = (name: string, value: number | undefined) =>
+    expected(value === undefined || (value >= 0 && value <= 1), where, `${name} in [0, 1]`, value);
+  unit('spread', spread);
+  unit('normRate', normRate);
+  unit('tRate', tRate);
+  expected(reward === undefined || (reward >= 0 && reward <= 1e9), where, 'reward in [0, 1e9]', reward);
+  expected(deviation === undefined || (deviation >= 0 && deviation <= 1), where, 'deviation in [0, 1]', deviation);
+  if (typeof lambda === 'object') {
+    const { base, gamma, power, least } = lambda;
+    const good = [base, gamma, power, least].every((x) => Number.isFinite(x) && x >= 0);
+    expected(good, where, 'lambda.base, gamma, power and least, finite and at least 0', lambda);
+  }
+  const { scale } = margin;
+  if (typeof scale === 'object') {
+    const rules = ['adacos', 'learned', 'featureNorm'];
+    expected(rules.includes(scale.rule), where, `scale, a number or a rule ${rules.join(', ')}`, scale.rule);
+    const plain = negativesOf(margin).rule === 'plain' && !margin.cosineEpsilon;
+    expected(
+      scale.rule !== 'learned' || plain,
+      where,
+      'a scale that is not learned where negatives are reweighted or cosines clipped',
+      'learned',
+    );
+  }
+  const { rule } = negativesOf(margin);
+  expected(['plain', 'mv', 'curricular', 'filter'].includes(rule), where, 'negatives.rule plain, mv, curricular or filter', rule);
+  native.checkMargin(nativeMargin(margin, { numClasses }));
+}
