@@ -78,7 +78,7 @@ const table = {
   },
   gemm3: {
     about: 'OpenBLAS, the three sgemm alone',
-    bytes: ({ center, logits }) => 4 * center + logits,
+    bytes: ({ center, logits }) => 2 * center + logits,
     missing: () => peerProgram().why ?? blasMissing(),
     version: blasVersion,
     start: (shape) => program('gemm3', shape),

@@ -42,9 +42,14 @@ const panel = (field, title) => ({
       field: 'C',
       type: 'quantitative',
       scale: { type: 'log', nice: false },
-      axis: { title: 'classes', format: '~s' },
+      axis: { title: 'classes', format: '~s', values: [1e3, 1e4, 1e5, 1e6, 4e6] },
     },
-    y: { field, type: 'quantitative', scale: { type: 'log' }, axis: { title: null, format: '~s', tickCount: 6 } },
+    y: {
+      field,
+      type: 'quantitative',
+      scale: { type: 'log' },
+      axis: { title: null, format: ',', values: [0.1, 1, 10, 100, 1e3, 1e4, 1e5] },
+    },
     color: {
       field: 'peer',
       type: 'nominal',

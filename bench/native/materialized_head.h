@@ -39,10 +39,11 @@ struct MaterializedHead {
   fm::Tensor w, velocity;                                                // [C, Dp], zero in the padding
   fm::Tensor unit, gradient, logits, inverse, embeddings, d_embeddings;  // kept between steps
 
-  MaterializedHead(int N, int D, int C, Sgemm sgemm)
+  // Without `trains` there are the products alone, and no memory for more.
+  MaterializedHead(int N, int D, int C, Sgemm sgemm, bool trains)
       : N(N), D(D), C(C), Dp(int(whole_vectors(D))), Cp(int(whole_vectors(C))), sgemm(sgemm) {
     w = zeros({C, Dp});
-    velocity = zeros({C, Dp});
+    if (trains) velocity = zeros({C, Dp});
   }
 
   static fm::Tensor zeros(const fm::Shape& shape) {
@@ -53,13 +54,11 @@ struct MaterializedHead {
 
   void allocate() {
     if (unit.storage) return;
-    unit = zeros({C, Dp});
+    unit = velocity.storage ? zeros({C, Dp}) : w;
     gradient = zeros({C, Dp});
     logits = zeros({N, Cp});
     inverse = zeros({C});
-    embeddings = zeros({N, D});
     d_embeddings = zeros({N, D});
-    std::memcpy(unit.raw(), w.raw(), w.bytes());
   }
 
   void cosines() {
@@ -74,8 +73,9 @@ struct MaterializedHead {
   }
 
   // The three products of any head, and nothing else.
-  void gemm3() {
+  void gemm3(const fm::Tensor& x) {
     allocate();
+    if (!embeddings.storage) embeddings = fm::cpu_backend().normalize_forward(x).y;
     cosines();
     both_gradients();
   }

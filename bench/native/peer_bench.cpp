@@ -50,7 +50,7 @@ struct Peer {
   MarginParams margin;
 
   Peer(const std::string& mode, int N, int D, int C, bench::Sgemm sgemm)
-      : mode(mode), N(N), D(D), C(C), held(N, D, mode == "ours" ? 1 : C, sgemm) {
+      : mode(mode), N(N), D(D), C(C), held(N, D, mode == "ours" ? 1 : C, sgemm, mode == "mat") {
     margin.method = Method::arcface;
     x = cpu_empty<float>({N, D});
     labels = cpu_backend().empty(Dtype::int32, {N});
@@ -71,13 +71,13 @@ struct Peer {
 
   double step(double lr) {
     const SgdParams sgd{lr, 0.9, 5e-4};
-    if (mode == "gemm3") return held.gemm3(), 0;
+    if (mode == "gemm3") return held.gemm3(x), 0;
     if (mode == "mat") {
       const double loss = held.step(x, labels, margin, sgd);
       d_features = held.d_features;
       return loss;
     }
-    const HeadStep result = cpu_backend().head_step(x, w, velocity, labels, margin, sgd);
+    const HeadStep result = cpu_backend().head_step(x, w, velocity, labels, {}, margin, sgd);
     d_features = result.d_features;
     return result.loss;
   }

@@ -1,16 +1,18 @@
 // What each published margin costs beside ArcFace: whole steps of two heads that take turns in one process.  The
 // weights are random, so that about every negative is above the target's φ: the dearest case of a method that looks.
-import { MarginHead, margins, setNumThreads } from 'flashmargin';
+import { filteredNegatives, learnedScale, MarginHead, margins, presetOf, setNumThreads } from 'flashmargin';
 import { median } from '../alternate.mjs';
 import { features, labels, weights } from '../data.mjs';
 
-/** Presets, and what a method's state makes of it in the course of a training. */
+/** Presets, their variants, and what a method's state makes of it in the course of a training. */
 const rows = [
-  ...Object.keys(margins).map((method) => ({ margin: method, options: { method, ...margins[method].params } })),
-  {
-    margin: 'curricularface, t 0.3',
-    options: { method: 'curricularface', ...margins.curricularface.params, t: 0.3, tRate: 0 },
-  },
+  ...Object.keys(margins).map((method) => ({ margin: method, options: presetOf(method) })),
+  { margin: 'mvsoftmax, arc', options: presetOf('mvsoftmax', { variant: 'arc', margin: 0.5 }) },
+  { margin: 'curricularface, t 0.3', options: presetOf('curricularface', { t: 0.3, tRate: 0 }) },
+  { margin: 'elasticface, plus', options: presetOf('elasticface', { plus: 'paper' }) },
+  { margin: 'arcface, filter', options: presetOf('arcface', { negatives: filteredNegatives() }) },
+  { margin: 'arcface, label smoothing', options: presetOf('arcface', { labelSmoothing: 0.1 }) },
+  { margin: 'arcface, learned scale', options: presetOf('arcface', { scale: learnedScale() }) },
 ];
 
 export function run({ record, smoke, only }) {
@@ -18,25 +20,27 @@ export function run({ record, smoke, only }) {
   const threads = only.threads ?? 1;
   setNumThreads(threads);
   const x = features(N, D);
-  const y = labels(N, C);
   const initial = weights(C * D);
-  const timed = (head) => {
+  const timed = ({ head, y }) => {
     const began = performance.now();
     head.stepSync(x, y, { lr: 1e-6 });
     return performance.now() - began;
   };
-  const headOf = (margin) => {
-    const head = new MarginHead({ numClasses: C, embeddingSize: D, margin });
-    head.weight.set(initial);
-    head.stepSync(x, y, { lr: 1e-6 });
-    return head;
+  const start = (margin) => {
+    const K = margin.subCenters ?? 1;
+    const numClasses = Math.floor(C / K); // as many rows of the weight for every margin
+    const head = new MarginHead({ numClasses, embeddingSize: D, margin, onAdvice: () => {} });
+    head.weight.set(initial.subarray(0, head.weight.size));
+    const y = labels(N, numClasses);
+    timed({ head, y });
+    return { head, y };
   };
-  const arcface = headOf(rows.find((row) => row.margin === 'arcface').options);
+  const arcface = start(presetOf('arcface'));
   for (const { margin, options } of rows) {
     if (margin === 'arcface') continue;
-    const head = headOf(options);
-    const pairs = Array.from({ length: rounds }, () => [timed(arcface), timed(head)]);
-    head.dispose();
+    const other = start(options);
+    const pairs = Array.from({ length: rounds }, () => [timed(arcface), timed(other)]);
+    other.head.dispose();
     const times = pairs.map(([, ms]) => ms);
     record({
       bench: 'margins',
@@ -44,6 +48,7 @@ export function run({ record, smoke, only }) {
       N,
       D,
       C,
+      K: options.subCenters ?? 1,
       threads,
       rounds,
       ms: median(times),
@@ -53,5 +58,5 @@ export function run({ record, smoke, only }) {
       perArcface: median(pairs.map(([base, ms]) => ms / base)),
     });
   }
-  arcface.dispose();
+  arcface.head.dispose();
 }

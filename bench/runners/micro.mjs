@@ -105,7 +105,7 @@ function compare({ op, ours, theirs, record, settings, base }) {
 
 /** The whole step: loss, dX, the moved weights. */
 function heads(tf, data, { N, D, C }) {
-  const head = new MarginHead({ numClasses: C, embeddingSize: D });
+  const head = new MarginHead({ numClasses: C, embeddingSize: D, onAdvice: () => {} });
   head.weight.set(data.weight.data);
   const x = data.features.data;
   const theirs = arcfaceHead(tf, data.weight.data, x, data.labels, { N, C, D });
