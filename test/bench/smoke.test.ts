@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { margins } from '../../lib/margins.js';
+import { margins } from '../../lib/margins/index.js';
 
 type Row = Record<string, unknown> & { bench: string };
 
