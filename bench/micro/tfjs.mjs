@@ -47,12 +47,19 @@ export function arcfaceCosines(tf, cos, mask, margin) {
   return tf.add(cos, tf.mul(mask, tf.sub(phi, target)));
 }
 
-/** CurricularFace's: besides, a negative above the target's φ becomes cos·(t + cos). */
+/** tfjs has no gradient for a comparison, not even 0. */
+const above = (tf, a, b) =>
+  tf.customGrad((x, y) => ({ value: tf.greater(x, y), gradFunc: () => [tf.zerosLike(x), tf.zerosLike(y)] }))(a, b);
+
+/** CurricularFace's hard negatives: one above the target's φ becomes cos·(t + cos). */
 export function curricularCosines(tf, cos, mask, margin, t) {
   const { phi } = arcfacePhi(tf, cos, mask, margin);
-  const negatives = tf.where(tf.greater(cos, phi), tf.mul(cos, tf.add(cos, t)), cos);
-  return tf.add(tf.mul(negatives, tf.sub(1, mask)), tf.mul(mask, phi));
+  const reweighted = tf.where(above(tf, cos, phi), tf.mul(cos, tf.add(cos, t)), cos);
+  return tf.add(tf.mul(reweighted, tf.sub(1, mask)), tf.mul(cos, mask));
 }
+
+/** The labels' columns of [N, C]. */
+export const oneHot = (tf, labels, { shape: [, C] }) => tf.oneHot(labels, C).toFloat();
 
 export const subCenterMax = (tf, cos, K) => tf.max(tf.reshape(cos, [cos.shape[0], cos.shape[1] / K, K]), 2);
 
@@ -62,8 +69,9 @@ export const crossEntropy = (tf, logits, mask) =>
 
 export function arcfaceLoss(tf, x, w, labels, { scale, margin }) {
   return tf.tidy(() => {
-    const mask = tf.oneHot(labels, w.shape[0]).toFloat();
-    const logits = tf.mul(arcfaceCosines(tf, cosines(tf, x, w), mask, margin), scale);
+    const cos = cosines(tf, x, w);
+    const mask = oneHot(tf, labels, cos);
+    const logits = tf.mul(arcfaceCosines(tf, cos, mask, margin), scale);
     return crossEntropy(tf, logits, mask).asScalar();
   });
 }
