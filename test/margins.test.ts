@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ArgumentRangeError } from '../lib/errors.js';
+import { nextT } from '../lib/heads/index.js';
 import {
   arcface,
   combined,
@@ -13,7 +14,6 @@ import {
   softmax,
   sphereface,
 } from '../lib/margins/index.js';
-import { nextT } from '../lib/heads/index.js';
 
 describe('presets', () => {
   // NormFace; CosFace and ArcFace as in their papers; insightface's arcface_mxnet; OpenSphere; SV-X-Softmax and

@@ -1,3 +1,4 @@
+export { alignmentTemplates, type Pixels, similarityTransform, warpAffine } from './align.js';
 export type { AugmentOptions } from './augment.js';
 export { type Dataset, type OpenDatasetOptions, openDataset, RecordDataset } from './dataset.js';
 export { decodeImage, type ImageShape } from './decode.js';

@@ -1,4 +1,5 @@
 import { type Handle, type MarginParams, type NativeHeadStep, native, type SgdParams } from '../binding.js';
+import { deviceIndex } from '../device.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
 import {
   arcface,
@@ -11,7 +12,6 @@ import {
 } from '../margins/index.js';
 import { normalArray, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
-import { deviceIndex } from '../device.js';
 import { adviceOn, FirstSteps } from './advice.js';
 import { type HeadInspection, inspection } from './inspection.js';
 import { type BatchFacts, type Fact, type Prepared, type StateRule, stateRules } from './state.js';
@@ -63,7 +63,13 @@ function checkSgd(
 
 type StateValues = Record<string, Float64Array | Float32Array>;
 
-const warn = (sentence: string): void => process.emitWarning(sentence, { type: 'FlashmarginAdvice' });
+/** Once a process and sentence. */
+function warn(sentence: string): void {
+  if (warned.has(sentence)) return;
+  warned.add(sentence);
+  process.emitWarning(sentence, { type: 'FlashmarginAdvice' });
+}
+const warned = new Set<string>();
 
 /** [N]: norms of the rows [N, D]. */
 function normsOf(rows: Handle): Handle {
@@ -238,15 +244,22 @@ export class MarginHead {
       const found: Partial<Record<Fact, Handle>> = {};
       const { handle: weight } = this.weight;
       for (const fact of this.#needs()) {
-        if (fact === 'targetCosines')
-          found[fact] = native.targetCosines(x.handle, weight, y.handle, this.subCenters);
+        if (fact === 'targetCosines') found[fact] = native.targetCosines(x.handle, weight, y.handle, this.subCenters);
         if (fact === 'negativeLse') found[fact] = native.negativeLse(x.handle, weight, y.handle, this.#plainSoftmax());
         if (fact === 'norms') found[fact] = normsOf(x.handle);
       }
       const batch = this.#batch(y.handle, found);
       const prepared = this.#prepare(batch);
       margins = this.#rowMargins(prepared);
-      const result = native.headStepSync(x.handle, weight, this.velocity.handle, y.handle, margins, prepared.params, sgd);
+      const result = native.headStepSync(
+        x.handle,
+        weight,
+        this.velocity.handle,
+        y.handle,
+        margins,
+        prepared.params,
+        sgd,
+      );
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
     } finally {
@@ -382,8 +395,7 @@ export class MarginHead {
 
   #watch({ labels, targetCosines = [], norms = [] }: BatchFacts): void {
     if (!this.#firstSteps) return;
-    const labelled = (values: ArrayLike<number>) =>
-      Array.from(values).filter((_, i) => (labels[i] as number) >= 0);
+    const labelled = (values: ArrayLike<number>) => Array.from(values).filter((_, i) => (labels[i] as number) >= 0);
     this.#firstSteps.add(this.margin, labelled(targetCosines), labelled(norms));
     if (++this.#stepsSeen < FirstSteps.count) return;
     for (const sentence of this.#firstSteps.advice(this.margin)) this.#advise(`${this.margin.method}: ${sentence}`);

@@ -38,7 +38,12 @@ export interface StateRule {
   readonly initial: Values;
   prepare(batch: BatchFacts, values: Values): Prepared;
   /** From the step's gradients; beside what prepare() said. */
-  after?(result: NativeHeadStep & { rowMarginGradients(): ArrayLike<number> }, batch: BatchFacts, values: Values, sgd: SgdParams): Values;
+  after?(
+    result: NativeHeadStep & { rowMarginGradients(): ArrayLike<number> },
+    batch: BatchFacts,
+    values: Values,
+    sgd: SgdParams,
+  ): Values;
 }
 
 const one = (x: number) => new Float64Array([x]);
@@ -46,7 +51,12 @@ const first = (values: Values, name: string): number => (values[name] as Numbers
 const clamp = (x: number, low: number, high: number) => Math.min(high, Math.max(low, x));
 
 /** SGD with momentum, without weight decay. */
-function sgd(value: Numbers, velocity: Numbers, gradient: ArrayLike<number>, { lr, momentum }: SgdParams): [Numbers, Numbers] {
+function sgd(
+  value: Numbers,
+  velocity: Numbers,
+  gradient: ArrayLike<number>,
+  { lr, momentum }: SgdParams,
+): [Numbers, Numbers] {
   const v = velocity.map((x, i) => momentum * x + (gradient[i] as number));
   return [value.map((x, i) => x - lr * (v[i] as number)), v];
 }

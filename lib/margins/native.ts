@@ -151,6 +151,11 @@ export function checkMargin(margin: Margin, numClasses: number, where: string): 
     );
   }
   const { rule } = negativesOf(margin);
-  expected(['plain', 'mv', 'curricular', 'filter'].includes(rule), where, 'negatives.rule plain, mv, curricular or filter', rule);
+  expected(
+    ['plain', 'mv', 'curricular', 'filter'].includes(rule),
+    where,
+    'negatives.rule plain, mv, curricular or filter',
+    rule,
+  );
   native.checkMargin(nativeMargin(margin, { numClasses }));
 }

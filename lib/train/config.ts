@@ -5,49 +5,13 @@ import { createJiti } from 'jiti';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { ConfigError } from '../errors.js';
-import { type Margin, margins, optionsOf } from '../margins/index.js';
 import { backbones } from '../nn/index.js';
+import { marginSchema } from './marginConfig.js';
 
 const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.keys(table) as [T, ...T[]];
 const count = z.number().int().min(1);
 const natural = z.number().int().min(0);
 const channels = z.number().int().min(1).max(65_536);
-
-const marginFields = z.strictObject({
-  method: z.enum(names(margins)).default('arcface'),
-  scale: z.number().positive().max(10_000).optional(),
-  margin: z.number().min(0).max(10).optional(),
-  m1: z.number().positive().max(10).optional(),
-  m2: z.number().min(-Math.PI).max(Math.PI).optional(),
-  m3: z.number().min(-2).max(2).optional(),
-  lambda: z.number().min(0).max(1e9).optional(),
-  t: z.number().min(-1).max(10).optional(),
-  tRate: z.number().min(0).max(1).optional(),
-  variant: z.enum(['am', 'arc']).optional(),
-  negatives: z.enum(['adaptive', 'fixed']).optional(),
-  gradient: z.enum(['exact', 'detached']).optional(),
-  overflow: z.enum(['none', 'hard', 'easy', 'clamp']).optional(),
-  easyAbove: z.number().min(-1).max(1).optional(),
-  cosineEpsilon: z.number().min(0).max(0.5).optional(),
-  angleEpsilon: z.number().min(0).max(1).optional(),
-  angleLimit: z.number().min(0).max(Math.PI).optional(),
-  targetEpsilon: z.number().min(0).max(0.5).optional(),
-  projectWeightGradient: z.boolean().optional(),
-});
-
-/** Each method takes its own options. */
-const marginSchema = marginFields.superRefine(({ method, ...options }, context) => {
-  const known: readonly string[] = optionsOf(method);
-  for (const [key, value] of Object.entries(options)) {
-    if (value === undefined || known.includes(key)) continue;
-    const message = `not an option of ${method}, which has ${known.join(', ')}`;
-    context.addIssue({ code: 'custom', path: [key], message });
-  }
-  if (method !== 'sphereface' && (options.margin ?? 0) > Math.PI)
-    context.addIssue({ code: 'custom', path: ['margin'], message: `expected at most π, got ${options.margin}` });
-  if (method === 'combined' && options.overflow === 'hard')
-    context.addIssue({ code: 'custom', path: ['overflow'], message: 'expected none, easy or clamp for combined' });
-});
 
 export const configSchema = z.strictObject({
   /** Where the run is written. */
@@ -216,11 +180,4 @@ export async function loadConfig(file: string): Promise<Config> {
     });
   }
   return resolveConfig(input, file);
-}
-
-/** A margin configuration with the method's published defaults. */
-export function marginOf(config: Config['margin']): Margin {
-  const { method, ...rest } = config;
-  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
-  return { method, ...margins[method].params, ...given } as Margin;
 }

@@ -9,8 +9,9 @@ import { lastGoodCheckpoint, lockFolder, readCheckpoint, restore, writeFileAtomi
 import { type BackboneName, backbones, type IResNet } from '../nn/index.js';
 import { Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
-import { type Config, type ConfigInput, marginOf, resolveConfig } from './config.js';
+import { type Config, type ConfigInput, resolveConfig } from './config.js';
 import { checkGallery, type Evaluation, evaluate } from './evaluate.js';
+import { marginOf } from './marginConfig.js';
 import type { RunFacts } from './runReport.js';
 import { type FitResult, fullBatches, type StepMetrics, Trainer } from './trainer.js';
 

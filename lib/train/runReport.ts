@@ -6,6 +6,7 @@ import { writeFileAtomically } from '../io/index.js';
 import { encodePng, type ReportData, renderReport } from '../report/index.js';
 import type { Config } from './config.js';
 import { type Evaluation, type SummaryTier, summaryTiers, type TierScores, tiersOfRun } from './evaluate.js';
+import { marginTitle } from './marginConfig.js';
 import { readMetrics } from './trainer.js';
 
 /** What is known of a run when its report is written. */
@@ -54,13 +55,9 @@ export function writeRunReport(
   evaluation: Evaluation | undefined,
 ): { summary: RunSummary; summaryFile: string; reportFile: string } {
   const { config, out } = facts;
-  const { method, scale, margin } = config.margin;
-  const detail = [scale === undefined ? '' : `s ${scale}`, margin === undefined ? '' : `m ${margin}`]
-    .filter(Boolean)
-    .join(', ');
   const others = (config.evaluation?.compareWith ?? []).flatMap((run) => tiersOfRun(run) ?? []);
   const summary: RunSummary = {
-    title: `${method}${detail ? ` (${detail})` : ''} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
+    title: `${marginTitle(config.margin)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
     ...facts,
     finishedAt: new Date().toISOString(),
     environment: environment(),

@@ -31,7 +31,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 // Rows without a target (label −1) have row_loss 0, take no part in the mean, and get no gradient.
 struct MarginSoftmaxForward {
-  double loss;         // mean of row_loss over the rows that have a target, 0 when none has; plus norm_penalty·regularizer
+  double loss;  // mean of row_loss over the rows that have a target, 0 when none has; plus norm_penalty·regularizer
   double regularizer;  // mean of the norms' regulariser over these rows; 0 where the method has none
   Tensor row_loss;     // [N] −log softmax of the target, without any ceiling; of a binary loss all its classes
   Tensor lse;          // [N] log Σ exp(logit) over all classes, the target's with its margin; 0 of a binary loss

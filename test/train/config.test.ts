@@ -3,8 +3,8 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ConfigError } from '../../lib/errors.js';
 import { arcface, combined, cosface, curricularface, mvsoftmax, sphereface } from '../../lib/margins/index.js';
-import { marginOf } from '../../lib/train/config.js';
 import { loadConfig, resolveConfig } from '../../lib/train/index.js';
+import { marginOf } from '../../lib/train/marginConfig.js';
 import { scratchFolder } from './tinySet.js';
 
 const folder = scratchFolder();
