@@ -7,6 +7,12 @@ import { fingerprint, scaleRows } from './drawn.mjs';
 import { aboutPeer } from './peers.mjs';
 
 const require = createRequire(new URL('optional/package.json', import.meta.url));
+try {
+  require.resolve('vega-lite');
+} catch {
+  console.error('plot: vega-lite is not installed: npm ci --prefix bench/optional --ignore-scripts');
+  process.exit(1);
+}
 const load = async (name) => import(pathToFileURL(require.resolve(name)).href);
 const [vega, vegaLite] = await Promise.all([load('vega'), load('vega-lite')]);
 

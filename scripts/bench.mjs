@@ -6,7 +6,7 @@
 //   --out FILE                           instead of bench/results/<date>.jsonl
 //   --memory GIB                         what peers may take together (12)
 //   --classes C, --threads T             one size or thread count of those that a benchmark has
-// Then `node scripts/readme-tables.mjs` writes the tables and `node bench/plot.mjs` the plot.
+// Then `npm run bench:tables` writes the tables and the plot.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { appendFileSync, mkdirSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';

@@ -29,11 +29,11 @@ for (const name of ['README.md', 'docs/benchmarks.md']) {
   );
   if (before === after) continue;
   stale = true;
-  if (check) console.error(`${name}: a table is not what bench/results says; run node scripts/readme-tables.mjs`);
+  if (check) console.error(`${name}: a table is not what bench/results says; run npm run bench:tables`);
   else writeFileSync(file, after);
 }
 if (check && !isDrawnFrom(path.join(root, 'docs/benchmarks.svg'), rows)) {
   stale = true;
-  console.error('docs/benchmarks.svg: is not drawn from bench/results; run node bench/plot.mjs');
+  console.error('docs/benchmarks.svg: is not drawn from bench/results; run npm run bench:tables');
 }
 if (check && stale) process.exit(1);
