@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { MarginHead, presetOf, setNumThreads } from 'flashmargin';
 import { median } from '../alternate.mjs';
 import { features, labels, weights } from '../data.mjs';
@@ -71,6 +73,9 @@ async function callOverhead({ record, shape, rounds, threads }) {
   }
 }
 
+setFlagsFromString('--expose-gc');
+const gc = runInNewContext('gc');
+
 /** Milliseconds that the main thread has been ready to run without a core to run on, since it began. */
 function queuedMs() {
   const [, waited] = readFileSync(`/proc/${process.pid}/task/${process.pid}/schedstat`, 'utf8').split(' ');
@@ -117,6 +122,7 @@ async function eventLoop({ record, shape, steps, idleMs, threads }) {
   for (const method of ['arcface', 'curricularface', 'adacos', 'adaptiveface']) {
     const { head, x, y } = makeHead({ ...shape, method });
     await head.step(x, y, { lr: 1e-6 });
+    gc(); // of what setting up left, which is not the steps'
     const found = await whileTicking(async () => {
       const began = performance.now();
       let callMaxMs = 0;
