@@ -1,6 +1,6 @@
 // Who takes part in a comparison of heads: how each is started, about how much memory it takes, and what it needs.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { tfjsMissing, tfjsVersion } from './micro/tfjs.mjs';
@@ -22,6 +22,11 @@ function peerProgram() {
   built ??= (() => {
     const core = path.join(root, 'build/libflashmargin_core.a');
     if (!existsSync(core)) return { why: 'there is no build/libflashmargin_core.a: npm run build:native with cmake' };
+    const headers = ['native/common', 'native/cpu'].flatMap((folder) =>
+      readdirSync(path.join(root, folder)).map((name) => path.join(root, folder, name)),
+    );
+    if (headers.some((name) => statSync(name).mtimeMs > statSync(core).mtimeMs))
+      return { why: 'build/ is older than native/: npm run build:native' };
     const program = path.join(root, 'build-bench/peer_bench');
     const sources = ['peer_bench.cpp', 'materialized_head.h', 'materialized_head.inl'];
     const stamps = [core, ...sources.map((name) => path.join(root, 'bench/native', name))];
