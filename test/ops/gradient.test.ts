@@ -66,6 +66,21 @@ describe('gradients', () => {
   it('normalize', () => check(([x]) => ops.normalize(x as Tensor), [draw([3, 5])]));
   it('prelu', () => check(([x, s]) => ops.prelu(x as Tensor, s as Tensor), [draw([2, 3, 3, 5]), draw([5])]));
   it('relu', () => check(([x]) => ops.relu(x as Tensor), [draw([4, 5])]));
+  it('affine', () => check(([x]) => ops.affine(x as Tensor, { factor: -1.5, offset: 0.25 }), [draw([2, 3])]));
+  it('sqrt', () => check(([x]) => ops.sqrt(ops.multiply(x as Tensor, x as Tensor), { epsilon: 0.5 }), [draw([2, 3])]));
+  it('dot, of two and of one', () => {
+    check(([a, b]) => ops.dot(a as Tensor, b as Tensor), [draw([2, 3]), draw([2, 3])]);
+    check(([a]) => ops.dot(a as Tensor, a as Tensor), [draw([2, 3])]);
+  });
+  it('softmax and logSoftmax', () => {
+    check(([x]) => ops.softmax(x as Tensor), [draw([4, 5], 2)]);
+    check(([x]) => ops.logSoftmax(x as Tensor), [draw([4, 5], 2)]);
+  });
+  it('gatherRows, a row named twice and one never', () =>
+    check(([x]) => ops.gatherRows(x as Tensor, new Int32Array([2, 0, 2])), [draw([4, 5])]));
+  it('weightedSum', () =>
+    check(([w, x]) => ops.weightedSum(w as Tensor, x as Tensor), [draw([3, 4]), draw([3, 4, 5])]));
+  it('squaredDistances', () => check(([x]) => ops.squaredDistances(x as Tensor), [draw([6, 5])]));
   it('dropout', () => check(([x]) => ops.dropout(x as Tensor, { rate: 0.4, seed: 3 }), [draw([4, 5])]));
   it('globalAvgPool', () => check(([x]) => ops.globalAvgPool(x as Tensor), [draw([2, 3, 2, 5])]));
   it('flatten', () => check(([x]) => ops.flatten(x as Tensor), [draw([2, 3, 2, 5])]));
