@@ -1,5 +1,5 @@
 /** flashmargin: margin-softmax training over very many classes. */
-export { backward, defineOp, noGrad, type OpDefinition } from './autograd.js';
+export { backward, backwardFrom, defineOp, noGrad, type OpDefinition } from './autograd.js';
 export * as data from './data/index.js';
 export { BatchLoader, openDataset, openPairSet } from './data/index.js';
 export { setNumThreads } from './device.js';
