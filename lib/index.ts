@@ -17,6 +17,8 @@ export {
 export * as evaluation from './eval/index.js';
 export * from './heads/index.js';
 export * as io from './io/index.js';
+export * as losses from './losses/index.js';
+export { CenterLoss, contrastiveLoss, MetricHead, tripletLoss } from './losses/index.js';
 export * from './margins/index.js';
 export * as nn from './nn/index.js';
 export * as ops from './ops/index.js';

@@ -54,6 +54,16 @@ export function scale(x: Tensor, factor: number): Tensor {
   return scaleOp([x], { factor });
 }
 
+/**
+ * a − b; a ShapeError unless their shapes are equal.
+ *
+ * @example
+ * const difference = subtract(features, gatherRows(centers, labels));
+ */
+export function subtract(a: Tensor, b: Tensor): Tensor {
+  return add(a, scale(b, -1));
+}
+
 const affineOp = defineOp<readonly [Tensor], { factor: number; offset: number }, undefined>({
   name: 'affine',
   forward: ([x], { factor, offset }) => ({ y: native.affine(x.handle, factor, offset), saved: undefined }),

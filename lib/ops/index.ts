@@ -2,7 +2,7 @@ export { dropout, prelu, relu } from './activations.js';
 export { type BatchNormState, batchNorm } from './batchNorm.js';
 export { conv2d } from './conv2d.js';
 export { squaredDistances } from './distances.js';
-export { add, affine, dot, imageToFloat, multiply, scale, sqrt } from './elementwise.js';
+export { add, affine, dot, imageToFloat, multiply, scale, sqrt, subtract } from './elementwise.js';
 export { gatherRows, scatterAddRows } from './gather.js';
 export { type MarginSoftmaxResult, marginLogits, marginSoftmax, negativeLse, targetCosines } from './marginSoftmax.js';
 export { linear, matmul } from './matmul.js';
