@@ -12,7 +12,7 @@ const libLayers = [
   ['tensor'],
   ['autograd'],
   ['ops'],
-  ['data', 'eval', 'heads', 'nn', 'optim', 'io', 'report'],
+  ['data', 'eval', 'heads', 'losses', 'nn', 'optim', 'io', 'report'],
   ['train'],
   ['cli'],
   ['index'],

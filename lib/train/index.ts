@@ -26,4 +26,11 @@ export {
   train,
 } from './run.js';
 export { type RunFacts, type RunSummary, writeRunReport } from './runReport.js';
-export { type FitResult, readMetrics, type StepMetrics, Trainer, type TrainerOptions } from './trainer.js';
+export {
+  type FitResult,
+  readMetrics,
+  type StepMetrics,
+  Trainer,
+  type TrainerOptions,
+  type TrainingHead,
+} from './trainer.js';
