@@ -70,14 +70,29 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
  * Frees the tape behind `y` on the way.
  */
 export function backward(y: Tensor, dy?: Tensor): void {
-  const start = dy ?? scalarOne(y);
-  if (start.shape.join() !== y.shape.join()) {
-    throw new ShapeError(`backward: expected dy [${y.shape.join(', ')}], got [${start.shape.join(', ')}]`, {
-      code: 'ERR_FM_SHAPE',
-    });
+  backwardFrom([[y, dy]]);
+}
+
+/**
+ * backward() of a sum of parts that share a tape: adds the gradient of Σ ⟨dy, y⟩, in one walk.
+ *
+ * @example
+ * const { embedding, groupLoss } = groupFace.forward(features);
+ * const { gradEmbeddings } = head.stepSync(embedding, labels, { lr });
+ * backwardFrom([[embedding, gradEmbeddings], [groupLoss]]);
+ */
+export function backwardFrom(parts: readonly (readonly [y: Tensor, dy?: Tensor])[]): void {
+  const flows = new Map<Tensor, Flow>();
+  for (const [y, dy] of parts) {
+    const start = dy ?? scalarOne(y);
+    if (start.shape.join() !== y.shape.join()) {
+      throw new ShapeError(`backward: expected dy [${y.shape.join(', ')}], got [${start.shape.join(', ')}]`, {
+        code: 'ERR_FM_SHAPE',
+      });
+    }
+    flows.set(y, merged(flows.get(y), { gradient: start, users: 1, owned: dy === undefined }));
   }
-  const flows = new Map<Tensor, Flow>([[y, { gradient: start, users: 1, owned: dy === undefined }]]);
-  for (const out of inReverseOrder(y)) {
+  for (const out of inReverseOrder(parts.map(([y]) => y))) {
     const flow = flows.get(out);
     flows.delete(out);
     if (!flow) continue;
@@ -144,21 +159,27 @@ function scalarOne(y: Tensor): Tensor {
   return ones(y.shape, y.dtype, y.device);
 }
 
-/** Every tensor behind y, each after all that were made from it. */
-function inReverseOrder(y: Tensor): Tensor[] {
+/** Every tensor behind the roots, each after all that were made from it. */
+function inReverseOrder(roots: readonly Tensor[]): Tensor[] {
   const order: Tensor[] = [];
-  const seen = new Set<Tensor>([y]);
-  const stack: { at: Tensor; next: number }[] = [{ at: y, next: 0 }];
-  while (stack.length > 0) {
-    const top = stack.at(-1) as { at: Tensor; next: number };
-    const inputs = top.at.node?.inputs ?? [];
-    const input = inputs[top.next++];
-    if (input === undefined) {
-      order.push(top.at);
-      stack.pop();
-    } else if (!seen.has(input)) {
-      seen.add(input);
-      stack.push({ at: input, next: 0 });
+  const seen = new Set<Tensor>();
+  const stack: { at: Tensor; next: number }[] = [];
+  const visit = (x: Tensor) => {
+    if (seen.has(x)) return;
+    seen.add(x);
+    stack.push({ at: x, next: 0 });
+  };
+  for (const root of roots) {
+    visit(root);
+    while (stack.length > 0) {
+      const top = stack.at(-1) as { at: Tensor; next: number };
+      const input = top.at.node?.inputs[top.next++];
+      if (input !== undefined) {
+        visit(input);
+      } else {
+        order.push(top.at);
+        stack.pop();
+      }
     }
   }
   return order.reverse();

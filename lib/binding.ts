@@ -155,13 +155,27 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   multiply(a: Handle, b: Handle): Handle;
   accumulate(into: Handle, x: Handle): void;
   scale(x: Handle, factor: number): Handle;
+  affine(x: Handle, factor: number, offset: number): Handle;
+  sqrtForward(x: Handle, epsilon: number): Handle;
+  sqrtBackward(dy: Handle, y: Handle): Handle;
   sum(x: Handle): number;
+  dot(a: Handle, b: Handle): number;
   dropout(x: Handle, rate: number, seed: number): Handle;
   imageToFloat(x: Handle): Handle;
   globalAvgPoolForward(x: Handle): Handle;
   globalAvgPoolBackward(dy: Handle, xShape: readonly number[]): Handle;
   flattenForward(x: Handle): Handle;
   flattenBackward(dy: Handle, xShape: readonly number[]): Handle;
+  softmaxForward(x: Handle): Handle;
+  softmaxBackward(dy: Handle, y: Handle): Handle;
+  logSoftmaxForward(x: Handle): Handle;
+  logSoftmaxBackward(dy: Handle, y: Handle): Handle;
+  gatherRows(x: Handle, index: Handle): Handle;
+  scatterAddRows(into: Handle, index: Handle, x: Handle): void;
+  weightedSumForward(weights: Handle, x: Handle): Handle;
+  weightedSumBackward(dy: Handle, weights: Handle, x: Handle): { dWeights: Handle; dx: Handle };
+  squaredDistancesForward(x: Handle): Handle;
+  squaredDistancesBackward(dy: Handle, x: Handle): Handle;
   checkMargin(p: MarginParams): void;
   marginSoftmaxForward(
     features: Handle,

@@ -1,5 +1,5 @@
 /** flashmargin: margin-softmax training over very many classes. */
-export { backward, defineOp, noGrad, type OpDefinition } from './autograd.js';
+export { backward, backwardFrom, defineOp, noGrad, type OpDefinition } from './autograd.js';
 export * as data from './data/index.js';
 export { BatchLoader, openDataset, openPairSet } from './data/index.js';
 export { setNumThreads } from './device.js';
@@ -18,6 +18,8 @@ export * as evaluation from './eval/index.js';
 export * from './heads/index.js';
 export * as io from './io/index.js';
 export * as kernels from './kernels/index.js';
+export * as losses from './losses/index.js';
+export { CenterLoss, contrastiveLoss, MetricHead, tripletLoss } from './losses/index.js';
 export * from './margins/index.js';
 export * as nn from './nn/index.js';
 export * as ops from './ops/index.js';

@@ -1,131 +1,101 @@
-// Benchmarks with their environment, appended to bench/results/<date>.jsonl:
-//   npm run bench                 head and backbone
-//   npm run bench -- head         the fused head against OpenBLAS and a materialising twin   (libopenblas-pthread-dev)
-//   npm run bench -- backbone     iresnet18 against torch, where /usr/bin/python3 has it     (python3-torch)
-//   npm run bench -- conv         each convolution, own kernels and oneDNN, printed only
-//   npm run bench -- demo         copies runs/demo/summary.json (and runs/softmax) into the results
-// Then `node scripts/readme-tables.mjs` writes the README's tables.
+// Benchmarks with their environment, appended to bench/results/<date>.jsonl; docs/benchmarks.md says what each needs.
+//   npm run bench                        all that is timed (see `minutes`)
+//   npm run bench -- peers micro         some of them
+//   npm run bench -- --list              their names
+//   --smoke                              everything at tiny sizes, in seconds: do the runners still run?
+//   --out FILE                           instead of bench/results/<date>.jsonl
+//   --memory GIB                         what peers may take together (12)
+//   --classes C, --threads T             one size or thread count of those that a benchmark has
+// Then `npm run bench:tables` writes the tables and the plot.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const text = (command, args, env = {}) =>
-  execFileSync(command, args, {
-    cwd: root,
-    encoding: 'utf8',
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+
+const benches = {
+  peers: { about: "the head's step against OpenBLAS, a materialising twin, torch and tfjs", minutes: 14 },
+  modes: { about: 'other shapes, sub-centers, bfloat16 and fast mode against the ordinary head', minutes: 5 },
+  margins: { about: 'each margin against ArcFace', minutes: 3 },
+  overhead: { about: 'what TypeScript adds, and how long the event loop waits', minutes: 2 },
+  micro: { about: 'operations and the head against pure tfjs, by benchmark.js', minutes: 3 },
+  scale: { about: 'time and memory as the classes grow, for the plot', minutes: 10 },
+  backbone: { about: 'iresnet18 against torch', minutes: 2 },
+  head: { about: 'the native step alone, with OpenBLAS in one process', minutes: 4, byName: true },
+  conv: { about: 'each convolution, own kernels and oneDNN; printed only', minutes: 2, byName: true },
+  demo: { about: 'copies runs/demo/summary.json and runs/softmax into the results', minutes: 0, byName: true },
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    smoke: { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
+    out: { type: 'string' },
+    memory: { type: 'string', default: '12' },
+    classes: { type: 'string' },
+    threads: { type: 'string' },
+  },
+});
+if (values.list) {
+  for (const [name, { about, minutes, byName }] of Object.entries(benches))
+    console.log(`${name.padEnd(10)} ${String(minutes).padStart(3)} min  ${about}${byName ? ' (by name only)' : ''}`);
+  process.exit(0);
+}
+const chosen = positionals.length > 0 ? positionals : Object.keys(benches).filter((name) => !benches[name].byName);
+for (const name of chosen) {
+  if (benches[name]) continue;
+  console.error(`bench: no benchmark '${name}'; there are ${Object.keys(benches).join(', ')}`);
+  process.exit(2);
+}
+
+// A process each: what one leaves in memory or takes from the addon is none of the next one's business.
+if (chosen.length > 1) {
+  const script = fileURLToPath(import.meta.url);
+  const options = Object.entries(values)
+    .filter(([, value]) => value !== false)
+    .map(([name, value]) => (value === true ? `--${name}` : `--${name}=${value}`));
+  const failed = chosen.filter(
+    (name) => spawnSync(process.execPath, [script, name, ...options], { stdio: 'inherit' }).status !== 0,
+  );
+  if (failed.length > 0) console.error(`bench: failed in ${failed.join(', ')}`);
+  process.exit(failed.length > 0 ? 1 : 0);
+}
+
+const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8' }).trim();
 const environment = {
   date: new Date().toISOString(),
-  commit: text('git', ['rev-parse', '--short', 'HEAD']).trim(),
+  commit:
+    git('rev-parse', '--short', 'HEAD') +
+    (git('status', '--porcelain', '--', 'lib', 'src', 'native') && ' with changes'),
   cpu: cpus()[0]?.model.trim(),
   cores: cpus().length,
   memoryGiB: Math.round(totalmem() / 2 ** 30),
   node: process.version,
+  loadBefore: Number(loadavg()[0].toFixed(2)),
 };
-const file = path.join(root, 'bench/results', `${environment.date.slice(0, 10)}.jsonl`);
-mkdirSync(path.dirname(file), { recursive: true });
+const file = values.out ?? path.join(root, 'bench/results', `${environment.date.slice(0, 10)}.jsonl`);
+mkdirSync(path.dirname(path.resolve(file)), { recursive: true });
 
-function record(line) {
-  const full = { ...JSON.parse(line), load: Number(loadavg()[0].toFixed(2)), ...environment };
-  appendFileSync(file, `${JSON.stringify(full)}\n`);
-  console.log(line);
-}
-const jsonLines = (output) => output.split('\n').filter((line) => line.startsWith('{'));
+/** Four digits are more than any of these numbers has. */
+const short = (_, value) =>
+  typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value;
 
-function native(target) {
-  const build = path.join(root, 'build-bench');
-  text('cmake', ['-S', root, '-B', build, '-DFM_TESTS=ON', '-DFM_CUDA=off', '-DCMAKE_BUILD_TYPE=Release']);
-  text('cmake', ['--build', build, '--target', target, '-j2']);
-  if (target === 'conv_bench') spawnSync('cmake', ['--build', build, '--target', 'flashmargin_onednn']);
-  return path.join(build, target);
-}
-
-const benches = {
-  head() {
-    const program = native('head_bench');
-    const shapes = [
-      [64, 512, 10_000, 31],
-      [128, 512, 100_000, 9],
-    ];
-    for (const threads of [1, 2])
-      for (const [N, D, C, reps] of shapes)
-        for (const line of jsonLines(text(program, [N, D, C, threads, reps, '--json'].map(String)))) record(line);
-    const extraMiB = Number(text(program, ['128', '512', '1000000', '2', '1', '--memory', 'ours']));
-    record(JSON.stringify({ bench: 'head', mode: 'ours', N: 128, D: 512, C: 1_000_000, threads: 2, extraMiB }));
+const context = {
+  root,
+  smoke: values.smoke,
+  budget: Number(values.memory) * 2 ** 30,
+  only: { C: Number(values.classes) || undefined, threads: Number(values.threads) || undefined },
+  record(row) {
+    appendFileSync(file, `${JSON.stringify({ ...row, load: loadavg()[0], ...environment }, short)}\n`);
+    console.log(JSON.stringify(row, short));
   },
-  backbone() {
-    const torch = spawnSync('/usr/bin/python3', ['-c', 'import torch']).status === 0;
-    if (!torch) console.error('backbone: /usr/bin/python3 has no torch (apt-get install python3-torch): ours alone');
-    for (let round = 0; round < 3; round++) {
-      for (const line of jsonLines(text(process.execPath, ['bench/backbone.mjs', '8', '2', '5']))) record(line);
-      if (!torch) continue;
-      const output = text('/usr/bin/python3', ['bench/peers/backbone_torch.py', '18', '8', '2', '5'], {
-        OMP_NUM_THREADS: '2',
-      });
-      const [, ms, imagesPerSecond] = /med (\d+) ms = ([\d.]+) img\/s/.exec(output);
-      const rssMiB = Number(/RSS (\d+)/.exec(output)[1]);
-      record(
-        JSON.stringify({
-          bench: 'backbone',
-          mode: 'torch 1.13',
-          net: 'iresnet18',
-          N: 8,
-          threads: 2,
-          reps: 5,
-          ms: Number(ms),
-          imagesPerSecond: Number(imagesPerSecond),
-          rssMiB,
-        }),
-      );
-    }
-  },
-  conv() {
-    console.log(text(native('conv_bench'), []));
-  },
-  demo() {
-    for (const run of ['runs/demo', 'runs/softmax']) {
-      const summary = path.join(root, run, 'summary.json');
-      if (!existsSync(summary)) continue;
-      const {
-        title,
-        seconds,
-        evaluationSeconds,
-        imagesPerSecond,
-        headShare,
-        environment: own,
-        tiers,
-        pairs,
-        baselines,
-      } = JSON.parse(readFileSync(summary, 'utf8'));
-      record(
-        JSON.stringify({
-          bench: 'demo',
-          run,
-          title,
-          seconds,
-          evaluationSeconds,
-          imagesPerSecond,
-          headShare,
-          convolutions: own.convolutions,
-          tiers,
-          pairs,
-          pixels: baselines.find(({ name }) => name === 'raw pixels'),
-        }),
-      );
-    }
-  },
+  /** What a reader should know, such as a peer that is not installed. */
+  say: (text) => console.error(text),
 };
 
-const chosen = process.argv.slice(2);
-for (const name of chosen.length > 0 ? chosen : ['head', 'backbone']) {
-  if (!benches[name]) {
-    console.error(`bench: no benchmark '${name}'; there are ${Object.keys(benches).join(', ')}`);
-    process.exit(2);
-  }
-  benches[name]();
-}
+const { run } = await import(`../bench/runners/${chosen[0]}.mjs`);
+await run(context);

@@ -13,7 +13,7 @@ const libLayers = [
   ['autograd'],
   ['ops'],
   ['kernels'],
-  ['data', 'eval', 'heads', 'nn', 'optim', 'io', 'report'],
+  ['data', 'eval', 'heads', 'losses', 'nn', 'optim', 'io', 'report'],
   ['train'],
   ['cli'],
   ['index'],

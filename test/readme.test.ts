@@ -98,8 +98,12 @@ describe('docs/configuration.md', () => {
     const config = resolveConfig({
       data: { train: 'x.rec', affine: { std: 1 } },
       evaluation: { test: 'x', gallery: 'y' },
+      groupFace: {},
+      centerLoss: {},
     });
-    const all = [...new Set([...keys(config), ...Object.keys(configSchema.shape)])];
+    const data = { train: 'x.rec', sampler: { classes: 32, images: 4 } };
+    const onPairs = resolveConfig({ data, loss: { kind: 'triplet' } });
+    const all = [...new Set([...keys(config), ...keys(onPairs), ...Object.keys(configSchema.shape)])];
     expect(all.filter((key) => !page.includes(key))).toEqual([]);
   });
 });

@@ -1,4 +1,6 @@
+export { alignmentTemplates, type Pixels, similarityTransform, warpAffine } from './align.js';
 export type { AugmentOptions } from './augment.js';
+export { type ClassBatches, ClassBatchPlan } from './classBatches.js';
 export { type Dataset, type OpenDatasetOptions, openDataset, RecordDataset } from './dataset.js';
 export { decodeImage, type ImageShape } from './decode.js';
 export { type Batch, BatchLoader, type BatchLoaderOptions } from './loader.js';

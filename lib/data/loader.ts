@@ -1,6 +1,7 @@
 import { DisposedError, expected } from '../errors.js';
 import { type AugmentOptions, checkAugment } from './augment.js';
 import { type FillerOptions, makeCache, makeSlot, type Slot } from './batchFiller.js';
+import { type ClassBatches, ClassBatchPlan } from './classBatches.js';
 import type { RecordDataset } from './dataset.js';
 import { DecodePool, type FillPool, inlinePool } from './decodePool.js';
 import { permutation } from './keyedRandom.js';
@@ -9,6 +10,8 @@ export interface BatchLoaderOptions {
   readonly batchSize: number;
   /** Order and augmentation follow from it. Default 0. */
   readonly seed?: number;
+  /** So many classes a batch, and so many images of each; batchSize is their product, and every batch is full. */
+  readonly sampler?: ClassBatches;
   /** A new order each epoch (default), or the set's own. */
   readonly shuffle?: boolean;
   /** Leaves out a last batch that is not full. Default false. */
@@ -71,6 +74,7 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
   readonly batchesPerEpoch: number;
   readonly #options: Required<Pick<BatchLoaderOptions, 'batchSize' | 'seed' | 'shuffle' | 'workers' | 'reuse'>>;
   readonly #subset: ArrayLike<number> | undefined;
+  readonly #classPlan: ClassBatchPlan | undefined;
   readonly #samples: number;
   readonly #slots: readonly Slot[];
   readonly #free: number[];
@@ -97,7 +101,16 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
     expected(natural(workers), 'BatchLoader', 'workers ≥ 0', workers);
     if (augment !== undefined) checkAugment(augment);
     this.#subset = options.subset;
-    this.#samples = options.subset?.length ?? dataset.size;
+    const samples = options.subset?.length ?? dataset.size;
+    if (options.sampler) {
+      const { classes, images } = options.sampler;
+      expected(batchSize === classes * images, 'BatchLoader', `batchSize ${classes} × ${images}`, batchSize);
+      expected(shuffle, 'BatchLoader', 'shuffle with a sampler', shuffle);
+      const labels = dataset.labels();
+      const own = options.subset ? Int32Array.from(options.subset, (i) => labels[i] as number) : labels;
+      this.#classPlan = new ClassBatchPlan(own, options.sampler);
+    }
+    this.#samples = this.#classPlan ? this.#classPlan.batchesPerEpoch * batchSize : samples;
     this.batchesPerEpoch = dropLast ? Math.floor(this.#samples / batchSize) : Math.ceil(this.#samples / batchSize);
     expected(this.batchesPerEpoch > 0, 'BatchLoader', `at least ${dropLast ? batchSize : 1} images`, this.#samples);
     expected(natural(start.epoch), 'BatchLoader', 'start.epoch ≥ 0', start.epoch);
@@ -201,7 +214,8 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
 
   #writeIndices(indices: Uint32Array, position: number, count: number): void {
     const { shuffle, seed } = this.#options;
-    if (shuffle) this.#order ??= permutation(this.#samples, seed, this.#epoch);
+    if (this.#classPlan) this.#order ??= this.#classPlan.order(seed, this.#epoch);
+    else if (shuffle) this.#order ??= permutation(this.#samples, seed, this.#epoch);
     for (let b = 0; b < count; b++) {
       const at = this.#order?.[position + b] ?? position + b;
       indices[b] = this.#subset?.[at] ?? at;

@@ -1,3 +1,4 @@
 export type { HeadInspection, Histogram } from './inspection.js';
 export { type HeadStepOptions, type HeadStepResult, MarginHead, type MarginHeadOptions } from './marginHead.js';
+export { sampledClasses, shardOf } from './sampling.js';
 export { nextAdacosScale, nextNorms, nextT, plusMargins, type StateRule, stateRules } from './state.js';

@@ -156,7 +156,7 @@ export class Sequential extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    for (const [, child] of this.children()) x = child.forward(x);
+    for (const [, child] of this.children()) x = (child as Module).forward(x);
     return x;
   }
 }

@@ -15,13 +15,13 @@ export type StateDict = Map<string, { shape: readonly number[]; data: HostArray 
  *   override forward(x: Tensor) { return relu(this.fc.forward(x)); }
  * }
  */
-export abstract class Module {
+export abstract class Module<Output = Tensor> {
   training = true;
 
-  abstract forward(x: Tensor): Tensor;
+  abstract forward(x: Tensor): Output;
 
   /** Child modules with their names; arrays of modules are numbered. */
-  *children(): Generator<[string, Module]> {
+  *children(): Generator<[string, Module<unknown>]> {
     for (const [name, value] of Object.entries(this)) {
       if (value instanceof Module) yield [name, value];
       else if (Array.isArray(value)) {

@@ -1,5 +1,6 @@
 import { defineOp } from '../autograd.js';
 import { native } from '../binding.js';
+import { deviceIndex } from '../device.js';
 import { Tensor } from '../tensor.js';
 
 const addOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
@@ -51,6 +52,79 @@ const scaleOp = defineOp<readonly [Tensor], { factor: number }, undefined>({
  */
 export function scale(x: Tensor, factor: number): Tensor {
   return scaleOp([x], { factor });
+}
+
+/**
+ * a − b; a ShapeError unless their shapes are equal.
+ *
+ * @example
+ * const difference = subtract(features, gatherRows(centers, labels));
+ */
+export function subtract(a: Tensor, b: Tensor): Tensor {
+  return add(a, scale(b, -1));
+}
+
+const affineOp = defineOp<readonly [Tensor], { factor: number; offset: number }, undefined>({
+  name: 'affine',
+  forward: ([x], { factor, offset }) => ({ y: native.affine(x.handle, factor, offset), saved: undefined }),
+  backward: (dy, { attributes: { factor } }) => [native.scale(dy, factor)],
+});
+
+/**
+ * factor · x + offset, any shape.
+ *
+ * @example
+ * const distance = affine(cosines, { factor: -2, offset: 2 }); // of unit rows, squared
+ */
+export function affine(x: Tensor, { factor = 1, offset = 0 }: { factor?: number; offset?: number }): Tensor {
+  return affineOp([x], { factor, offset });
+}
+
+/** dx = dy / (2·y); 0 where dy is 0. */
+const sqrtOp = defineOp<readonly [Tensor], { epsilon: number }, { y: Tensor }>({
+  name: 'sqrt',
+  forward: ([x], { epsilon }) => {
+    const y = native.sqrtForward(x.handle, epsilon);
+    // A second handle on y's memory: the first belongs to the result, which its owner may dispose.
+    return { y, saved: { y: new Tensor(native.reshape(y, x.shape), x.device) } };
+  },
+  backward: (dy, { saved: { y } }) => [native.sqrtBackward(dy, y.handle)],
+});
+
+/**
+ * √(x + epsilon), any shape.
+ *
+ * @example
+ * const distance = sqrt(squaredDistances(rows), { epsilon: 1e-9 });
+ */
+export function sqrt(x: Tensor, { epsilon = 0 }: { epsilon?: number } = {}): Tensor {
+  return sqrtOp([x], { epsilon });
+}
+
+const dotOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
+  name: 'dot',
+  forward: ([a, b]) => {
+    const value = native.dot(a.handle, b.handle);
+    const data = a.dtype === 'float64' ? new Float64Array([value]) : new Float32Array([value]);
+    return { y: native.fromArray(data, [1], deviceIndex(a.device)), saved: undefined };
+  },
+  backward: (dy, { inputs: [a, b], needs }) => {
+    const factor = native.sum(dy);
+    return [
+      needs[0] ? native.scale(b.handle, factor) : undefined,
+      needs[1] ? native.scale(a.handle, factor) : undefined,
+    ];
+  },
+});
+
+/**
+ * Σ a·b over all elements, a tensor of one; a ShapeError unless their shapes are equal.
+ *
+ * @example
+ * const mean = dot(rowLoss, tensor(new Float32Array(N).fill(1 / N), [N]));
+ */
+export function dot(a: Tensor, b: Tensor): Tensor {
+  return dotOp([a, b], undefined);
 }
 
 /**

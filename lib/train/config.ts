@@ -6,6 +6,7 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { ConfigError } from '../errors.js';
 import { backbones } from '../nn/index.js';
+import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
 import { marginSchema } from './marginConfig.js';
 
 const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.keys(table) as [T, ...T[]];
@@ -13,7 +14,7 @@ const count = z.number().int().min(1);
 const natural = z.number().int().min(0);
 const channels = z.number().int().min(1).max(65_536);
 
-export const configSchema = z.strictObject({
+const fields = z.strictObject({
   /** Where the run is written. */
   out: z.string().default('runs/run'),
   data: z.strictObject({
@@ -24,6 +25,8 @@ export const configSchema = z.strictObject({
     affine: z
       .strictObject({ std: z.number().positive(), probability: z.number().min(0).max(1).default(0.5) })
       .optional(),
+    /** Every batch has so many images of so many classes. */
+    sampler: samplerSchema.optional(),
     workers: natural.default(1),
     /** Decoded images are kept in memory where all fit in this. */
     cacheMiB: natural.default(512),
@@ -37,7 +40,13 @@ export const configSchema = z.strictObject({
       dropout: z.number().min(0).max(0.95).optional(),
     })
     .prefault({}),
+  /** Instance and group representations behind the backbone. */
+  groupFace: groupFaceSchema.optional(),
   margin: marginSchema.prefault({}),
+  /** A loss on pairs of the batch, in the place of `margin`. */
+  loss: lossSchema.optional(),
+  /** Beside `margin`. */
+  centerLoss: centerLossSchema.optional(),
   optimizer: z
     .strictObject({
       lr: z.number().positive().default(0.1),
@@ -81,6 +90,8 @@ export const configSchema = z.strictObject({
     })
     .optional(),
 });
+
+export const configSchema = fields.superRefine(checkLosses);
 
 /** A resolved configuration: every default filled in. */
 export type Config = z.infer<typeof configSchema>;

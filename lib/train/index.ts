@@ -1,5 +1,12 @@
 export { type Config, type ConfigInput, configSchema, defineConfig, loadConfig, resolveConfig } from './config.js';
-export { type ConformanceRow, conformance, type GoldenErrors } from './conformance.js';
+export {
+  type ConformanceOptions,
+  type ConformanceResult,
+  type ConformanceRow,
+  conformance,
+  type Measurement,
+  type Measurements,
+} from './conformance/index.js';
 export {
   type Evaluation,
   type EvaluationRequest,
@@ -19,4 +26,11 @@ export {
   train,
 } from './run.js';
 export { type RunFacts, type RunSummary, writeRunReport } from './runReport.js';
-export { type FitResult, readMetrics, type StepMetrics, Trainer, type TrainerOptions } from './trainer.js';
+export {
+  type FitResult,
+  readMetrics,
+  type StepMetrics,
+  Trainer,
+  type TrainerOptions,
+  type TrainingHead,
+} from './trainer.js';

@@ -6,7 +6,8 @@ import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
 import { ConfigError, DataError, DeviceError } from '../errors.js';
 import { MarginHead } from '../heads/index.js';
 import { lastGoodCheckpoint, lockFolder, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
-import { type BackboneName, backbones, type IResNet } from '../nn/index.js';
+import { CenterLoss, MetricHead } from '../losses/index.js';
+import { type Backbone, type BackboneName, backbones, GroupedBackbone, GroupFace } from '../nn/index.js';
 import { Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
 import { type Config, type ConfigInput, resolveConfig } from './config.js';
@@ -27,8 +28,8 @@ export interface TrainOptions {
 
 /** A finished run. */
 export interface TrainedRun extends FitResult, RunFacts {
-  readonly backbone: IResNet;
-  readonly head: MarginHead;
+  readonly backbone: Backbone;
+  readonly head: MarginHead | MetricHead;
 }
 
 /** The CUDA library holds tensors, copies and normalize; no backbone can run on it. */
@@ -45,7 +46,7 @@ function resolveDevice(device: string, onNote: (message: string) => void): 'cpu'
 }
 
 /** The backbone that a configuration describes, for images of a set. */
-export function buildBackbone(config: Config, imageShape: readonly number[], device = 'cpu'): IResNet {
+export function buildBackbone(config: Config, imageShape: readonly number[], device = 'cpu'): Backbone {
   const [height, width, channels] = imageShape as readonly [number, number, number];
   if (height !== width) {
     throw new ConfigError(`backbone: expected square images, got ${height}×${width}`, {
@@ -55,13 +56,11 @@ export function buildBackbone(config: Config, imageShape: readonly number[], dev
   }
   const { name, ...options } = config.backbone;
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  return backbones[name as BackboneName]({
-    ...given,
-    imageSize: height,
-    channels,
-    device,
-    rng: new Random(config.seed),
-  });
+  const rng = new Random(config.seed);
+  const backbone = backbones[name as BackboneName]({ ...given, imageSize: height, channels, device, rng });
+  if (!config.groupFace) return backbone;
+  const features = backbone.embeddingSize;
+  return new GroupedBackbone(backbone, new GroupFace({ ...config.groupFace, features, device, rng }));
 }
 
 /** Finds what evaluation will need, before hours of training. */
@@ -112,11 +111,12 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     const head = buildHead(config, dataset, backbone, device);
     const { lr, momentum, weightDecay } = config.optimizer;
     const optimizer = new Sgd(backbone.namedParameters(), { momentum, weightDecay });
-    const batchesPerEpoch = fullBatches(dataset.size, config.batchSize);
+    const batchesPerEpoch = fullBatches(dataset, config.batchSize, config.data.sampler);
     const { name, milestones, ...shape } = config.schedule;
     const trainer = new Trainer({
       backbone,
       head,
+      centerLoss: buildCenterLoss(config, dataset, backbone, device),
       optimizer,
       schedule: schedule(name, {
         ...shape,
@@ -126,6 +126,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       }),
       dataset,
       batchSize: config.batchSize,
+      sampler: config.data.sampler,
       epochs: config.epochs,
       seed: config.seed,
       augment: { shift: config.data.shift, flip: config.data.flip, affine: config.data.affine },
@@ -155,7 +156,19 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   }
 }
 
-function buildHead(config: Config, dataset: RecordDataset, backbone: IResNet, device: string): MarginHead {
+function buildCenterLoss(config: Config, dataset: RecordDataset, { embeddingSize }: Backbone, device: string) {
+  return (
+    config.centerLoss && new CenterLoss({ ...config.centerLoss, numClasses: dataset.numClasses, embeddingSize, device })
+  );
+}
+
+function buildHead(
+  config: Config,
+  dataset: RecordDataset,
+  backbone: Backbone,
+  device: string,
+): MarginHead | MetricHead {
+  if (config.loss) return new MetricHead({ loss: config.loss, seed: config.seed, device });
   const { momentum, weightDecay, headWeightDecay } = config.optimizer;
   return new MarginHead({
     numClasses: dataset.numClasses,
@@ -181,7 +194,7 @@ export function loadBackbone(
   { run, checkpoint }: { run?: string; checkpoint?: string },
   imageShape: readonly number[],
   onBad: (error: unknown) => void = () => {},
-): { backbone: IResNet; config: Config; step: number } {
+): { backbone: Backbone; config: Config; step: number } {
   if (run !== undefined && !existsSync(path.join(run, 'config.json'))) {
     throw new DataError(`${run}: is not a run folder (no config.json)`, {
       code: 'ERR_FM_DATA',
@@ -198,7 +211,7 @@ export function loadBackbone(
   const config = resolveConfig(loaded.state.config, `${loaded.file}: config`);
   const backbone = buildBackbone(config, imageShape);
   restore(loaded, { backbone: backbone.namedTensors() });
-  return { backbone: backbone.eval() as IResNet, config, step: loaded.state.step };
+  return { backbone: backbone.eval(), config, step: loaded.state.step };
 }
 
 /** The configuration of a run folder. */

@@ -6,6 +6,7 @@ import { writeFileAtomically } from '../io/index.js';
 import { encodePng, type ReportData, renderReport } from '../report/index.js';
 import type { Config } from './config.js';
 import { type Evaluation, type SummaryTier, summaryTiers, type TierScores, tiersOfRun } from './evaluate.js';
+import { lossTitle } from './lossConfig.js';
 import { marginTitle } from './marginConfig.js';
 import { readMetrics } from './trainer.js';
 
@@ -57,7 +58,7 @@ export function writeRunReport(
   const { config, out } = facts;
   const others = (config.evaluation?.compareWith ?? []).flatMap((run) => tiersOfRun(run) ?? []);
   const summary: RunSummary = {
-    title: `${marginTitle(config.margin)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
+    title: `${config.loss ? lossTitle(config.loss) : marginTitle(config.margin)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
     ...facts,
     finishedAt: new Date().toISOString(),
     environment: environment(),

@@ -1,10 +1,16 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { backward } from '../autograd.js';
+import { backwardFrom } from '../autograd.js';
 import { native } from '../binding.js';
-import { type AugmentOptions, type Batch, BatchLoader, type RecordDataset } from '../data/index.js';
+import {
+  type AugmentOptions,
+  type Batch,
+  BatchLoader,
+  type ClassBatches,
+  ClassBatchPlan,
+  type RecordDataset,
+} from '../data/index.js';
 import { DataError, NonFiniteError } from '../errors.js';
-import type { HeadStepResult, MarginHead } from '../heads/index.js';
 import { writeFileAtomically } from '../io/atomicFile.js';
 import {
   type CheckpointParts,
@@ -18,7 +24,8 @@ import {
   setAsideCheckpoints,
 } from '../io/index.js';
 import { writeSafetensors } from '../io/safetensors.js';
-import type { Module } from '../nn/index.js';
+import type { CenterLoss } from '../losses/index.js';
+import { GroupedBackbone, type Module } from '../nn/index.js';
 import { imageToFloat } from '../ops/index.js';
 import type { Sgd } from '../optim/index.js';
 import { type Tensor, tensor, tidy } from '../tensor.js';
@@ -42,14 +49,29 @@ export interface StepMetrics {
   readonly seconds: number;
 }
 
+/** What turns features into a loss: a MarginHead or a MetricHead. */
+export interface TrainingHead {
+  readonly device: string;
+  stepSync(
+    features: Tensor,
+    labels: Int32Array,
+    options: { lr: number },
+  ): { loss: number; accuracy: number; gradEmbeddings: Tensor };
+  namedTensors(): Iterable<[string, Tensor]>;
+}
+
 export interface TrainerOptions {
   readonly backbone: Module;
-  readonly head: MarginHead;
+  readonly head: TrainingHead;
+  /** Beside the head's loss. */
+  readonly centerLoss?: CenterLoss;
   readonly optimizer: Sgd;
   /** The rate at each step, from 0. */
   readonly schedule: (step: number) => number;
   readonly dataset: RecordDataset;
   readonly batchSize: number;
+  /** Batches of so many images of so many classes; their product is batchSize. */
+  readonly sampler?: ClassBatches;
   readonly epochs: number;
   readonly seed?: number;
   readonly augment?: AugmentOptions;
@@ -87,7 +109,9 @@ interface Progress {
 }
 
 /** Batches in an epoch; a last one that is not full is left out. */
-export function fullBatches(images: number, batchSize: number): number {
+export function fullBatches(dataset: RecordDataset, batchSize: number, sampler?: ClassBatches): number {
+  if (sampler) return new ClassBatchPlan(dataset.labels(), sampler).batchesPerEpoch;
+  const images = dataset.size;
   if (images < batchSize) {
     throw new DataError(`train: expected at least one batch of ${batchSize}, got a set of ${images} images`, {
       code: 'ERR_FM_DATA',
@@ -111,7 +135,7 @@ export class Trainer {
 
   constructor(options: TrainerOptions) {
     this.#o = options;
-    this.batchesPerEpoch = fullBatches(options.dataset.size, options.batchSize);
+    this.batchesPerEpoch = fullBatches(options.dataset, options.batchSize, options.sampler);
     this.totalSteps = this.batchesPerEpoch * options.epochs;
   }
 
@@ -133,6 +157,7 @@ export class Trainer {
     this.#o.backbone.train();
     const loader = new BatchLoader(dataset, {
       batchSize,
+      sampler: this.#o.sampler,
       seed: this.#o.seed ?? 0,
       dropLast: true,
       epochs: this.#o.epochs,
@@ -186,21 +211,25 @@ export class Trainer {
   }
 
   #step(batch: Batch, lr: number, step: number): { loss: number; accuracy: number; headSeconds: number } {
-    const { backbone, head, optimizer, dataset } = this.#o;
+    const { backbone, head, optimizer, dataset, centerLoss } = this.#o;
     return tidy(() => {
-      const images = tensor(batch.images, [batch.labels.length, ...dataset.imageShape], head.device);
-      const features = backbone.forward(imageToFloat(images));
+      const images = imageToFloat(tensor(batch.images, [batch.labels.length, ...dataset.imageShape], head.device));
+      const grouped = backbone instanceof GroupedBackbone ? backbone.forwardWithLoss(images) : undefined;
+      const features = grouped?.embedding ?? backbone.forward(images);
       const began = performance.now();
-      let result: HeadStepResult<Tensor>;
+      let result: ReturnType<TrainingHead['stepSync']>;
       try {
         result = head.stepSync(features, batch.labels, { lr });
       } catch (error) {
         throw error instanceof NonFiniteError ? this.#nonFinite(error, batch, features, step) : error;
       }
+      const beside = [grouped?.groupLoss, centerLoss?.forward(features, batch.labels)].filter((x) => x !== undefined);
+      const loss = beside.reduce((sum, x) => sum + x.item(), result.loss);
+      centerLoss?.update(features, batch.labels);
       const headSeconds = (performance.now() - began) / 1000;
-      backward(features, result.gradEmbeddings);
+      backwardFrom([[features, result.gradEmbeddings], ...beside.map((x) => [x] as const)]);
       optimizer.step(lr);
-      return { loss: result.loss, accuracy: result.accuracy, headSeconds };
+      return { loss, accuracy: result.accuracy, headSeconds };
     });
   }
 
@@ -249,11 +278,12 @@ export class Trainer {
 
   /** Everything that a resumed run needs, by prefix. */
   parts(): CheckpointParts {
-    const { backbone, head, optimizer } = this.#o;
+    const { backbone, head, optimizer, centerLoss } = this.#o;
     return {
       backbone: backbone.namedTensors(),
       optimizer: optimizer.namedState(),
       head: head.namedTensors(),
+      ...(centerLoss ? { centerLoss: centerLoss.namedTensors() } : {}),
     };
   }
 

@@ -26,6 +26,9 @@ struct BatchNormGradients {
 struct PreluGradients {
   Tensor dx, d_slope;
 };  // x's shape, [C]
+struct WeightedSumGradients {
+  Tensor d_weights, dx;
+};  // [N, K], [N, K, D]
 
 using OptionalTensor = std::optional<Tensor>;
 
@@ -89,6 +92,24 @@ class Backend {
   virtual Tensor add_bias(const Tensor& x, const Tensor& bias) { missing("addBias"); }  // [N, D] + [D]
   virtual Tensor sum_rows(const Tensor& x) { missing("sumRows"); }                      // [N, D] → [D]
 
+  // Over the rows of [N, K]; backward takes what forward returned.
+  virtual Tensor softmax_forward(const Tensor& x) { missing("softmax"); }
+  virtual Tensor softmax_backward(const Tensor& dy, const Tensor& y) { missing("softmax"); }
+  virtual Tensor log_softmax_forward(const Tensor& x) { missing("logSoftmax"); }
+  virtual Tensor log_softmax_backward(const Tensor& dy, const Tensor& y) { missing("logSoftmax"); }
+  // y[i] = x[index[i]];  into[index[i]] += x[i], in the order of i.  x [R, D], index int32 [N] in [0, R).
+  virtual Tensor gather_rows(const Tensor& x, const Tensor& index) { missing("gatherRows"); }
+  virtual void scatter_add_rows(const Tensor& into, const Tensor& index, const Tensor& x) { missing("gatherRows"); }
+  // y[n] = Σ_k weights[n, k]·x[n, k]: weights [N, K], x [N, K, D] → [N, D].
+  virtual Tensor weighted_sum_forward(const Tensor& weights, const Tensor& x) { missing("weightedSum"); }
+  virtual WeightedSumGradients weighted_sum_backward(const Tensor& dy, const Tensor& weights, const Tensor& x) {
+    missing("weightedSum");
+  }
+  // y[i, j] = ‖x_i − x_j‖² of rows [N, D], from their differences: [N, N], its diagonal exactly 0.
+  virtual Tensor squared_distances_forward(const Tensor& x) { missing("squaredDistances"); }
+  // dx_i = 2·Σ_j (dy[i, j] + dy[j, i])·(x_i − x_j).
+  virtual Tensor squared_distances_backward(const Tensor& dy, const Tensor& x) { missing("squaredDistances"); }
+
   // --- convolution: weight [O, I, KH, KW] as the field stores it, x [N, H, W, I], y [N, OH, OW, O] ----------------
   virtual Tensor conv2d_forward(const Tensor& x, const Tensor& weight, ConvParams p) { missing("conv2d"); }
   virtual Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) {
@@ -126,7 +147,11 @@ class Backend {
   virtual Tensor multiply(const Tensor& a, const Tensor& b) { missing("multiply"); }
   virtual void accumulate(const Tensor& into, const Tensor& x) { missing("accumulate"); }  // into += x
   virtual Tensor scale(const Tensor& x, double factor) { missing("scale"); }
+  virtual Tensor affine(const Tensor& x, double factor, double offset) { missing("affine"); }  // factor·x + offset
+  virtual Tensor sqrt_forward(const Tensor& x, double epsilon) { missing("sqrt"); }            // √(x + ε)
+  virtual Tensor sqrt_backward(const Tensor& dy, const Tensor& y) { missing("sqrt"); }         // 0 where dy is 0
   virtual double sum(const Tensor& x) { missing("sum"); }
+  virtual double dot(const Tensor& a, const Tensor& b) { missing("dot"); }  // Σ a·b
   // A counter-based mask: element i is kept, times 1/(1 − rate), when random(seed, i) ≥ rate.  Its own backward.
   virtual Tensor dropout(const Tensor& x, double rate, double seed) { missing("dropout"); }
   // x / 127.5 − 1 from uint8, to float32.

@@ -55,9 +55,9 @@ struct MarginParams {
   double target_epsilon = 0;  // as cosine_epsilon, for the target's cosine alone (pytorch-adacos: 1e-7)
   double angle_limit =
       0;  // for Overflow::clamp: the upper end, where it is not π − angle_epsilon (opensphere: 3.14159)
-  double easy_above = 0;                              // for Overflow::easy
-  double m1 = 1, m2 = 0.3, m3 = 0.2;                  // combined: a factor, radians, a cosine
-  double lambda = 0;                                  // sphereface: φ = (λ·cos + ψ)/(1 + λ)
+  double easy_above = 0;              // for Overflow::easy
+  double m1 = 1, m2 = 0.3, m3 = 0.2;  // combined: a factor, radians, a cosine
+  double lambda = 0;                  // sphereface: φ = (λ·cos + ψ)/(1 + λ)
   // --- negatives
   Negatives negatives = Negatives::plain;
   double t = 0;             // mv_adaptive, mv_fixed, curricular: what hard negatives gain
@@ -152,6 +152,29 @@ struct ReweightedNegative {
     const V one = V{} + T(1);
     return {cos > threshold ? cos * (cos * square + linear) + constant : cos,
             cos > threshold ? cos * (2 * square) + linear : one};
+  }
+};
+
+// The negatives of a binary loss: g(c) + m with g(c) = 2·((c + 1)/2)^power − 1, whose slope counts as 1 unless exact; with
+// power 1 and m 0 the cosine.
+template <class T>
+struct BinaryNegative {
+  static constexpr bool plain = false, binary = true;
+  T m;
+  int power;
+  bool exact;
+
+  template <class V>
+  FM_HD Phi<V> similarity(V cos) const {
+    const V one = V{} + T(1), half = (cos + one) * T(0.5);
+    V below = one;  // half^(power − 1)
+    for (int k = 1; k < power; k++) below = below * half;
+    return {2 * (below * half) - one, exact ? T(power) * below : one};
+  }
+  template <class V>
+  FM_HD Phi<V> negative(V cos, V) const {
+    const Phi<V> g = similarity(cos);
+    return {g.value + m, g.slope};
   }
 };
 

@@ -38,7 +38,11 @@ class CpuBackend final : public Backend {
   Tensor multiply(const Tensor& a, const Tensor& b) override;
   void accumulate(const Tensor& into, const Tensor& x) override;
   Tensor scale(const Tensor& x, double factor) override;
+  Tensor affine(const Tensor& x, double factor, double offset) override;
+  Tensor sqrt_forward(const Tensor& x, double epsilon) override;
+  Tensor sqrt_backward(const Tensor& dy, const Tensor& y) override;
   double sum(const Tensor& x) override;
+  double dot(const Tensor& a, const Tensor& b) override;
   Tensor dropout(const Tensor& x, double rate, double seed) override;
   Tensor image_to_float(const Tensor& x) override;
   Tensor global_avg_pool_forward(const Tensor& x) override;
@@ -47,6 +51,18 @@ class CpuBackend final : public Backend {
   Tensor flatten_backward(const Tensor& dy, const Shape& x_shape) override;
   void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) override;
   bool all_finite(const Tensor& x) override;
+
+  // --- softmax, gather, weighted_sum, distances ---
+  Tensor softmax_forward(const Tensor& x) override;
+  Tensor softmax_backward(const Tensor& dy, const Tensor& y) override;
+  Tensor log_softmax_forward(const Tensor& x) override;
+  Tensor log_softmax_backward(const Tensor& dy, const Tensor& y) override;
+  Tensor gather_rows(const Tensor& x, const Tensor& index) override;
+  void scatter_add_rows(const Tensor& into, const Tensor& index, const Tensor& x) override;
+  Tensor weighted_sum_forward(const Tensor& weights, const Tensor& x) override;
+  WeightedSumGradients weighted_sum_backward(const Tensor& dy, const Tensor& weights, const Tensor& x) override;
+  Tensor squared_distances_forward(const Tensor& x) override;
+  Tensor squared_distances_backward(const Tensor& dy, const Tensor& x) override;
 
   // --- margin_softmax ---
   MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,

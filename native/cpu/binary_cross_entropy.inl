@@ -1,5 +1,6 @@
-#include "peak.inl"
 #include "rows.inl"
+
+#include "peak.inl"
 
 // Σ ln(1 + e^z), in T over 4096 elements and in double over those.
 template <class T>

@@ -40,11 +40,11 @@ struct ClassSweep {
   T slope_outside = 0;  // of a clipped cosine
   bool project = true;  // dW tangent to its row and divided by ‖w‖
 
-  const T* scale = nullptr;            // [N] s
-  const T* shift = nullptr;            // [N] subtracted from every exponent; of a binary loss −bias
-  const T* threshold = nullptr;        // [N] above it a negative is hard
-  const T* factor = nullptr;           // [N] G = e^(s·φ − shift)·φ'·factor − spread; 0 for a row without a target
-  const T* spread = nullptr;           // [N] label smoothing's part of G, the same for every class
+  const T* scale = nullptr;      // [N] s
+  const T* shift = nullptr;      // [N] subtracted from every exponent; of a binary loss −bias
+  const T* threshold = nullptr;  // [N] above it a negative is hard
+  const T* factor = nullptr;     // [N] G = e^(s·φ − shift)·φ'·factor − spread; 0 for a row without a target
+  const T* spread = nullptr;     // [N] label smoothing's part of G, the same for every class
   const T* target_gradient = nullptr;  // [N] G of the target
   const T* target_cos = nullptr;       // [N]
 

@@ -461,8 +461,16 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
         std::fill_n(sums, 2 * s.N, 0.0);
         std::fill_n(largest, layout.n, T(kAbsent));
       }
-      const RowVectors<T> rows{scale,       shift,   threshold, factor, spread, tile_sums,
-                               tile_counts, largest, tile_counts + layout.n,    tile_counts + 2 * layout.n};
+      const RowVectors<T> rows{scale,
+                               shift,
+                               threshold,
+                               factor,
+                               spread,
+                               tile_sums,
+                               tile_counts,
+                               largest,
+                               tile_counts + layout.n,
+                               tile_counts + 2 * layout.n};
       const Target* next = std::lower_bound(s.targets, s.targets + s.target_count, first * most,
                                             [](const Target& t, int64_t row) { return t.center < row; });
       for (tile.first = first * most; tile.first < end; tile.first += most) {
@@ -470,7 +478,13 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
         tile.padded = round_up(tile.count, kRows);
         const bool keeps = tile.first + tile.padded <= s.kept_rows;
         const bool known = keeps && kind == SweepKind::update;
-        tile.scores = known ? s.kept + tile.first * layout.score_stride : scores;
+        tile.scores = scores;
+        if (known) {
+          // In place where no row is padding: that becomes 0, and would be the next tile's.
+          T* const kept = s.kept + tile.first * layout.score_stride;
+          if (tile.count == tile.padded) tile.scores = kept;
+          else std::memcpy(scores, kept, tile.count * layout.score_stride * sizeof(T));
+        }
         const int64_t bad = load_tile(s, layout, tile, known);
         if (bad >= 0 && group_bad[group] < 0) group_bad[group] = bad;
         const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);

@@ -104,6 +104,44 @@ Tensor CpuBackend::scale(const Tensor& x, double factor) {
   });
 }
 
+Tensor CpuBackend::affine(const Tensor& x, double factor, double offset) {
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    Tensor y = cpu_empty<T>(x.shape);
+    const T* from = x.data<T>();
+    T* to = y.data<T>();
+    const auto kernel = FM_KERNEL(affine_range<T>);
+    parallel_ranges(x.numel(), kGrain,
+                    [&](int64_t i, int64_t end) { kernel(from + i, T(factor), T(offset), to + i, end - i); });
+    return y;
+  });
+}
+
+Tensor CpuBackend::sqrt_forward(const Tensor& x, double epsilon) {
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    Tensor y = cpu_empty<T>(x.shape);
+    const T* from = x.data<T>();
+    T* to = y.data<T>();
+    const auto kernel = FM_KERNEL(sqrt_range<T>);
+    parallel_ranges(x.numel(), kGrain, [&](int64_t i, int64_t end) { kernel(from + i, T(epsilon), to + i, end - i); });
+    return y;
+  });
+}
+
+Tensor CpuBackend::sqrt_backward(const Tensor& dy, const Tensor& y) {
+  check_alike("y", y, "dy", dy);
+  return dispatch_float(y.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    Tensor dx = cpu_empty<T>(y.shape);
+    const T *g = dy.data<T>(), *root = y.data<T>();
+    T* to = dx.data<T>();
+    const auto kernel = FM_KERNEL(sqrt_backward_range<T>);
+    parallel_ranges(y.numel(), kGrain, [&](int64_t i, int64_t end) { kernel(g + i, root + i, to + i, end - i); });
+    return dx;
+  });
+}
+
 Tensor CpuBackend::add_bias(const Tensor& x, const Tensor& bias) {
   check_rank("x", x, 2);
   check_channels("bias", x, bias);

@@ -35,6 +35,24 @@ static void scale_range(const T* x, T factor, T* y, int64_t count) {
   each_vector<T>(count, [&](int64_t i, int lanes) FM_BODY { store_part(y + i, load_part(x + i, lanes) * f, lanes); });
 }
 template <class T>
+static void affine_range(const T* x, T factor, T offset, T* y, int64_t count) {
+  const Vec<T> f = splat(factor), o = splat(offset);
+  each_vector<T>(count,
+                 [&](int64_t i, int lanes) FM_BODY { store_part(y + i, load_part(x + i, lanes) * f + o, lanes); });
+}
+template <class T>
+static void sqrt_range(const T* x, T epsilon, T* y, int64_t count) {
+  for (int64_t i = 0; i < count; i++) y[i] = std::sqrt(x[i] + epsilon);
+}
+// dx = dy/(2y); 0 where dy is, even at the root's infinite slope.
+template <class T>
+static void sqrt_backward_range(const T* dy, const T* y, T* dx, int64_t count) {
+  each_vector<T>(count, [&](int64_t i, int lanes) FM_BODY {
+    const Vec<T> g = load_part(dy + i, lanes), root = load_part(y + i, lanes);
+    store_part(dx + i, g == Vec<T>{} ? Vec<T>{} : g * splat(T(0.5)) / root, lanes);
+  });
+}
+template <class T>
 static void add_bias_range(const T* x, const T* bias, T* y, int64_t count, int64_t width) {
   each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
     store_part(y + i, load_part(x + i, lanes) + load_part(bias + j, lanes), lanes);

@@ -24,12 +24,15 @@ struct SweepConfig {
   static constexpr bool extras = c;  // clips cosines, smooths labels, has several centers a class
 };
 
+// Kernels for what is common and hot; the rest runs in those that can do everything.
 template <SweepKind kind, class T, class Negative>
 void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
-  using Extras = SweepConfig<T, Negative, kind, true>;
   using Plain = SweepConfig<T, Negative, kind, false>;
-  if (sweep.cosine_limit < 1 || sweep.spread || sweep.K > 1) FM_KERNEL(class_sweep<Extras>)(sweep, negative);
-  else FM_KERNEL(class_sweep<Plain>)(sweep, negative);
+  using Extras = SweepConfig<T, Negative, kind, true>;
+  constexpr bool rare = kind == SweepKind::maximum || kind == SweepKind::logits || Negative::binary;
+  if constexpr (!rare)
+    if (sweep.cosine_limit >= 1 && !sweep.spread && sweep.K == 1) return FM_KERNEL(class_sweep<Plain>)(sweep, negative);
+  FM_KERNEL(class_sweep<Extras>)(sweep, negative);
 }
 
 // A step keeps this much of its first sweep's cosines for its second, and of half the classes at the most, whatever N
@@ -51,16 +54,16 @@ struct Row {
   double threshold = 2;  // without a target no negative is hard
   double shift = 0;      // of the exponents
   double lse = 0, loss = 0;
-  double missing = 0;             // softmax: 1 − the target's probability; binary: 1 − that of its own class
-  double regularizer = 0;         // of the norm
-  double pull = 0;                // dL/dφ of the target
-  double d_quality = 0;           // where it is a margin
+  double missing = 0;              // softmax: 1 − the target's probability; binary: 1 − that of its own class
+  double regularizer = 0;          // of the norm
+  double pull = 0;                 // dL/dφ of the target
+  double d_quality = 0;            // where it is a margin
   double d_scale = 0, d_bias = 0;  // of the loss, this row's part
 };
 
-// Logits of a feature whose norm is above this are those of one that long: gradients stay below float32's largest
-// number.
-constexpr double kLargestScale = 1e20;
+// Logits of a feature whose norm is above this are those of one that long: a rounding of such a logit is still small as
+// an exponent.
+constexpr double kLargestScale = 1e8;
 
 template <class T>
 struct Head {
@@ -110,8 +113,8 @@ struct Head {
     }
     const T* row_margin = margins ? margins->data<T>() : nullptr;
     for (int64_t i = 0; row_margin && i < N; i++)
-      FM_CHECK(range, std::fabs(row_margin[i]) <= T(kPi) * T(1.000001),
-               "expected margins in [-pi, pi], got ", row_margin[i], " at row ", i);
+      FM_CHECK(range, std::fabs(row_margin[i]) <= T(kPi) * T(1.000001), "expected margins in [-pi, pi], got ",
+               row_margin[i], " at row ", i);
     std::vector<int64_t> bad_center(N, -1);
     parallel_for(N, [&](int64_t i) {
       Row& row = rows[i];
@@ -186,8 +189,8 @@ struct Head {
   [[noreturn]] void fail_center(int64_t row) const {
     const double norm = exact_norm(w + row * D, D);
     if (K == 1) fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", norm, " at class ", row);
-    fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", norm, " at class ", row / K,
-         ", center ", row % K);
+    fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", norm, " at class ", row / K, ", center ",
+         row % K);
   }
 
   ClassSweep<T> sweep() {
@@ -219,7 +222,7 @@ struct Head {
   void with_negative(F&& f) const {
     dispatch_method(p.method, [&](auto tag) {
       using M = typename decltype(tag)::template Of<T>;
-      if constexpr (M::binary) f(M(p));
+      if constexpr (M::binary) f(M::negatives(p));
       else if (p.negatives == Negatives::plain) f(PlainNegative<T>{});
       else f(ReweightedNegative<T>(p));
       return 0;
@@ -240,20 +243,23 @@ struct Head {
     }
   }
 
+  template <class Negative>
+  void find_shift(const Negative& negative) {
+    ClassSweep<T> s = sweep();
+    run_sweep<SweepKind::maximum>(s, negative);
+    if (s.bad_row >= 0) fail_center(s.bad_row);
+    for (int64_t i = 0; i < N; i++) {
+      double top = rows[i].scale * double(largest[i]);
+      if (rows[i].label >= 0) top = std::max(top, rows[i].scale * rows[i].phi.value);
+      shift[i] = T(top);
+    }
+  }
+
   // Σ over the negatives, and from it each row's log-sum-exp and loss; optionally the un-normalised dX.
   void add_up(T* d_features, T* kept = nullptr, int64_t kept_rows = 0) {
     with_negative([&](const auto& negative) {
-      if (needs_shift(negative)) {
-        ClassSweep<T> s = sweep();
-        run_sweep<SweepKind::maximum>(s, negative);
-        if (s.bad_row >= 0) fail_center(s.bad_row);
-        for (int64_t i = 0; i < N; i++) {
-          double top = rows[i].scale * double(largest[i]);
-          if (rows[i].label >= 0) top = std::max(top, rows[i].scale * rows[i].phi.value);
-          shift[i] = T(top);
-        }
-      }
-      if (binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
+      if constexpr (std::decay_t<decltype(negative)>::binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
+      else if (needs_shift(negative)) find_shift(negative);
       ClassSweep<T> s = sweep();
       s.d_features = d_features;
       s.kept = kept;
@@ -321,8 +327,8 @@ struct Head {
       row.pull = -scaled * (binary ? p.positive_weight * row.missing : row.missing - smoothing + share);
       target_gradient[i] = T(row.pull * row.phi.slope);
       if (binary && row.label >= 0)
-        row.d_bias = weight * (p.negative_weight * counts[i] - p.positive_weight * row.missing *
-                                                                   (row.phi.slope == 0 ? 0 : 1));
+        row.d_bias =
+            weight * (p.negative_weight * counts[i] - p.positive_weight * row.missing * (row.phi.slope == 0 ? 0 : 1));
     }
   }
 
@@ -415,12 +421,8 @@ MarginSoftmaxForward CpuBackend::margin_softmax_forward(const Tensor& features, 
     using T = decltype(zero);
     Head<T> head(features, weight, labels, margins, p);
     head.add_up(nullptr);
-    return {head.mean_loss(),
-            head.regularizer(),
-            row_tensor(head, &Row::loss),
-            row_tensor(head, &Row::lse),
-            head.correct(),
-            double(head.labelled)};
+    return {head.mean_loss(), head.regularizer(),   row_tensor(head, &Row::loss), row_tensor(head, &Row::lse),
+            head.correct(),   double(head.labelled)};
   });
 }
 

@@ -1,6 +1,7 @@
 // Rows of cosines to s·φ + bias, and back; the target's column is the caller's.
-#include "peak.inl"
 #include "rows.inl"
+
+#include "peak.inl"
 
 template <class T>
 struct VecPhi {

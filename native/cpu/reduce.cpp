@@ -2,6 +2,7 @@
 
 #include "backend.h"
 #include "channels.h"
+#include "check.h"
 #include "parallel.h"
 
 #define FM_KERNELS "reduce.inl"
@@ -19,6 +20,21 @@ double CpuBackend::sum(const Tensor& x) {
     std::vector<double> parts((x.numel() + kGrain - 1) / kGrain);
     const auto kernel = FM_KERNEL(sum_range<T>);
     parallel_ranges(x.numel(), kGrain, [&](int64_t i, int64_t end) { parts[i / kGrain] = kernel(from + i, end - i); });
+    double total = 0;
+    for (double part : parts) total += part;
+    return total;
+  });
+}
+
+double CpuBackend::dot(const Tensor& a, const Tensor& b) {
+  check_alike("a", a, "b", b);
+  return dispatch_float(a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T *left = a.data<T>(), *right = b.data<T>();
+    std::vector<double> parts((a.numel() + kGrain - 1) / kGrain);
+    const auto kernel = FM_KERNEL(dot_range<T>);
+    parallel_ranges(a.numel(), kGrain,
+                    [&](int64_t i, int64_t end) { parts[i / kGrain] = kernel(left + i, right + i, end - i); });
     double total = 0;
     for (double part : parts) total += part;
     return total;

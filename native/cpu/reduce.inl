@@ -1,4 +1,4 @@
-#include "rows.inl"
+#include "dot.inl"
 
 // Σ x, in T over 4096 elements and in double over those.
 template <class T>
@@ -10,6 +10,15 @@ static double sum_range(const T* x, int64_t count) {
     each_vector<T>(size, [&](int64_t i, int lanes) FM_BODY { sum = sum + load_part(x + start + i, lanes); });
     total += double(sum_lanes<T>(sum));
   }
+  return total;
+}
+
+// Σ a·b, likewise.
+template <class T>
+static double dot_range(const T* a, const T* b, int64_t count) {
+  double total = 0;
+  for (int64_t start = 0; start < count; start += 4096)
+    total += double(dot(a + start, b + start, std::min<int64_t>(4096, count - start)));
   return total;
 }
 

@@ -1,5 +1,6 @@
-#include "peak.inl"
 #include "rows.inl"
+
+#include "peak.inl"
 
 // Sums are in T over this many elements and in double over those.
 constexpr int64_t kSumBlock = 4096;

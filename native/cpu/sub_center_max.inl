@@ -1,5 +1,6 @@
-#include "peak.inl"
 #include "rows.inl"
+
+#include "peak.inl"
 
 // K known at compile time where K > 0: the comparisons of a class are then unrolled, without branches.
 template <int K, class T>

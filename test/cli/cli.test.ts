@@ -45,12 +45,23 @@ describe('flashmargin', () => {
 
   it('runs golden files through the kernels', () => {
     const golden = fileURLToPath(new URL('../golden', import.meta.url));
-    const { stdout, stderr, status } = flashmargin('conformance', golden);
+    const { stdout, stderr, status } = flashmargin('conformance', golden, '--only', 'arc*small');
     expect(status, stdout).toBe(0);
     expect(stdout).toMatch(/arcface\.insightface\.small +float64 .* ok\n/);
-    expect(stdout).toMatch(/not run, no method here is called iresnet: iresnet\.blocks16/);
-    expect(stderr).toMatch(/112 passed, 0 failed/);
-    expect(JSON.parse(flashmargin('conformance', golden, '--json').stdout).rows).toHaveLength(112);
+    expect(stdout).toMatch(/elasticface\.official\.arc_plus\.small +float32 .* ok\n/);
+    expect(stderr).toMatch(/\d+ passed, 0 failed, 0 files not run/);
+    const { rows } = JSON.parse(flashmargin('conformance', golden, '--only', 'pml.hard', '--json').stdout);
+    expect(rows.map(({ name, precision, passed }: Record<string, unknown>) => [name, precision, passed])).toEqual([
+      ['arcface.pml.hard', 'float64', true],
+      ['arcface.pml.hard', 'float32', true],
+    ]);
+    expect(rows[0].measurements.dX_rel).toMatchObject({ error: expect.any(Number), allowed: 1e-5 });
+    expect(flashmargin('conformance', golden, '--only', 'nothing').stderr).toMatch(/has 'nothing' in its name/);
+    expect(flashmargin('conformance', golden, '--device', 'gpu').stderr).toMatch(/'cpu', 'cuda' or 'cuda:<index>'/);
+    expect(flashmargin('conformance', golden, '--device', 'cuda:99')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/device 'cuda:99': /),
+    });
   });
 
   it('notices golden numbers that are not those of the kernels', () => {

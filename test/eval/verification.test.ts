@@ -8,7 +8,7 @@ import { aucOfPairs, pairDistances, rocOfPairs, tarAtFarIjb, verifyPairs } from 
 
 /** What the official code and scikit-learn computed for 600 pairs; the file's own note says how. */
 const golden = (() => {
-  const file = readFileSync(join(import.meta.dirname, 'fixtures/verification.lfw10fold.safetensors'));
+  const file = readFileSync(join(import.meta.dirname, '../golden/verification.lfw10fold.safetensors'));
   const length = Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.toString('utf8', 8, 8 + length)) as Record<
     string,

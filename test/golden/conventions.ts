@@ -1,28 +1,38 @@
 /** The golden files of this folder. */
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type FileArray, readSafetensors } from '../../lib/io/index.js';
-import type { Margin } from '../../lib/margins/index.js';
-import { type GoldenCase, type GoldenFamily, goldenCases } from '../../lib/train/conformance.js';
+import { type GoldenCase, GoldenFile, type Precision } from '../../lib/train/conformance/goldenFile.js';
+import { type HeadCase, headCases, isHead } from '../../lib/train/conformance/heads.js';
+import { casesOf, goldenFiles } from '../../lib/train/conformance/index.js';
 
-export { rowRelative, worst } from '../../lib/train/conformance.js';
+export { largest, rowRelative, worst } from '../../lib/train/conformance/measure.js';
 
 export const goldenFolder = fileURLToPath(new URL('.', import.meta.url));
 
-export function goldenFile(name: string): Pick<GoldenCase, 'tensors' | 'metadata'> {
-  return readSafetensors(`${goldenFolder}${name}.safetensors`);
-}
+export const goldenFile = (name: string): GoldenFile => GoldenFile.read(path.join(goldenFolder, `${name}.safetensors`));
 
-/** The head cases of a method; each step of one with several by itself. */
-export const headCases = (family: GoldenFamily): GoldenCase[] =>
-  goldenCases(goldenFolder).cases.filter((c) => c.family === family);
+/** Every file, by family; a network of any depth is an iresnet. */
+export const filesByFamily: ReadonlyMap<string, GoldenFile[]> = (() => {
+  const families = new Map<string, GoldenFile[]>();
+  for (const name of goldenFiles(goldenFolder)) {
+    const file = goldenFile(name.replace('.safetensors', ''));
+    const family = file.family.replace(/^iresnet\d+$/, 'iresnet');
+    families.set(family, [...(families.get(family) ?? []), file]);
+  }
+  return families;
+})();
 
-/** CurricularFace's margin before the first step of a case: its state is 0 there. */
-export const startOf = (name: string): Margin<'curricularface'> => {
-  const first = headCases('curricularface').find((c) => c.name.startsWith(name)) as GoldenCase;
-  const { t0 = 0 } = JSON.parse(first.metadata.hp as string) as { t0?: number };
-  return { ...(first.margin as Margin<'curricularface'>), t: t0 };
-};
+/** Each case in each of its precisions, for it.each. */
+export const runsOf = (family: string): [string, Precision, GoldenCase][] =>
+  (filesByFamily.get(family) ?? [])
+    .flatMap(casesOf)
+    .flatMap((each) =>
+      each.precisions.map((precision): [string, Precision, GoldenCase] => [each.name, precision, each]),
+    );
 
-export const f64 = (data: FileArray | undefined): Float64Array => data as Float64Array;
-export const labelsOf = (data: FileArray | undefined): Int32Array => Int32Array.from(data as BigInt64Array, Number);
-export const largest = (a: ArrayLike<number>): number => Array.from(a).reduce((m, x) => Math.max(m, Math.abs(x)), 0);
+/** Files of heads that have several steps. */
+export const stepFiles = (): [string, HeadCase[]][] =>
+  [...filesByFamily.values()]
+    .flat()
+    .filter((file) => isHead(file) && file.shape('X').length === 3)
+    .map((file) => [file.name, headCases(file)]);

@@ -1,60 +1,9 @@
 /** Finite differences in float64, through the binding, for every operation of the tape. */
-import { describe, expect, it } from 'vitest';
-import { backward } from '../../lib/autograd.js';
+import { describe, it } from 'vitest';
 import { arcface, combined, cosface, curricularface, mvsoftmax, softmax, sphereface } from '../../lib/margins/index.js';
 import * as ops from '../../lib/ops/index.js';
-import { normalArray, Random } from '../../lib/random.js';
-import { ones, parameter, type Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
-
-const rng = new Random(11);
-const draw = (shape: readonly number[], spread = 1) =>
-  parameter(
-    tensor(
-      Float64Array.from(
-        normalArray(
-          shape.reduce((n, e) => n * e, 1),
-          spread,
-          rng,
-        ),
-      ),
-      shape,
-    ),
-  );
-
-/** ⟨f(inputs), probe⟩ with a fixed probe. */
-function scalar(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tensor[], probe: Float64Array): number {
-  return tidy(() => (f(inputs).toArray() as Float64Array).reduce((sum, v, i) => sum + v * (probe[i] as number), 0));
-}
-
-function check(f: (inputs: readonly Tensor[]) => Tensor, inputs: readonly Tensor[], tolerance = 1e-6, h = 1e-5): void {
-  const shape = tidy(() => [...f(inputs).shape]);
-  const probe = Float64Array.from(
-    normalArray(
-      shape.reduce((n, e) => n * e, 1),
-      1,
-      rng,
-    ),
-  );
-  tidy(() => backward(f(inputs), tensor(probe, shape)));
-  for (const [which, x] of inputs.entries()) {
-    const ours = x.grad?.toArray() as Float64Array;
-    const scale = Math.max(1, ...ours.map(Math.abs));
-    const values = x.toArray() as Float64Array;
-    for (let i = 0; i < values.length; i++) {
-      const at = (delta: number) => {
-        const moved = values.slice();
-        moved[i] = (moved[i] as number) + delta;
-        x.set(moved);
-        return scalar(f, inputs, probe);
-      };
-      const numeric = (at(h) - at(-h)) / (2 * h);
-      expect(Math.abs(numeric - (ours[i] as number)) / scale, `input ${which}, element ${i}`).toBeLessThan(tolerance);
-    }
-    x.set(values);
-    x.grad?.dispose();
-    x.grad = undefined;
-  }
-}
+import { ones, type Tensor, zeros } from '../../lib/tensor.js';
+import { check, draw } from '../differences.js';
 
 describe('gradients', () => {
   it('matmul', () => check(([a, b]) => ops.matmul(a as Tensor, b as Tensor), [draw([3, 5]), draw([5, 4])]));
@@ -66,6 +15,21 @@ describe('gradients', () => {
   it('normalize', () => check(([x]) => ops.normalize(x as Tensor), [draw([3, 5])]));
   it('prelu', () => check(([x, s]) => ops.prelu(x as Tensor, s as Tensor), [draw([2, 3, 3, 5]), draw([5])]));
   it('relu', () => check(([x]) => ops.relu(x as Tensor), [draw([4, 5])]));
+  it('affine', () => check(([x]) => ops.affine(x as Tensor, { factor: -1.5, offset: 0.25 }), [draw([2, 3])]));
+  it('sqrt', () => check(([x]) => ops.sqrt(ops.multiply(x as Tensor, x as Tensor), { epsilon: 0.5 }), [draw([2, 3])]));
+  it('dot, of two and of one', () => {
+    check(([a, b]) => ops.dot(a as Tensor, b as Tensor), [draw([2, 3]), draw([2, 3])]);
+    check(([a]) => ops.dot(a as Tensor, a as Tensor), [draw([2, 3])]);
+  });
+  it('softmax and logSoftmax', () => {
+    check(([x]) => ops.softmax(x as Tensor), [draw([4, 5], 2)]);
+    check(([x]) => ops.logSoftmax(x as Tensor), [draw([4, 5], 2)]);
+  });
+  it('gatherRows, a row named twice and one never', () =>
+    check(([x]) => ops.gatherRows(x as Tensor, new Int32Array([2, 0, 2])), [draw([4, 5])]));
+  it('weightedSum', () =>
+    check(([w, x]) => ops.weightedSum(w as Tensor, x as Tensor), [draw([3, 4]), draw([3, 4, 5])]));
+  it('squaredDistances', () => check(([x]) => ops.squaredDistances(x as Tensor), [draw([6, 5])]));
   it('dropout', () => check(([x]) => ops.dropout(x as Tensor, { rate: 0.4, seed: 3 }), [draw([4, 5])]));
   it('globalAvgPool', () => check(([x]) => ops.globalAvgPool(x as Tensor), [draw([2, 3, 2, 5])]));
   it('flatten', () => check(([x]) => ops.flatten(x as Tensor), [draw([2, 3, 2, 5])]));

@@ -33,7 +33,8 @@ struct AdaFace : MarginMethod {
   FM_HD Phi<T> target(T cos, T norm) const {
     const T q = quality_of(norm);
     const Phi<T> phi = arc.target(cos, -m * q);
-    return {phi.value - m * (1 + q), phi.slope};
+    const bool left_out = arc.overflow == Overflow::easy && cos <= arc.easy_above;
+    return {left_out ? cos : phi.value - m * (1 + q), phi.slope};
   }
   FM_HD T margined(T cos, T norm) const {
     const T q = quality_of(norm);

@@ -10,36 +10,25 @@ namespace fm {
 template <class T>
 struct SphereFace2 : MarginMethod {
   static constexpr Quality quality = Quality::none;
-  static constexpr bool binary = true, plain = false;
-  T m;
-  int power;
-  bool exact;
+  static constexpr bool binary = true;
+  BinaryNegative<T> others;
 
-  explicit SphereFace2(const MarginParams& p, double = 0)
-      : m(T(p.margin)), power(p.power), exact(p.gradient == Gradient::exact) {}
+  explicit SphereFace2(const MarginParams& p, double = 0) : others(negatives(p)) {}
+
+  static BinaryNegative<T> negatives(const MarginParams& p) {
+    return {T(p.margin), p.power, p.gradient == Gradient::exact};
+  }
 
   static void check(const MarginParams& p) {
     MarginMethod::check(p);
     FM_CHECK(range, p.power >= 1 && p.power <= 16, "expected a power in [1, 16], got ", p.power);
   }
 
-  template <class V>
-  FM_HD Phi<V> similarity(V cos) const {
-    const V one = V{} + T(1), half = (cos + one) * T(0.5);
-    V below = one;  // half^(power − 1)
-    for (int k = 1; k < power; k++) below = below * half;
-    return {2 * (below * half) - one, exact ? T(power) * below : one};
-  }
   FM_HD Phi<T> target(T cos, T) const {
-    const Phi<T> g = similarity(cos);
-    return {g.value - m, g.slope};
+    const Phi<T> g = others.similarity(cos);
+    return {g.value - others.m, g.slope};
   }
-  FM_HD T margined(T cos, T) const { return similarity(cos).value - m; }
-  template <class V>
-  FM_HD Phi<V> negative(V cos, V) const {
-    const Phi<V> g = similarity(cos);
-    return {g.value + m, g.slope};
-  }
+  FM_HD T margined(T cos, T) const { return others.similarity(cos).value - others.m; }
 };
 
 }  // namespace fm

@@ -10,10 +10,12 @@ namespace fm {
 
 template <class T>
 struct UniFace : MarginMethod {
-  static constexpr bool binary = true, plain = true;
+  static constexpr bool binary = true;
   T low, high;
 
   explicit UniFace(const MarginParams& p, double = 0) : low(T(-1 - p.bias / p.scale)), high(T(1 - p.bias / p.scale)) {}
+
+  static BinaryNegative<T> negatives(const MarginParams&) { return {T(0), 1, true}; }
 
   FM_HD Phi<T> target(T cos, T margin) const {
     const T phi = cos - margin;
@@ -22,10 +24,6 @@ struct UniFace : MarginMethod {
     return {phi, 1, -1};
   }
   FM_HD T margined(T cos, T margin) const { return cos - margin; }
-  template <class V>
-  FM_HD Phi<V> negative(V cos, V) const {
-    return {cos, V{} + T(1)};
-  }
 };
 
 }  // namespace fm

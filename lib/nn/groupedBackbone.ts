@@ -1,0 +1,46 @@
+import type { Tensor } from '../tensor.js';
+import type { GroupFace } from './groupFace.js';
+import { Module } from './module.js';
+
+/** What the trainer and the evaluation take: images [N, H, W, C] → features [N, D]. */
+export type Backbone = Module & { readonly embeddingSize: number };
+
+/**
+ * A backbone with GroupFace behind it, as one backbone: its embeddings are GroupFace's.  Tensors have the backbone's
+ * own names, and `groupFace.…`.
+ *
+ * @example
+ * const inner = iresnet18();
+ * const backbone = new GroupedBackbone(inner, new GroupFace({ features: inner.embeddingSize }));
+ */
+export class GroupedBackbone extends Module {
+  readonly #backbone: Backbone;
+  readonly groupFace: GroupFace;
+  readonly embeddingSize: number;
+
+  constructor(backbone: Backbone, groupFace: GroupFace) {
+    super();
+    this.#backbone = backbone;
+    this.groupFace = groupFace;
+    this.embeddingSize = groupFace.embeddingSize;
+  }
+
+  override *namedTensors(prefix = ''): Generator<[string, Tensor]> {
+    yield* this.#backbone.namedTensors(prefix);
+    yield* super.namedTensors(prefix);
+  }
+
+  override train(training = true): this {
+    this.#backbone.train(training);
+    return super.train(training);
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.forwardWithLoss(x).embedding;
+  }
+
+  /** Embeddings, and the loss of the groups, a part of backwardFrom(). */
+  forwardWithLoss(x: Tensor): { embedding: Tensor; groupLoss: Tensor } {
+    return this.groupFace.forward(this.#backbone.forward(x));
+  }
+}

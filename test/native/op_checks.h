@@ -1,0 +1,111 @@
+// What the tests of operations share: tensors from plain values, closeness, thread counts and finite differences.
+#pragma once
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../../native/common/backend.h"
+#include "../../native/cpu/parallel.h"
+
+using namespace fm;
+
+namespace {
+
+int passed = 0, failed = 0;
+
+void check(bool ok, const std::string& what, double error = 0, double tolerance = 0) {
+  (ok ? passed : failed)++;
+  if (!ok) std::printf("FAILED %s: error %.3g, tolerance %.3g\n", what.c_str(), error, tolerance);
+}
+
+using Values = std::vector<double>;
+std::mt19937_64 generator(7);
+
+Values random_values(int64_t n, double low = -1, double high = 1) {
+  std::uniform_real_distribution<double> draw(low, high);
+  Values v(n);
+  for (double& x : v) x = double(float(draw(generator)));  // exact in both precisions
+  return v;
+}
+Tensor tensor(Dtype dtype, const Shape& shape, const Values& v) {
+  Tensor t = cpu_backend().empty(dtype, shape);
+  if (int64_t(v.size()) != t.numel()) fail(ErrorKind::shape, "test: ", v.size(), " values for ", shape);
+  for (size_t i = 0; i < v.size(); i++) {
+    if (dtype == Dtype::float32) t.data<float>()[i] = float(v[i]);
+    else t.data<double>()[i] = v[i];
+  }
+  return t;
+}
+Values values(const Tensor& t) {
+  Values v(t.numel());
+  for (size_t i = 0; i < v.size(); i++)
+    v[i] = t.dtype == Dtype::float32 ? double(t.data<float>()[i]) : t.data<double>()[i];
+  return v;
+}
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.bytes() == b.bytes() && !std::memcmp(a.raw(), b.raw(), a.bytes());
+}
+
+// max |got − want| / (1 + max |want|)
+double distance(const Values& got, const Values& want) {
+  if (got.size() != want.size()) return INFINITY;
+  double error = 0, size = 0;
+  for (size_t i = 0; i < got.size(); i++) {
+    if (!std::isfinite(got[i])) return INFINITY;
+    error = std::max(error, std::abs(got[i] - want[i]));
+    size = std::max(size, std::abs(want[i]));
+  }
+  return error / (1 + size);
+}
+void close(const std::string& what, const Tensor& got, const Values& want, double float_tolerance = 2e-6) {
+  const double tolerance = got.dtype == Dtype::float32 ? float_tolerance : 1e-12, error = distance(values(got), want);
+  check(error <= tolerance, what + ' ' + name_of(got.dtype), error, tolerance);
+}
+
+// All tensors of results, computed with 1 and with 2 threads, have the same bits.
+void same_for_threads(const std::string& what, const std::function<std::vector<Tensor>()>& run) {
+  const int threads = num_threads();
+  set_num_threads(1);
+  const auto one = run();
+  set_num_threads(3);
+  const auto three = run();
+  set_num_threads(threads);
+  bool same = one.size() == three.size();
+  for (size_t i = 0; same && i < one.size(); i++) same = same_bits(one[i], three[i]);
+  check(same, what + ": 1 and 3 threads agree");
+}
+
+// d of ⟨weights, f(x)⟩ by central differences, at `count` places of x, against `gradient`.
+void differences(const std::string& what, const Tensor& x, const Tensor& gradient, const std::function<double()>& f,
+                 int count = 12) {
+  double* data = x.data<double>();
+  const Values g = values(gradient);
+  double error = 0, size = 1;
+  for (double v : g) size = std::max(size, std::abs(v));
+  for (int i = 0; i < count; i++) {
+    const size_t at = generator() % g.size();
+    const double saved = data[at], h = 1e-5;
+    data[at] = saved + h;
+    const double up = f();
+    data[at] = saved - h;
+    const double down = f();
+    data[at] = saved;
+    error = std::max(error, std::abs((up - down) / (2 * h) - g[at]));
+  }
+  check(error <= 1e-7 * size, what + " against finite differences", error, 1e-7 * size);
+}
+double inner(const Tensor& a, const Tensor& b) {
+  const Values x = values(a), y = values(b);
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); i++) sum += x[i] * y[i];
+  return sum;
+}
+
+constexpr Dtype kFloats[] = {Dtype::float32, Dtype::float64};
+Backend& cpu() { return cpu_backend(); }
+
+}  // namespace

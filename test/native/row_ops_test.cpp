@@ -1,0 +1,179 @@
+// Softmax, gathering, weighted sums, distances and their neighbours against plain loops in double, every backward
+// against finite differences, and every result against itself on another number of threads.
+#include <sstream>
+
+#include "op_checks.h"
+
+namespace {
+
+Tensor int_tensor(const std::vector<int32_t>& v) {
+  Tensor t = cpu().empty(Dtype::int32, {int64_t(v.size())});
+  std::memcpy(t.raw(), v.data(), v.size() * sizeof(int32_t));
+  return t;
+}
+
+void test_softmax(int64_t n, int64_t k) {
+  const Values x = random_values(n * k, -5, 5), dy = random_values(n * k);
+  Values p(x.size()), log_p(x.size());
+  for (int64_t r = 0; r < n; r++) {
+    double sum = 0;
+    for (int64_t i = 0; i < k; i++) sum += std::exp(x[r * k + i]);
+    for (int64_t i = 0; i < k; i++) {
+      log_p[r * k + i] = x[r * k + i] - std::log(sum);
+      p[r * k + i] = std::exp(x[r * k + i]) / sum;
+    }
+  }
+  std::ostringstream label;
+  label << ' ' << Shape{n, k};
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, {n, k}, x), tdy = tensor(dtype, {n, k}, dy);
+    close("softmax" + label.str(), cpu().softmax_forward(tx), p);
+    close("logSoftmax" + label.str(), cpu().log_softmax_forward(tx), log_p);
+    same_for_threads("softmax" + label.str(), [&] {
+      const Tensor y = cpu().softmax_forward(tx), l = cpu().log_softmax_forward(tx);
+      return std::vector<Tensor>{y, l, cpu().softmax_backward(tdy, y), cpu().log_softmax_backward(tdy, l)};
+    });
+  }
+  const Tensor tx = tensor(Dtype::float64, {n, k}, x), tdy = tensor(Dtype::float64, {n, k}, dy);
+  differences("softmax" + label.str(), tx, cpu().softmax_backward(tdy, cpu().softmax_forward(tx)),
+              [&] { return inner(tdy, cpu().softmax_forward(tx)); });
+  differences("logSoftmax" + label.str(), tx, cpu().log_softmax_backward(tdy, cpu().log_softmax_forward(tx)),
+              [&] { return inner(tdy, cpu().log_softmax_forward(tx)); });
+}
+
+void test_gather(int64_t rows, int64_t n, int64_t d) {
+  const Values x = random_values(rows * d), dy = random_values(n * d);
+  std::vector<int32_t> index(n);
+  for (int32_t& at : index) at = int32_t(generator() % rows);
+  Values y(n * d), into = x;
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < d; j++) {
+      y[i * d + j] = x[index[i] * d + j];
+      into[index[i] * d + j] += dy[i * d + j];
+    }
+  const Tensor at = int_tensor(index);
+  std::ostringstream label;
+  label << ' ' << Shape{rows, n, d};
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, {rows, d}, x), tdy = tensor(dtype, {n, d}, dy);
+    close("gatherRows" + label.str(), cpu().gather_rows(tx, at), y);
+    const auto scattered = [&] {
+      const Tensor sum = tensor(dtype, {rows, d}, x);
+      cpu().scatter_add_rows(sum, at, tdy);
+      return sum;
+    };
+    close("scatterAddRows" + label.str(), scattered(), into, 1e-5);
+    same_for_threads("gather" + label.str(), [&] {
+      return std::vector<Tensor>{cpu().gather_rows(tx, at), scattered()};
+    });
+  }
+}
+
+void test_weighted_sum(int64_t n, int64_t k, int64_t d) {
+  const Values w = random_values(n * k), x = random_values(n * k * d), dy = random_values(n * d);
+  Values y(n * d, 0);
+  for (int64_t r = 0; r < n; r++)
+    for (int64_t i = 0; i < k; i++)
+      for (int64_t j = 0; j < d; j++) y[r * d + j] += w[r * k + i] * x[(r * k + i) * d + j];
+  std::ostringstream label;
+  label << "weightedSum " << Shape{n, k, d};
+  for (Dtype dtype : kFloats) {
+    const Tensor tw = tensor(dtype, {n, k}, w), tx = tensor(dtype, {n, k, d}, x), tdy = tensor(dtype, {n, d}, dy);
+    close(label.str(), cpu().weighted_sum_forward(tw, tx), y);
+    same_for_threads(label.str(), [&] {
+      const WeightedSumGradients g = cpu().weighted_sum_backward(tdy, tw, tx);
+      return std::vector<Tensor>{cpu().weighted_sum_forward(tw, tx), g.d_weights, g.dx};
+    });
+  }
+  const Tensor tw = tensor(Dtype::float64, {n, k}, w), tx = tensor(Dtype::float64, {n, k, d}, x),
+               tdy = tensor(Dtype::float64, {n, d}, dy);
+  const WeightedSumGradients g = cpu().weighted_sum_backward(tdy, tw, tx);
+  const auto f = [&] { return inner(tdy, cpu().weighted_sum_forward(tw, tx)); };
+  differences(label.str() + " d_weights", tw, g.d_weights, f);
+  differences(label.str() + " dx", tx, g.dx, f);
+}
+
+void test_distances(int64_t n, int64_t d) {
+  const Values x = random_values(n * d), dy = random_values(n * n);
+  Values y(n * n, 0);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++)
+      for (int64_t k = 0; k < d; k++) y[i * n + j] += (x[i * d + k] - x[j * d + k]) * (x[i * d + k] - x[j * d + k]);
+  std::ostringstream label;
+  label << "squaredDistances " << Shape{n, d};
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, {n, d}, x), tdy = tensor(dtype, {n, n}, dy);
+    close(label.str(), cpu().squared_distances_forward(tx), y);
+    same_for_threads(label.str(), [&] {
+      return std::vector<Tensor>{cpu().squared_distances_forward(tx), cpu().squared_distances_backward(tdy, tx)};
+    });
+  }
+  const Tensor tx = tensor(Dtype::float64, {n, d}, x), tdy = tensor(Dtype::float64, {n, n}, dy);
+  differences(label.str(), tx, cpu().squared_distances_backward(tdy, tx),
+              [&] { return inner(tdy, cpu().squared_distances_forward(tx)); });
+}
+
+void test_elements(int64_t n) {
+  const Values x = random_values(n, 0.1, 2), dy = random_values(n);
+  Values line(n), root(n), d_root(n);
+  double product = 0, size = 0;
+  for (int64_t i = 0; i < n; i++) {
+    line[i] = -1.5 * x[i] + 0.25;
+    root[i] = std::sqrt(x[i] + 0.5);
+    d_root[i] = dy[i] / (2 * root[i]);
+    product += x[i] * dy[i];
+    size += std::abs(x[i] * dy[i]);
+  }
+  std::ostringstream label;
+  label << ' ' << Shape{n};
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, {n}, x), tdy = tensor(dtype, {n}, dy);
+    close("affine" + label.str(), cpu().affine(tx, -1.5, 0.25), line);
+    close("sqrt" + label.str(), cpu().sqrt_forward(tx, 0.5), root);
+    close("sqrt dx" + label.str(), cpu().sqrt_backward(tdy, tensor(dtype, {n}, root)), d_root);
+    const double tolerance = (dtype == Dtype::float32 ? 1e-6 : 1e-14) * size;
+    const double error = std::abs(cpu().dot(tx, tdy) - product);
+    check(error <= tolerance, "dot" + label.str(), error, tolerance);
+  }
+}
+
+template <class F>
+void refuses(const std::string& what, const std::string& message, F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    check(std::string(error.what()).find(message) != std::string::npos, what + " says '" + error.what() + "'");
+    return;
+  }
+  check(false, what + " is refused");
+}
+
+void test_refusals() {
+  const Tensor x = tensor(Dtype::float32, {2, 3}, Values(6, 1));
+  refuses("an index past the end", "index in [0, 2), got 2 at 1", [&] { cpu().gather_rows(x, int_tensor({0, 2})); });
+  refuses("float indices", "int32", [&] { cpu().gather_rows(x, tensor(Dtype::float32, {1}, {0})); });
+  refuses("rows of another width", "[1, 3]", [&] {
+    cpu().scatter_add_rows(x, int_tensor({0}), tensor(Dtype::float32, {1, 4}, Values(4, 1)));
+  });
+  refuses("integers", "float32 or float64",
+          [&] { cpu().gather_rows(x, int_tensor({0})), cpu().affine(int_tensor({0}), 1, 0); });
+  refuses("terms that do not fit", "expected x [2, 3, D]", [&] {
+    cpu().weighted_sum_forward(x, tensor(Dtype::float32, {2, 2, 1}, Values(4, 1)));
+  });
+}
+
+}  // namespace
+
+int main() {
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {5, 3}, {17, 33}, {1500, 4}}) test_softmax(n, k);
+  test_gather(1, 1, 1);
+  test_gather(7, 40, 19);
+  test_gather(30, 500, 130);
+  for (const auto& [n, k, d] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {5, 4, 19}, {130, 3, 64}})
+    test_weighted_sum(n, k, d);
+  for (const auto& [n, d] : {std::pair<int64_t, int64_t>{1, 1}, {7, 19}, {13, 64}, {70, 257}}) test_distances(n, d);
+  for (int64_t n : {1, 19, 70000}) test_elements(n);
+  test_refusals();
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed != 0;
+}
