@@ -1,5 +1,5 @@
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
-import { type Job, run, runSync } from './job.js';
+import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'binaryCrossEntropy';
 
@@ -27,7 +27,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'binaryCrossEntropyForward',
-    work: 2 * N * C,
+    work: costOf(logits, N * C, 0.65, 39),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
@@ -78,7 +78,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'binaryCrossEntropyBackward',
-    work: 2 * N * C,
+    work: costOf(logits, N * C, 0.45, 13),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },

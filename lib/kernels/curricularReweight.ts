@@ -1,5 +1,5 @@
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
-import { type Job, run, runSync } from './job.js';
+import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'curricularReweight';
 
@@ -21,7 +21,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'curricularReweightForward',
-    work: 2 * N * C,
+    work: costOf(cosines, N * C, 0.25, 0.8),
     inputs: [
       { name: 'cosines', value: cosines, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
@@ -65,7 +65,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'curricularReweightBackward',
-    work: 4 * N * C,
+    work: costOf(dReweighted, N * C, 0.45, 1.2),
     inputs: [
       { name: 'dReweighted', value: dReweighted, shape: [N, C] },
       { name: 'cosines', value: cosines, shape: [N, C] },

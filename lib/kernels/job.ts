@@ -1,7 +1,16 @@
 /** A kernel's call, ready to be run here or on the device's queue. */
 import { type Handle, type HostArray, type NativeKernels, native } from '../binding.js';
 import { Tensor } from '../tensor.js';
-import { type Operand, type Place, shownTarget, type Target, targetsOf, withBorrowed, withCopies } from './arrays.js';
+import {
+  type Floats,
+  type Operand,
+  type Place,
+  shownTarget,
+  type Target,
+  targetsOf,
+  withBorrowed,
+  withCopies,
+} from './arrays.js';
 
 type KernelName = keyof NativeKernels;
 type Handles = readonly (Handle | undefined)[];
@@ -9,7 +18,7 @@ type Handles = readonly (Handle | undefined)[];
 export interface Job<K extends KernelName, Result> {
   readonly operation: string;
   readonly kernel: K;
-  /** Elements that are read or written once, in float32 by one core: about as many nanoseconds. */
+  /** About how many nanoseconds it takes one core. */
   readonly work: number;
   /** The first decides the results' kind. */
   readonly inputs: readonly Operand[];
@@ -18,11 +27,14 @@ export interface Job<K extends KernelName, Result> {
   readonly result: (outputs: (HostArray | Tensor)[], returned: ReturnType<NativeKernels[K]>) => Result;
 }
 
-/**
- * Work below this is done by the asynchronous forms at once, unless the queue is busy: 50 µs, what the queue's round
- * trip costs.
- */
-export const inlineWork = 50_000;
+/** Work below this is done by the asynchronous forms at once: the way to the queue and back takes 16 µs. */
+export const inlineWork = 15_000;
+
+/** Nanoseconds for so many elements, of float32 and of float64. */
+export function costOf(value: Floats, elements: number, single: number, double: number): number {
+  const wide = value instanceof Tensor ? value.dtype === 'float64' : value instanceof Float64Array;
+  return elements * (wide ? double : single);
+}
 
 const located = (operands: readonly Operand[], targets?: readonly Target[]) =>
   operands.map(({ value, shape }, i) => ({ target: targets ? targets[i] : value, shape }));

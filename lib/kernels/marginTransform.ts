@@ -2,7 +2,7 @@ import type { MarginParams } from '../binding.js';
 import type { Margin, MarginState } from '../margins/index.js';
 import { transformParams } from '../ops/marginTransform.js';
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
-import { type Job, run, runSync } from './job.js';
+import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'marginTransform';
 
@@ -40,7 +40,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'marginTransformForward',
-    work: 2 * N * C,
+    work: costOf(cosines, N * C, 0.25, 0.8),
     inputs: [
       { name: 'cosines', value: cosines, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
@@ -108,7 +108,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'marginTransformBackward',
-    work: 4 * N * C,
+    work: costOf(dLogits, N * C, 0.45, 1.2),
     inputs: [
       { name: 'dLogits', value: dLogits, shape: [N, C] },
       { name: 'cosines', value: cosines, shape: [N, C] },

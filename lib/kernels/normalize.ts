@@ -1,5 +1,5 @@
 import { countOf, type Floats, floats, type Like, matrix, type Rows } from './arrays.js';
-import { type Job, run, runSync } from './job.js';
+import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'normalize';
 
@@ -18,7 +18,7 @@ function forward<A extends Floats>(x: A, { rows, out = {} }: NormalizeOptions<A>
   return {
     operation,
     kernel: 'normalizeInto',
-    work: 2 * N * D,
+    work: costOf(x, N * D, 0.5, 1.2),
     inputs: [{ name: 'x', value: x, shape: [N, D] }],
     outputs: [
       { name: 'out.y', value: out.y, shape: [N, D], over: ['x'] },
@@ -62,7 +62,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'normalizeBackwardInto',
-    work: 3 * N * D,
+    work: costOf(dy, N * D, 0.7, 1.6),
     inputs: [
       { name: 'dy', value: dy, shape: [N, D] },
       { name: 'y', value: y, shape: [N, D] },

@@ -1,5 +1,5 @@
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
-import { type Job, run, runSync } from './job.js';
+import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'softmaxCrossEntropy';
 
@@ -26,7 +26,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'softmaxCrossEntropyForward',
-    work: 2 * N * C,
+    work: costOf(logits, N * C, 0.4, 11),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
@@ -80,7 +80,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'softmaxCrossEntropyBackward',
-    work: 4 * N * C,
+    work: costOf(logits, N * C, 0.45, 14),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },

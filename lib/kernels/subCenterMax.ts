@@ -1,6 +1,6 @@
 import { expected } from '../errors.js';
 import { type Floats, type Ints, ints, type Like, matrix, type Rows } from './arrays.js';
-import { type Job, run, runSync } from './job.js';
+import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'subCenterMax';
 
@@ -33,7 +33,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'subCenterMaxForward',
-    work: 2 * N * R,
+    work: costOf(cosines, N * R, 0.5, 3),
     inputs: [{ name: 'cosines', value: cosines, shape: [N, R] }],
     outputs: [
       { name: 'out.cosines', value: out.cosines, shape: [N, C] },
@@ -84,7 +84,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'subCenterMaxBackward',
-    work: 2 * N * C * subCenters,
+    work: costOf(dCosines, N * C * subCenters, 0.9, 3.5),
     inputs: [
       { name: 'dCosines', value: dCosines, shape: [N, C] },
       { name: 'centers', value: centers, shape: [N, C], dtypes: ints },
