@@ -21,7 +21,7 @@ beforeAll(async () => {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Row);
-}, 180_000);
+}, 400_000); // half a minute where nothing else runs
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const of = (bench: string) => rows.filter((row) => row.bench === bench);

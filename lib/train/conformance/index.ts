@@ -5,6 +5,7 @@ import { deviceIndex } from '../../device.js';
 import { DataError, DeviceError } from '../../errors.js';
 import { alignCases } from './align.js';
 import { type GoldenCase, GoldenFile, NotRun, type Precision } from './goldenFile.js';
+import { groupFaceCases } from './groupFace.js';
 import { headCases, isHead } from './heads.js';
 import { iresnetCases } from './iresnet.js';
 import type { Measurements } from './measure.js';
@@ -18,6 +19,7 @@ export type { Measurement, Measurements } from './measure.js';
 /** Families beside those of heads; a number after `iresnet` is its depth. */
 const others: Record<string, (file: GoldenFile) => GoldenCase[]> = {
   align: alignCases,
+  groupface: groupFaceCases,
   iresnet: iresnetCases,
   partialfc: partialFcCases,
   trajectory: trajectoryCases,
