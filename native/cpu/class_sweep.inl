@@ -330,7 +330,10 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
         phi = margined.value;
         slope = slope * margined.slope;
       }
-      if constexpr (sloped) phi = cos == absent ? cos : phi;
+      if constexpr (sloped) {
+        phi = cos == absent ? cos : phi;
+        slope = cos == absent ? splat(T(0)) : slope;  // a power of kAbsent may not be finite
+      }
 
       if constexpr (kind == SweepKind::maximum) store(rows.largest + i, max<T>(load(rows.largest + i), phi));
       else if constexpr (kind == SweepKind::logits)

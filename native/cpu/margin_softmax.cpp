@@ -51,6 +51,7 @@ struct Row {
   double quality = 0;
   double scale = 0;
   Phi<double> phi{0, 0};
+  bool clipped = false;  // the logit is one whatever the bias
   double threshold = 2;  // without a target no negative is hard
   double shift = 0;      // of the exponents
   double lse = 0, loss = 0;
@@ -152,6 +153,7 @@ struct Head {
         if (row.label >= 0) {
           row.quality = M::quality == Quality::norm ? row.norm : row_margin ? double(row_margin[i]) : p.margin;
           row.phi = target_phi(method, p, row.cos, row.quality);
+          if constexpr (M::binary) row.clipped = method.clipped(row.phi.value);
           row.threshold = method.margined(clipped_target(p, row.cos), row.quality);
           if constexpr (M::regularised) row.regularizer = method.regularizer(row.norm).value;
         }
@@ -250,7 +252,8 @@ struct Head {
     if (s.bad_row >= 0) fail_center(s.bad_row);
     for (int64_t i = 0; i < N; i++) {
       double top = rows[i].scale * double(largest[i]);
-      if (rows[i].label >= 0) top = std::max(top, rows[i].scale * rows[i].phi.value);
+      // Of the negatives alone, whose sum would underflow below a target far above them; without any, the target's.
+      if (rows[i].label >= 0 && C == 1) top = rows[i].scale * rows[i].phi.value;
       shift[i] = T(top);
     }
   }
@@ -327,8 +330,7 @@ struct Head {
       row.pull = -scaled * (binary ? p.positive_weight * row.missing : row.missing - smoothing + share);
       target_gradient[i] = T(row.pull * row.phi.slope);
       if (binary && row.label >= 0)
-        row.d_bias =
-            weight * (p.negative_weight * counts[i] - p.positive_weight * row.missing * (row.phi.slope == 0 ? 0 : 1));
+        row.d_bias = weight * (p.negative_weight * counts[i] - (row.clipped ? 0 : p.positive_weight * row.missing));
     }
   }
 
@@ -362,7 +364,7 @@ struct Head {
       parallel_for(N, [&](int64_t i) {
         Row& row = rows[i];
         T* d = d_features + i * D;
-        if (row.label < 0 || !row.has_direction) return std::fill_n(d, D, T(0)), void();
+        if (row.label < 0) return std::fill_n(d, D, T(0)), void();
         const double all = first_sweep ? double(factor[i]) : 1;
         const double smooth = first_sweep && !spread.empty() ? double(spread[i]) : 0;
         const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
@@ -374,9 +376,10 @@ struct Head {
           negatives += sum[k] * (xi[k] * row.inverse);
         }
         // Σ dL/dφ·φ: a plain negative's φ is its cosine.
-        const double by_scale = (negatives + row.pull * row.phi.value) / row.scale;
-        row.d_scale = by_scale;
-        double along_norm = p.scale_by_norm && row.scale < kLargestScale ? by_scale * p.scale : 0;
+        const double by_scale = row.scale > 0 ? (negatives + row.pull * row.phi.value) / row.scale : 0;
+        const bool follows_norm = p.scale_by_norm && row.scale < kLargestScale;
+        row.d_scale = by_scale * (follows_norm ? row.norm : p.scale_by_norm ? 0 : 1);
+        double along_norm = follows_norm ? by_scale * p.scale : 0;
         if (M::quality == Quality::norm) along_norm += row.pull * row.phi.slope_quality;
         else row.d_quality = row.pull * row.phi.slope_quality;
         if constexpr (M::regularised) along_norm += weight * p.norm_penalty * method.regularizer(row.norm).slope;
@@ -384,7 +387,7 @@ struct Head {
         for (int64_t k = 0; k < D; k++) along += target * wy[k] * (xi[k] * row.inverse);
         for (int64_t k = 0; k < D; k++) {
           const double e = xi[k] * row.inverse;
-          d[k] = T((sum[k] + target * wy[k] - along * e) * row.inverse + along_norm * e);
+          d[k] = row.has_direction ? T((sum[k] + target * wy[k] - along * e) * row.inverse + along_norm * e) : T(0);
         }
       });
       return 0;

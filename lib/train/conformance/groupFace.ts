@@ -77,10 +77,10 @@ function measureModule(file: GoldenFile, precision: Precision, device: string): 
         embedding_rel: close(embedding.toArray(), 'final', 1e-9, 1e-6),
         probability_rel: close(groupProbability.toArray(), 'group_prob', 1e-9, 1e-6),
         labels: { error: worst(groupLabel, file.integers('group_label')), allowed: 0 },
-        dX_rel: close((x.grad as Tensor).toArray(), 'probe.dx', 1e-7, 5e-6),
+        dfeatures_rel: close((x.grad as Tensor).toArray(), 'probe.dx', 1e-7, 5e-6),
         gradients_rel: tightest(gradients),
         group_loss_rel: close(groupLoss.toArray(), 'group_loss', 1e-9, 1e-6),
-        group_loss_dX_rel: close((again.grad as Tensor).toArray(), 'group_loss.dx', 1e-7, 5e-6),
+        group_loss_dfeatures_rel: close((again.grad as Tensor).toArray(), 'group_loss.dx', 1e-7, 5e-6),
       };
     });
   } finally {

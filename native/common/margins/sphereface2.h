@@ -28,6 +28,7 @@ struct SphereFace2 : MarginMethod {
     const Phi<T> g = others.similarity(cos);
     return {g.value - others.m, g.slope};
   }
+  FM_HD bool clipped(T) const { return false; }
   FM_HD T margined(T cos, T) const { return others.similarity(cos).value - others.m; }
 };
 

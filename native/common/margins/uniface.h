@@ -23,6 +23,7 @@ struct UniFace : MarginMethod {
     if (phi > high) return {high, 0};
     return {phi, 1, -1};
   }
+  FM_HD bool clipped(T phi) const { return phi <= low || phi >= high; }
   FM_HD T margined(T cos, T margin) const { return cos - margin; }
 };
 
