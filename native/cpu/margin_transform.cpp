@@ -12,7 +12,7 @@ namespace fm {
 namespace {
 
 // As in the head: logits of a longer feature are those of one that long, without the norm's gradient.
-constexpr double kLargestScale = 1e20;
+constexpr double kLargestScale = 1e8;
 
 template <class T>
 struct Transform {
@@ -65,7 +65,7 @@ struct Transform {
     dispatch_method(p.method, [&](auto tag) {
       using M = typename decltype(tag)::template Of<double>;
       const M method(p, kSineFloor<T>);
-      if constexpr (M::binary) f(method, typename decltype(tag)::template Of<T>(p));
+      if constexpr (M::binary) f(method, decltype(tag)::template Of<T>::negatives(p));
       else if (p.negatives == Negatives::plain) f(method, PlainNegative<T>{});
       else f(method, ReweightedNegative<T>(p));
       return 0;
@@ -159,16 +159,19 @@ MarginTransformSums CpuBackend::margin_transform_backward(const Tensor& d_logits
           const TransformSums rest =
               kernel(d + at + next, all.cos + at + next, C - next, row, negative, to + at + next);
           sums.with_phi += rest.with_phi + g * phi.value;
-          sums.alone += rest.alone + (phi.slope == 0 ? 0 : g);  // a z_y that is clipped has no bias
+          bool clipped = false;  // a logit that is one whatever the bias
+          if constexpr (M::binary) clipped = method.clipped(phi.value);
+          sums.alone += rest.alone + (clipped ? 0 : g);
           to[at + label] = saturated<T>(g * phi.slope * scale);
         }
-        of_row[i] = {all.p.scale_by_norm ? sums.with_phi * double(all.norm[i]) : sums.with_phi,
-                     M::binary ? sums.alone : 0};
+        const bool moves = all.scale_moves(i);
+        const double by_scale = !all.p.scale_by_norm ? 1 : moves ? double(all.norm[i]) : 0;
+        of_row[i] = {sums.with_phi * by_scale, M::binary ? sums.alone : 0};
         const double d_quality = g * phi.slope_quality * scale;
         if (to_margin) to_margin[i] = M::quality == Quality::margin ? saturated<T>(d_quality) : T(0);
         if (to_norm)
-          to_norm[i] = saturated<T>((M::quality == Quality::norm ? d_quality : 0) +
-                                    (all.scale_moves(i) ? sums.with_phi * all.p.scale : 0));
+          to_norm[i] =
+              saturated<T>((M::quality == Quality::norm ? d_quality : 0) + (moves ? sums.with_phi * all.p.scale : 0));
       });
     });
     check.finish();
