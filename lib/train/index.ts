@@ -16,6 +16,7 @@ export {
   summaryTiers,
   type TierScores,
 } from './evaluate.js';
+export { inspectRun, median, type RunInspection } from './inspect.js';
 export {
   buildBackbone,
   evaluateRun,
