@@ -4,6 +4,7 @@ export {
   type ConformanceResult,
   type ConformanceRow,
   conformance,
+  goldenCaseNames,
   type Measurement,
   type Measurements,
 } from './conformance/index.js';
