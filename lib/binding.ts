@@ -10,6 +10,15 @@ export type Handle = { readonly __tensor: unique symbol };
 export type Dtype = 'float32' | 'float64' | 'int32' | 'uint8';
 export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array;
 
+export interface CudaDeviceInfo {
+  readonly name: string;
+  readonly computeCapability: string;
+  /** Bytes. */
+  readonly memory: number;
+  /** Which kernels the margin head takes there, and why. */
+  readonly head: string;
+}
+
 export interface ConvParams {
   readonly stride: number;
   readonly padding: number;
@@ -106,7 +115,18 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     bins: number,
   ): { genuine: Float64Array; impostor: Float64Array };
   memory(): { used: number; cached: number; peak: number };
-  status(): { isa: string; threads: number; onednn: string; cudaDevices: number; cuda: string };
+  status(): {
+    isa: string;
+    threads: number;
+    onednn: string;
+    cudaDevices: number;
+    /** Why there is no CUDA device; empty where there is one. */
+    cuda: string;
+    /** CUDA's version, of the library and the newest that the driver knows; empty where there is none. */
+    cudaRuntime: string;
+    cudaDriver: string;
+    cudaList: readonly CudaDeviceInfo[];
+  };
   /** Operations that wait on the device's queue or run there. */
   queued(): number;
   setNumThreads(threads: number): void;

@@ -221,6 +221,18 @@ Napi::Value status(const Napi::CallbackInfo& info) {
   out.Set("onednn", onednn_status());
   out.Set("cudaDevices", cuda.devices);
   out.Set("cuda", cuda.reason);
+  out.Set("cudaRuntime", cuda.runtime);
+  out.Set("cudaDriver", cuda.driver);
+  Napi::Array devices = Napi::Array::New(info.Env());
+  for (const CudaDevice& device : cuda.list) {
+    Napi::Object about = Napi::Object::New(info.Env());
+    about.Set("name", device.name);
+    about.Set("computeCapability", std::to_string(device.major) + "." + std::to_string(device.minor));
+    about.Set("memory", double(device.memory));
+    about.Set("head", device.head);
+    devices[devices.Length()] = about;
+  }
+  out.Set("cudaList", devices);
   return out;
 }
 

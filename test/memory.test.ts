@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { backward } from '../lib/autograd.js';
 import { MarginHead } from '../lib/heads/index.js';
-import { arcface } from '../lib/margins/index.js';
+import { adacosScale, adaface, arcface, curricularNegatives } from '../lib/margins/index.js';
 import { iresnetSmall } from '../lib/nn/index.js';
 import { imageToFloat, marginSoftmax, normalize } from '../lib/ops/index.js';
 import { Sgd } from '../lib/optim/index.js';
@@ -33,6 +33,28 @@ describe('memory', () => {
     expect(memory().peak).toBe(peak);
     net.dispose();
     sgd.dispose();
+    head.dispose();
+  });
+
+  it('ten thousand steps of a head take no more memory than a thousand', () => {
+    const head = new MarginHead({
+      numClasses: 200,
+      embeddingSize: 16,
+      margin: adaface({ negatives: curricularNegatives(), subCenters: 3, scale: adacosScale() }),
+      onAdvice: () => {},
+    });
+    const x = Float32Array.from({ length: 32 * 16 }, (_, i) => Math.sin(i * i));
+    const y = Int32Array.from({ length: 32 }, (_, i) => (i * 7) % 200);
+    const steps = (n: number) => {
+      for (let i = 0; i < n; i++) head.stepSync(x, y, { lr: 0.001 });
+      return process.memoryUsage.rss();
+    };
+    const warm = steps(1000);
+    const { used, tensors } = memory();
+    const after = steps(10_000);
+    expect(memory().used).toBe(used);
+    expect(memory().tensors).toBe(tensors);
+    expect(after - warm).toBeLessThan(24 * 2 ** 20);
     head.dispose();
   });
 

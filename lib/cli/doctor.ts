@@ -16,7 +16,7 @@ export function diagnose(): Finding[] {
   } catch (error) {
     return [{ part: 'addon', state: 'off', detail: (error as Error).message }, node];
   }
-  const { isa, threads, onednn, cudaDevices, cuda } = status;
+  const { isa, threads, onednn, cudaDevices, cuda, cudaRuntime, cudaDriver, cudaList } = status;
   return [
     { part: 'addon', state: 'ok', detail: packageRoot },
     node,
@@ -25,8 +25,15 @@ export function diagnose(): Finding[] {
     {
       part: 'cuda',
       state: cudaDevices > 0 ? 'ok' : 'off',
-      detail: cudaDevices > 0 ? `${cudaDevices} device(s)` : cuda,
+      detail: cudaDevices > 0 ? `CUDA ${cudaRuntime}, driver for CUDA ${cudaDriver}` : cuda,
     },
+    ...cudaList.map(
+      ({ name, computeCapability, memory, head }, index): Finding => ({
+        part: `cuda:${index}`,
+        state: 'ok',
+        detail: `${name}, compute capability ${computeCapability}, ${(memory / 2 ** 30).toFixed(1)} GiB; head: ${head}`,
+      }),
+    ),
   ];
 }
 

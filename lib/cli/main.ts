@@ -9,6 +9,7 @@ import { buildCommand } from './build.js';
 import { conformanceCommand } from './conformance.js';
 import { doctorCommand } from './doctor.js';
 import { evalCommand } from './evaluate.js';
+import { inspectCommand } from './inspect.js';
 import { Interrupted } from './interrupt.js';
 import { reportCommand } from './report.js';
 import { trainCommand } from './train.js';
@@ -24,7 +25,15 @@ const program = new Command('flashmargin')
   .exitOverride()
   .showSuggestionAfterError()
   .showHelpAfterError('(add --help for the options)');
-for (const command of [trainCommand, evalCommand, reportCommand, doctorCommand, conformanceCommand, buildCommand])
+for (const command of [
+  trainCommand,
+  evalCommand,
+  inspectCommand,
+  reportCommand,
+  doctorCommand,
+  conformanceCommand,
+  buildCommand,
+])
   program.addCommand(command().exitOverride());
 
 process.exitCode = 1; // until the command has come to its end: whatever ends the process before that is a failure

@@ -191,6 +191,7 @@ export class MarginHead {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
     // Other handles of the same memory: it stays until the step is done, whatever becomes of the tensors.
     const [rows, targets] = [native.reshape(x.handle, x.shape), native.reshape(y.handle, y.shape)];
+    const N = x.shape[0] as number;
     for (const each of made) each.dispose();
     const run = async () => {
       let margins: Handle | undefined;
@@ -198,7 +199,7 @@ export class MarginHead {
         const found: Partial<Record<Fact, Handle>> = {};
         for (const fact of this.#needs()) {
           if (fact === 'targetCosines')
-            found[fact] = await native.targetCosinesAsync(rows, this.weight.handle, targets, this.subCenters);
+            found[fact] = await this.#targetCosines(N)(rows, this.weight.handle, targets, this.subCenters);
           if (fact === 'negativeLse')
             found[fact] = await native.negativeLseAsync(rows, this.weight.handle, targets, this.#plainSoftmax());
           if (fact === 'norms') found[fact] = normsOf(rows);
@@ -324,6 +325,11 @@ export class MarginHead {
         return value ? [[name, value.item()]] : [];
       }),
     );
+  }
+
+  /** Where they take some microseconds, at once: a turn of the queue would take longer. */
+  #targetCosines(N: number) {
+    return N * this.embeddingSize * this.subCenters < 1 << 20 ? native.targetCosines : native.targetCosinesAsync;
   }
 
   /** AdaCos's sum is over plain cosines, at the scale of the step before. */

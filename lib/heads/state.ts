@@ -226,15 +226,23 @@ function adaptive({ margin, spread, reward }: Margin<'adaptiveface'>, numClasses
       const margins = values.margins as Numbers;
       return { margins: Float32Array.from(labels, (label) => (label < 0 ? 0 : clamp(margins[label] as number, 0, 1))) };
     },
-    after: (result, { labels }, values, options) => {
-      const gradient = new Float32Array(numClasses).fill(-reward / numClasses);
+    // One pass over the classes: at a million of them it is what this rule costs.
+    after: (result, { labels }, values, { lr, momentum }) => {
+      const margins = (values.margins as Float32Array).slice();
+      const velocity = (values['margins.velocity'] as Float32Array).slice();
       const ofRows = result.rowMarginGradients();
-      labels.forEach((label, i) => {
-        if (label >= 0) gradient[label] = (gradient[label] as number) + (ofRows[i] as number);
-      });
-      const projected = (values.margins as Numbers).map((m) => clamp(m, 0, 1));
-      const [margins, velocity] = sgd(projected, values['margins.velocity'] as Numbers, gradient, options);
-      return { margins: margins.map((m) => clamp(m, 0, 1)), 'margins.velocity': velocity };
+      const ofClasses = new Float32Array(numClasses);
+      for (let i = 0; i < labels.length; i++) {
+        const label = labels[i] as number;
+        if (label >= 0) ofClasses[label] = (ofClasses[label] as number) + (ofRows[i] as number);
+      }
+      const common = -reward / numClasses;
+      for (let j = 0; j < numClasses; j++) {
+        const v = momentum * (velocity[j] as number) + (ofClasses[j] as number) + common;
+        velocity[j] = v;
+        margins[j] = clamp(clamp(margins[j] as number, 0, 1) - lr * v, 0, 1);
+      }
+      return { margins, 'margins.velocity': velocity };
     },
   };
 }

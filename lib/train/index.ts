@@ -4,6 +4,7 @@ export {
   type ConformanceResult,
   type ConformanceRow,
   conformance,
+  goldenCaseNames,
   type Measurement,
   type Measurements,
 } from './conformance/index.js';
@@ -16,6 +17,7 @@ export {
   summaryTiers,
   type TierScores,
 } from './evaluate.js';
+export { inspectRun, median, type RunInspection } from './inspect.js';
 export {
   buildBackbone,
   evaluateRun,

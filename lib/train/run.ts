@@ -162,7 +162,8 @@ function buildCenterLoss(config: Config, dataset: RecordDataset, { embeddingSize
   );
 }
 
-function buildHead(
+/** A run's head before training. */
+export function buildHead(
   config: Config,
   dataset: RecordDataset,
   backbone: Backbone,

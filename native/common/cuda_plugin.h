@@ -9,12 +9,13 @@
 namespace fm {
 
 // Raised whenever Backend or this file changes, so that an older library is refused rather than called.
-constexpr int kCudaPluginVersion = 1;
+constexpr int kCudaPluginVersion = 3;
 
 struct CudaDevice {
   char name[256];
   int major, minor;  // compute capability
   uint64_t memory;   // bytes
+  char head[160];    // which kernels the margin head takes there, and why
 };
 // Bytes; used, cached and peak are this process's, total is the device's.
 struct CudaMemory {
@@ -30,6 +31,7 @@ const char* cuda_library_hint();
 extern "C" {
 int fm_cuda_plugin_version();
 int fm_cuda_runtime_version();  // 13000 is CUDA 13.0
+int fm_cuda_driver_version();   // the newest CUDA that the driver knows; 0 without one
 int fm_cuda_device_count(char* reason, size_t size);
 bool fm_cuda_device(int device, fm::CudaDevice* about, char* reason, size_t size);
 fm::Backend* fm_cuda_backend(int device, char* reason, size_t size);

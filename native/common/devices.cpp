@@ -13,6 +13,7 @@ constexpr const char* kLibraryName = "libflashmargin_cuda.so";
 struct CudaLibrary {
   decltype(&fm_cuda_plugin_version) plugin_version = nullptr;
   decltype(&fm_cuda_runtime_version) runtime_version = nullptr;
+  decltype(&fm_cuda_driver_version) driver_version = nullptr;
   decltype(&fm_cuda_device_count) device_count = nullptr;
   decltype(&fm_cuda_device) device = nullptr;
   decltype(&fm_cuda_backend) backend = nullptr;
@@ -55,11 +56,16 @@ std::string open_library(CudaLibrary& library) {
     return path + " has plug-in version " + std::to_string(version) + ", expected " +
            std::to_string(kCudaPluginVersion) + ": build it from the same sources as the addon";
   if (!look_up(handle, "fm_cuda_runtime_version", library.runtime_version) ||
+      !look_up(handle, "fm_cuda_driver_version", library.driver_version) ||
       !look_up(handle, "fm_cuda_device_count", library.device_count) ||
       !look_up(handle, "fm_cuda_device", library.device) || !look_up(handle, "fm_cuda_backend", library.backend) ||
       !look_up(handle, "fm_cuda_memory", library.memory))
     return path + " is incomplete: " + dlerror();
   return "";
+}
+
+std::string cuda_version(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
 CudaLibrary* find_devices() {
@@ -68,8 +74,8 @@ CudaLibrary* find_devices() {
   status.reason = open_library(*library);
   if (!status.reason.empty()) return library;
 
-  const int version = library->runtime_version();
-  status.runtime = std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+  status.runtime = cuda_version(library->runtime_version());
+  if (const int driver = library->driver_version()) status.driver = cuda_version(driver);
   char reason[512] = "";
   status.devices = library->device_count(reason, sizeof reason);
   for (int device = 0; device < status.devices; device++) {

@@ -15,6 +15,7 @@ struct CudaStatus {
   std::string reason;   // why there is no device; empty when there is one
   std::string library;  // path of the library that was opened, or looked for
   std::string runtime;  // "13.0", once the library was opened
+  std::string driver;   // the newest CUDA that the driver knows, "13.0"; empty without one
   std::vector<CudaDevice> list;
 };
 

@@ -54,6 +54,11 @@ inline bool is_binary(Method method) {
   return dispatch_method(method, [](auto tag) { return decltype(tag)::template Of<double>::binary; });
 }
 
+// What the row's signal is.
+inline Quality quality_of(Method method) {
+  return dispatch_method(method, [](auto tag) { return decltype(tag)::template Of<double>::quality; });
+}
+
 // What no combination may be, whatever the device.
 inline void check_margin(const MarginParams& p) {
   FM_CHECK(range, p.scale > 0 && p.scale <= 1e4, "expected a scale in (0, 10000], got ", p.scale);

@@ -241,7 +241,7 @@ template <class T>
 struct RowVectors {
   T *scale, *shift, *threshold, *factor, *spread;  // read
   T *sums, *counts, *largest;                      // of one tile twice, of one group
-  T *best, *pooled;                                // scratch: a class's cosine and score
+  T* dots;                                         // scratch: [K, lanes]
 };
 
 // ln(1 + e^−a) of a ≥ 0, from y = e^−a:  ln(1 + y) = 2·artanh(w), w = y/(2 + y) ≤ 1/3, to 2e-8.
@@ -261,20 +261,16 @@ FM_INLINE Vec<double> log1p_of(Vec<double> y) {
   return y;
 }
 
-// A class's score goes to the first of its centers that has its cosine.
-template <class Config, class T>
-static void unpool(const Tile<T>& tile, const SweepLayout<T>& layout, int64_t j, int64_t K, const RowVectors<T>& rows) {
-  for (int64_t k = j; k < j + K; k++) {
-    T* const score = tile.scores + k * layout.score_stride;
-    Vec<T> dot = {};
-    for (int64_t i = 0; i < layout.n; i += kLanes<T>) {
-      const Vec<T> best = load(rows.best + i), cos = load(score + i);
-      const Vec<T> e = cos == best ? load(rows.pooled + i) : splat(T(0));
-      store(rows.best + i, cos == best ? splat(T(3)) : best);
-      dot += e * cos;
-      store(score + i, e);
-    }
-    tile.dots[k] = sum_lanes<T>(dot);
+// A class's score e goes to the first of its centers that has its cosine, the others get 0; dots adds up e·cos by center.
+template <bool dotted, class T>
+FM_INLINE void unpool(T* score, int64_t stride, int64_t K, Vec<T> cos, Vec<T> e, T* dots) {
+  const Vec<T> zero = {};
+  for (int64_t k = 0; k < K; k++, score += stride, dots += kLanes<T>) {
+    const auto chosen = load(score) == cos;
+    const Vec<T> given = chosen ? e : zero;
+    e = chosen ? zero : e;
+    if constexpr (dotted) store(dots, load(dots) + given * cos);
+    store(score, given);
   }
 }
 
@@ -299,7 +295,6 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
 
   for (int64_t j = 0; j < tile.count; j += K) {
     T* const score = tile.scores + j * stride;
-    T* const result = K > 1 ? rows.pooled : score;
     const Target* const first = next;
     for (; next < end && next->center < tile.first + j + K; ++next) {
       T* const of_row = score + next->row;
@@ -309,11 +304,11 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
       for (int64_t k = 0; k < K; k++) of_row[k * stride] = T(kAbsent);
     }
     Vec<T> dot0 = {}, dot1 = {};
+    if (gradients && K > 1) std::fill_n(rows.dots, K * L, T(0));
     for (int64_t i = 0; i < layout.n; i += L) {
       Vec<T> cos = load(score + i);
       if constexpr (Config::extras) {
         for (int64_t k = 1; k < K; k++) cos = max<T>(cos, load(score + k * stride + i));
-        if (K > 1) store(rows.best + i, cos);
       }
       if (ranks) store(rows.largest + i, max<T>(load(rows.largest + i), cos));
       Vec<T> phi = cos, slope = splat(T(1));
@@ -336,8 +331,7 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
       }
 
       if constexpr (kind == SweepKind::maximum) store(rows.largest + i, max<T>(load(rows.largest + i), phi));
-      else if constexpr (kind == SweepKind::logits)
-        store(result + i, load(rows.scale + i) * phi - load(rows.shift + i));
+      else if constexpr (kind == SweepKind::logits) store(score + i, load(rows.scale + i) * phi - load(rows.shift + i));
       else {
         const Vec<T> z = load(rows.scale + i) * phi - load(rows.shift + i);
         Vec<T> e;
@@ -356,16 +350,19 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
         if constexpr (gradients) {
           e = e * load(rows.factor + i);
           if constexpr (Config::extras) e = cos == absent ? splat(T(0)) : e - load(rows.spread + i);
-          (i / L % 2 ? dot1 : dot0) += e * cos;
+          if (K == 1) (i / L % 2 ? dot1 : dot0) += e * cos;
         }
-        if constexpr (kind != SweepKind::sums) store(result + i, e);
+        if constexpr (kind != SweepKind::sums) {
+          if (K == 1) store(score + i, e);
+          else unpool<gradients>(score + i, stride, K, cos, e, rows.dots);
+        }
       }
     }
     if constexpr (kind == SweepKind::logits)
-      for (int64_t i = 0; i < s.N; i++) s.logits[i * (s.R / K) + (tile.first + j) / K] = result[i];
-    else if constexpr (kind != SweepKind::sums && kind != SweepKind::maximum) {
-      if (K > 1) unpool<Config>(tile, layout, j, K, rows);
-      else if constexpr (gradients) tile.dots[j] = sum_lanes<T>(dot0 + dot1);
+      for (int64_t i = 0; i < s.N; i++) s.logits[i * (s.R / K) + (tile.first + j) / K] = score[i];
+    if constexpr (gradients) {
+      if (K == 1) tile.dots[j] = sum_lanes<T>(dot0 + dot1);
+      for (int64_t k = 0; K > 1 && k < K; k++) tile.dots[j + k] = sum_lanes<T>(load(rows.dots + k * L));
     }
     if constexpr (kind == SweepKind::update)
       for (const Target* t = first; t < next; ++t) {
@@ -439,7 +436,8 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
 
   // Scratch belongs to a worker and not to a thread, so that its amount is known here.
   const int64_t workers = std::min<int64_t>(num_threads(), groups);
-  const int64_t tile_size = most_padded * (layout.row_stride + layout.score_stride + 2) + 4 * layout.n;
+  const int64_t tile_size =
+      most_padded * (layout.row_stride + layout.score_stride + 2) + 2 * layout.n + s.K * kLanes<T>;
   const int64_t worker_size = round_up(tile_size, 64 / sizeof(T)) + 64 / sizeof(T);
   const Scratch<T> worker_scratch(workers * worker_size);
   std::atomic<int64_t> next_group{0};
@@ -464,16 +462,8 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
         std::fill_n(sums, 2 * s.N, 0.0);
         std::fill_n(largest, layout.n, T(kAbsent));
       }
-      const RowVectors<T> rows{scale,
-                               shift,
-                               threshold,
-                               factor,
-                               spread,
-                               tile_sums,
-                               tile_counts,
-                               largest,
-                               tile_counts + layout.n,
-                               tile_counts + 2 * layout.n};
+      const RowVectors<T> rows{
+          scale, shift, threshold, factor, spread, tile_sums, tile_counts, largest, tile_counts + layout.n};
       const Target* next = std::lower_bound(s.targets, s.targets + s.target_count, first * most,
                                             [](const Target& t, int64_t row) { return t.center < row; });
       for (tile.first = first * most; tile.first < end; tile.first += most) {

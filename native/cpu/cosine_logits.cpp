@@ -1,8 +1,8 @@
 // Cosines between rows, [N, D] × [R, D] → [N, R].  Weight is taken in blocks of rows, so that what is normalised beside
 // the arguments is one block, however many rows there are.
+#include "../common/head_rows.h"
 #include "allocator.h"
 #include "backend.h"
-#include "class_sweep.h"
 #include "gemm.h"
 #include "row_check.h"
 

@@ -8,6 +8,7 @@
 #include "../common/methods.h"
 #include "allocator.h"
 #include "backend.h"
+#include "center_sum.h"
 #include "class_sweep.h"
 #include "parallel.h"
 #define FM_KERNELS "class_sweep.inl"
@@ -231,20 +232,26 @@ struct Head {
     });
   }
 
-  // e^(s·φ), down to e^−s, and its sum over C classes stay within T's range without a shift.  With s = 64 that is
-  // any C.  With a shift, a sweep of its own finds each row's largest exponent first: half a step's time more.
+  // e^(s·φ), down to e^−s, and its sum over C classes stay within T's range without a shift.  With s = 64 and plain
+  // negatives that is any C.
   static constexpr double kLargestExponent = sizeof(T) == 4 ? 80 : 650;
+  // The shift under which no sum overflows, whatever the cosines are; 0 where none is needed.
   template <class Negative>
-  bool needs_shift(const Negative& negative) const {
-    if constexpr (Negative::binary) return false;
+  double safe_shift(const Negative& negative) const {
+    if constexpr (Negative::binary) return 0;
     else {
       double largest_scale = 0;
       for (const Row& row : rows) largest_scale = std::max(largest_scale, row.scale);
       const double top = largest_scale * negative.largest();
-      return top > kLargestExponent || top + std::log(double(C)) > kLargestExponent + 6;
+      return std::max(0.0, top + std::max(0.0, std::log(double(C)) - 6) - kLargestExponent);
     }
   }
+  template <class Negative>
+  bool needs_shift(const Negative& negative) const {
+    return safe_shift(negative) > 0;
+  }
 
+  // Each row's largest exponent, by a sweep of its own: half a step's time more.
   template <class Negative>
   void find_shift(const Negative& negative) {
     ClassSweep<T> s = sweep();
@@ -258,20 +265,41 @@ struct Head {
     }
   }
 
-  // Σ over the negatives, and from it each row's log-sum-exp and loss; optionally the un-normalised dX.
-  void add_up(T* d_features, T* kept = nullptr, int64_t kept_rows = 0) {
+  template <class Negative>
+  void first_sweep(const Negative& negative, T* d_features, T* kept, int64_t kept_rows) {
+    ClassSweep<T> s = sweep();
+    s.d_features = d_features;
+    s.kept = kept;
+    s.kept_rows = kept_rows;
+    if (d_features) run_sweep<SweepKind::sums_and_features>(s, negative);
+    else run_sweep<SweepKind::sums>(s, negative);
+    if (s.bad_row >= 0) fail_center(s.bad_row);
+  }
+
+  // Far above what T rounds to 0, in every row.
+  bool sums_are_exact() const {
+    return C == 1 || std::all_of(sums.begin(), sums.end(), [](double sum) { return sum > 1e-20; });
+  }
+
+  // Σ over the negatives, and from it each row's log-sum-exp and loss; optionally the un-normalised dX.  Exponents of
+  // more than kLargestExponent (hard negatives that are reweighted, large scales) are shifted: where that is not by much, by
+  // one number for all rows, under which only a row whose every class is far away would lose its sum; if there is such a
+  // row, or if it is by much, by each row's own largest exponent.
+  void add_up(T* d_features, T* kept, int64_t kept_rows) {
     with_negative([&](const auto& negative) {
-      if constexpr (std::decay_t<decltype(negative)>::binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
-      else if (needs_shift(negative)) find_shift(negative);
-      ClassSweep<T> s = sweep();
-      s.d_features = d_features;
-      s.kept = kept;
-      s.kept_rows = kept_rows;
-      if (d_features) run_sweep<SweepKind::sums_and_features>(s, negative);
-      else run_sweep<SweepKind::sums>(s, negative);
-      if (s.bad_row >= 0) fail_center(s.bad_row);
+      if (binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
+      const double common = safe_shift(negative);
+      constexpr double kSlight = 60;
+      if (common > 0 && common <= kSlight) {
+        std::fill(shift.begin(), shift.end(), T(common));
+        first_sweep(negative, d_features, kept, kept_rows);
+        if (sums_are_exact()) return;
+      }
+      if constexpr (!std::decay_t<decltype(negative)>::binary)
+        if (common > 0) find_shift(negative);
+      first_sweep(negative, d_features, kept, kept_rows);
     });
-    if (p.label_smoothing > 0) add_up_centers();
+    if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D);
     for (int64_t i = 0; i < N; i++) binary ? finish_binary(rows[i], i) : finish_softmax(rows[i], i);
   }
 
@@ -295,23 +323,6 @@ struct Head {
     row.loss = p.positive_weight * (z > 0 ? std::log1p(std::exp(-z)) : std::log1p(std::exp(z)) - z) +
                p.negative_weight * sums[i];
     row.missing = z > 0 ? std::exp(-z) / (1 + std::exp(-z)) : 1 / (1 + std::exp(z));
-  }
-
-  // In chunks that do not depend on the number of threads.
-  void add_up_centers() {
-    constexpr int64_t kChunk = 4096;
-    const int64_t chunks = (C + kChunk - 1) / kChunk;
-    std::vector<double> parts(chunks * D);
-    parallel_for(chunks, [&](int64_t chunk) {
-      double* const to = parts.data() + chunk * D;
-      for (int64_t j = chunk * kChunk; j < std::min(C, (chunk + 1) * kChunk); j++) {
-        const double inverse = 1 / std::max(exact_norm(w + j * D, D), kTiny);
-        for (int64_t k = 0; k < D; k++) to[k] += w[j * D + k] * inverse;
-      }
-    });
-    sum_of_centers.assign(D, 0);
-    for (int64_t chunk = 0; chunk < chunks; chunk++)
-      for (int64_t k = 0; k < D; k++) sum_of_centers[k] += parts[chunk * D + k];
   }
 
   // Takes e^(s·φ − shift) to a probability.  Where the target alone makes up the sum (C = 1), lse has no lower bound.
@@ -423,7 +434,7 @@ MarginSoftmaxForward CpuBackend::margin_softmax_forward(const Tensor& features, 
   return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxForward {
     using T = decltype(zero);
     Head<T> head(features, weight, labels, margins, p);
-    head.add_up(nullptr);
+    head.add_up(nullptr, nullptr, 0);
     return {head.mean_loss(), head.regularizer(),   row_tensor(head, &Row::loss), row_tensor(head, &Row::lse),
             head.correct(),   double(head.labelled)};
   });
@@ -532,7 +543,7 @@ Tensor CpuBackend::negative_lse(const Tensor& features, const Tensor& weight, co
     using T = decltype(zero);
     FM_CHECK(range, !is_binary(p.method), "expected a method with a softmax, got ", name_of(p.method));
     Head<T> head(features, weight, labels, std::nullopt, p);
-    head.add_up(nullptr);
+    head.add_up(nullptr, nullptr, 0);
     Tensor out = cpu_empty<T>({head.N});
     for (int64_t i = 0; i < head.N; i++) out.data<T>()[i] = T(head.rows[i].shift + std::log(head.sums[i]));
     return out;

@@ -1,7 +1,7 @@
 // Cosines to logits by a margin: the target's column in double, once a row; the others by margin_transform.inl.
 #include "margin_transform.h"
 
-#include "../common/methods.h"
+#include "../common/head_rows.h"
 #include "backend.h"
 #include "row_check.h"
 
@@ -10,9 +10,6 @@
 
 namespace fm {
 namespace {
-
-// As in the head: logits of a longer feature are those of one that long, without the norm's gradient.
-constexpr double kLargestScale = 1e8;
 
 template <class T>
 struct Transform {
@@ -32,15 +29,13 @@ struct Transform {
     cos = cosines.data<T>();
     check_labels(labels, cosines, C);
     label = labels.data<int32_t>();
-    const Quality quality =
-        dispatch_method(p.method, [](auto tag) { return decltype(tag)::template Of<double>::quality; });
+    const Quality quality = fm::quality_of(p.method);
     if (margins) {
       check_of_rows("margins", *margins, cosines);
       FM_CHECK(range, quality == Quality::margin, "expected no margins of rows with ", name_of(p.method));
       margin = margins->data<T>();
       for (int64_t i = 0; i < N; i++)
-        FM_CHECK(range, std::fabs(margin[i]) <= T(kPi) * T(1.000001), "expected margins in [-pi, pi], got ", margin[i],
-                 " at row ", i);
+        if (!is_margin(margin[i])) fail_margin(margin[i], i);
     }
     FM_CHECK(range, norms || (quality != Quality::norm && !p.scale_by_norm), "expected norms [", N, "], which ",
              quality == Quality::norm ? name_of(p.method) : "a scale by the feature's norm", " reads, got none");

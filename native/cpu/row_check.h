@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "../common/tensor.h"
+#include "../common/head_checks.h"
 #include "parallel.h"
 
 namespace fm {
@@ -118,8 +118,7 @@ inline int64_t check_labels(const Tensor& labels, const Tensor& of, int64_t clas
   const int32_t* label = labels.data<int32_t>();
   int64_t labelled = 0;
   for (int64_t i = 0; i < labels.dim(0); i++) {
-    FM_CHECK(range, label[i] >= -1 && label[i] < classes, "expected labels in [0, ", classes, ") or -1, got ", label[i],
-             " at row ", i);
+    if (label[i] < -1 || label[i] >= classes) fail_label(label[i], classes, i);
     labelled += label[i] >= 0;
   }
   return labelled;

@@ -8,7 +8,7 @@ namespace {
 
 std::string gibibytes(size_t bytes) {
   std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << double(bytes) / double(size_t(1) << 30);
+  text << std::fixed << std::setprecision(bytes < (size_t(1) << 28) ? 3 : 1) << double(bytes) / double(size_t(1) << 30);
   return text.str();
 }
 
@@ -40,7 +40,8 @@ void* DeviceAllocator::allocate(size_t bytes) {
   size_t free = 0, total = 0;
   FM_CUDA(cudaMemGetInfo(&free, &total));
   fail(ErrorKind::device, "cudaErrorMemoryAllocation allocating ", gibibytes(bytes), " GiB (", gibibytes(total - free),
-       " of ", gibibytes(total), " in use): ", remedy_for(cudaErrorMemoryAllocation));
+       " of ", gibibytes(total), " in use, ", gibibytes(cache_.use().used),
+       " by this process's tensors): ", remedy_for(cudaErrorMemoryAllocation));
 }
 
 CudaMemory DeviceAllocator::use() {

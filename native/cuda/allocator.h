@@ -24,4 +24,30 @@ class DeviceAllocator {
   BlockCache<DeviceBlocks> cache_;
 };
 
+// Scratch of one call.  It may end before the kernels that use it have run: whoever gets its memory next runs after them.
+class DeviceScratch {
+ public:
+  explicit DeviceScratch(DeviceAllocator& from) : from_(from) {}
+  ~DeviceScratch() {
+    for (const Block& block : blocks_) from_.release(block.data, block.bytes);
+  }
+  DeviceScratch(const DeviceScratch&) = delete;
+  DeviceScratch& operator=(const DeviceScratch&) = delete;
+  template <class T>
+  T* take(int64_t count) {
+    const size_t bytes = size_t(count) * sizeof(T);
+    blocks_.reserve(blocks_.size() + 1);
+    blocks_.push_back({from_.allocate(bytes), bytes});
+    return static_cast<T*>(blocks_.back().data);
+  }
+
+ private:
+  struct Block {
+    void* data;
+    size_t bytes;
+  };
+  DeviceAllocator& from_;
+  std::vector<Block> blocks_;
+};
+
 }  // namespace fm

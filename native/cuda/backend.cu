@@ -2,6 +2,7 @@
 #include <mutex>
 
 #include "backend.h"
+#include "launch.h"
 
 namespace fm {
 namespace {
@@ -15,15 +16,15 @@ __global__ void fill_kernel(T* x, int64_t n, T value) {
 template <class T>
 void launch_fill(const Tensor& x, T value, const Stream& stream) {
   constexpr int64_t kThreads = 256, kMostBlocks = 4096;
-  const int64_t n = x.numel(), blocks = (n + kThreads - 1) / kThreads;
-  fill_kernel<T><<<unsigned(blocks < kMostBlocks ? blocks : kMostBlocks), kThreads, 0, stream>>>(x.data<T>(), n, value);
-  FM_CUDA(cudaGetLastError());
+  const int64_t n = x.numel(), blocks = blocks_for(n, kThreads);
+  launch(stream, unsigned(blocks < kMostBlocks ? blocks : kMostBlocks), kThreads, fill_kernel<T>, x.data<T>(), n,
+         value);
 }
 
 }  // namespace
 
 CudaBackend::CudaBackend(int device)
-    : device_(device), name_("cuda:" + std::to_string(device)), stream_(device), allocator_(device) {}
+    : device_(device), name_("cuda:" + std::to_string(device)), stream_(device), allocator_(device), staging_(device) {}
 
 void CudaBackend::check_here(const char* what, const Tensor& x) const {
   FM_CHECK(device, x.device() == Device{device_}, "expected ", what, " on ", name_, ", got ", x.device());
@@ -39,21 +40,19 @@ Tensor CudaBackend::empty(Dtype dtype, const Shape& shape) {
   return t;
 }
 
-// Both copies wait: the caller may change or free the host memory as soon as they return.
+// Of both copies, the caller may change or free the host's memory as soon as they return.
 void CudaBackend::copy_from_host(const Tensor& to, const void* from, size_t bytes) {
   check_here("the tensor to fill", to);
   FM_CHECK(shape, bytes == to.bytes(), "expected ", to.bytes(), " bytes for ", to.shape, ", got ", bytes);
   const DeviceGuard guard(device_);
-  FM_CUDA(cudaMemcpyAsync(to.raw(), from, bytes, cudaMemcpyHostToDevice, stream_));
-  stream_.wait();
+  staging_.to_device(stream_, to.raw(), from, bytes);
 }
 
 void CudaBackend::copy_to_host(void* to, const Tensor& from, size_t bytes) {
   check_here("the tensor to read", from);
   FM_CHECK(shape, bytes == from.bytes(), "expected ", from.bytes(), " bytes for ", from.shape, ", got ", bytes);
   const DeviceGuard guard(device_);
-  FM_CUDA(cudaMemcpyAsync(to, from.raw(), bytes, cudaMemcpyDeviceToHost, stream_));
-  stream_.wait();
+  staging_.to_host(stream_, to, from.raw(), bytes);
 }
 
 void CudaBackend::fill(const Tensor& x, double value) {

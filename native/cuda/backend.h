@@ -5,6 +5,7 @@
 #include "../common/backend.h"
 #include "allocator.h"
 #include "cuda_raii.h"
+#include "staging.h"
 
 namespace fm {
 
@@ -25,13 +26,35 @@ class CudaBackend final : public Backend {
   Normalized normalize_forward(const Tensor& x) override;
   Tensor normalize_backward(const Tensor& dy, const Tensor& y, const Tensor& norm) override;
 
- private:
-  void check_here(const char* what, const Tensor& x) const;
+  // margin_softmax.cu
+  MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                              const OptionalTensor& margins, const MarginParams& p) override;
+  MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                                 const OptionalTensor& margins, const Tensor& lse, double d_loss,
+                                                 const MarginParams& p) override;
+  HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
+                     const OptionalTensor& margins, const MarginParams& p, SgdParams sgd) override;
+  Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                        int64_t sub_centers) override;
+  Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                      const MarginParams& p) override;
+  HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                        const OptionalTensor& margins, const MarginParams& p) override;
+  Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                       const OptionalTensor& margins, const MarginParams& p) override;
 
+  void check_here(const char* what, const Tensor& x) const;
+  // Waits for what is under way.
+  void read(void* to, const void* from, size_t bytes) { staging_.to_host(stream_, to, from, bytes); }
+  const Stream& stream() const { return stream_; }
+  DeviceAllocator& allocator() { return allocator_; }
+
+ private:
   int device_;
   std::string name_;
   Stream stream_;
   DeviceAllocator allocator_;
+  Staging staging_;
 };
 
 // One a device, made at first use.  Throws when the device is not there.

@@ -8,7 +8,7 @@ namespace fm {
 
 inline const char* remedy_for(cudaError_t error) {
   switch (error) {
-    case cudaErrorMemoryAllocation: return "lower batchSize or sampleRate";
+    case cudaErrorMemoryAllocation: return "lower batchSize or sampleRate, or FLASHMARGIN_CUDA_SCRATCH (MiB)";
     case cudaErrorInsufficientDriver:
       return "install an NVIDIA driver that supports this CUDA runtime, or use device 'cpu'";
     case cudaErrorNoDevice: return "no GPU is visible to this process; check nvidia-smi and CUDA_VISIBLE_DEVICES";

@@ -38,15 +38,20 @@ class Stream {
 
 class Event {
  public:
-  Event() { FM_CUDA(cudaEventCreate(&handle_)); }
+  enum Kind { timed, untimed };  // untimed ones are cheaper to record and to wait for
+  explicit Event(Kind kind = timed) {
+    FM_CUDA(cudaEventCreateWithFlags(&handle_, kind == timed ? 0 : cudaEventDisableTiming));
+  }
   ~Event() { cudaEventDestroy(handle_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record(const Stream& stream) { FM_CUDA(cudaEventRecord(handle_, stream)); }
+  // Returns at once where nothing was recorded.
+  void wait() const { FM_CUDA(cudaEventSynchronize(handle_)); }
   // Milliseconds on the device between two recorded events; waits for this one.
   float since(const Event& start) const {
     float ms = 0;
-    FM_CUDA(cudaEventSynchronize(handle_));
+    wait();
     FM_CUDA(cudaEventElapsedTime(&ms, start.handle_, handle_));
     return ms;
   }

@@ -1,6 +1,7 @@
 #include "normalize.cuh"
 
 #include "backend.h"
+#include "launch.h"
 
 namespace fm {
 namespace {
@@ -17,7 +18,6 @@ void for_rows(const Tensor& x, F&& launch) {
     if (D >= kLongRow) launch(zero, std::integral_constant<int, kBlock>{}, unsigned(N));
     else launch(zero, std::integral_constant<int, kWarp>{}, unsigned((N + kBlock / kWarp - 1) / (kBlock / kWarp)));
   });
-  FM_CUDA(cudaGetLastError());
 }
 
 }  // namespace
@@ -30,8 +30,8 @@ Normalized CudaBackend::normalize_forward(const Tensor& x) {
   Normalized out{empty(x.dtype, x.shape), empty(x.dtype, {N})};
   for_rows(x, [&](auto zero, auto row_threads, unsigned blocks) {
     using T = decltype(zero);
-    normalize_forward_kernel<T, row_threads()>
-        <<<blocks, kBlock, 0, stream_>>>(x.data<T>(), out.y.data<T>(), out.norm.data<T>(), N, D);
+    launch(stream_, blocks, kBlock, normalize_forward_kernel<T, row_threads()>, x.data<T>(), out.y.data<T>(),
+           out.norm.data<T>(), N, D);
   });
   return out;
 }
@@ -48,8 +48,8 @@ Tensor CudaBackend::normalize_backward(const Tensor& dy, const Tensor& y, const 
   Tensor dx = empty(y.dtype, y.shape);
   for_rows(y, [&](auto zero, auto row_threads, unsigned blocks) {
     using T = decltype(zero);
-    normalize_backward_kernel<T, row_threads()>
-        <<<blocks, kBlock, 0, stream_>>>(dy.data<T>(), y.data<T>(), norm.data<T>(), dx.data<T>(), N, D);
+    launch(stream_, blocks, kBlock, normalize_backward_kernel<T, row_threads()>, dy.data<T>(), y.data<T>(),
+           norm.data<T>(), dx.data<T>(), N, D);
   });
   return dx;
 }

@@ -16,6 +16,12 @@ R answer(R failed, char* reason, size_t size, F&& f) {
   }
 }
 
+// In words for a person; the kernels are chosen where they are launched.
+const char* head_path(int major, int minor) {
+  if (major * 10 + minor < 75) return "none: the library has no code for compute capability below 7.5";
+  return "plain float32 and float64 kernels (no tensor cores): the only ones there are";
+}
+
 }  // namespace
 }  // namespace fm
 
@@ -23,6 +29,11 @@ R answer(R failed, char* reason, size_t size, F&& f) {
 
 FM_EXPORT int fm_cuda_plugin_version() { return fm::kCudaPluginVersion; }
 FM_EXPORT int fm_cuda_runtime_version() { return CUDART_VERSION; }
+
+FM_EXPORT int fm_cuda_driver_version() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
 
 FM_EXPORT int fm_cuda_device_count(char* reason, size_t size) {
   return fm::answer(-1, reason, size, [] {
@@ -44,6 +55,7 @@ FM_EXPORT bool fm_cuda_device(int device, fm::CudaDevice* about, char* reason, s
     about->major = properties.major;
     about->minor = properties.minor;
     about->memory = properties.totalGlobalMem;
+    std::snprintf(about->head, sizeof about->head, "%s", fm::head_path(properties.major, properties.minor));
     return true;
   });
 }

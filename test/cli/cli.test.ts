@@ -43,6 +43,25 @@ describe('flashmargin', () => {
     expect(tiers[0].auc).toBeGreaterThan(0.5);
   });
 
+  it('looks at a run through its head', () => {
+    const composed = { ...tinyConfig(folder, 'composed'), margin: { method: 'adaface', scale: 16, subCenters: 2 } };
+    writeFileSync(at('composed.json'), JSON.stringify(composed));
+    expect(flashmargin('train', at('composed.json')).status).toBe(0);
+    const { stdout, stderr, status } = flashmargin('inspect', '--run', at('composed'), '--images', '100', '--json');
+    expect(status, stderr).toBe(0);
+    const seen = JSON.parse(stdout);
+    expect(seen).toMatchObject({ step: 45, method: 'adaface', K: 2, labelled: 100 });
+    expect(Object.keys(seen.state)).toEqual(['normMean', 'normStd']);
+    const sum = (counts: number[]) => counts.reduce((a, b) => a + b, 0);
+    expect([sum(seen.targetAngles.counts), sum(seen.nearestAngles.counts)]).toEqual([100, 100]);
+    expect(Object.keys(seen.subCenters)).toHaveLength(12);
+    const talk = flashmargin('inspect', '--run', at('composed')).stdout;
+    expect(talk).toMatch(/median angle to the own class +\d+\.\d°/);
+    expect(talk).toMatch(/main center +\d+\.\d\d %/);
+    expect(flashmargin('inspect', '--run', at('composed'), '--images', '0').stderr).toMatch(/--images of at least 1/);
+    expect(flashmargin('inspect', '--run', at('nowhere')).stderr).toMatch(/is not a run folder/);
+  });
+
   it('runs golden files through the kernels', () => {
     const golden = fileURLToPath(new URL('../golden', import.meta.url));
     const { stdout, stderr, status } = flashmargin('conformance', golden, '--only', 'arc*small');

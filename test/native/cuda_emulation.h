@@ -6,17 +6,20 @@
 //
 // Include this before the kernel's .cuh.
 #pragma once
-#include <ucontext.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <stdexcept>
 #include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 #define __global__
 #define __host__
@@ -30,54 +33,85 @@ struct Dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
 
-constexpr int kWarp = 32;
-constexpr size_t kStackBytes = 128 << 10;
+}  // namespace cuda_emulation
 
-enum class State { ready, at_warp_barrier, at_block_barrier, done };
+inline cuda_emulation::Dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace cuda_emulation {
+
+constexpr size_t kLanes = 32;
+constexpr size_t kStackBytes = 64 << 10;
+
+// Leaves its stack for another, and comes back when that one leaves for it.  The C library's swapcontext() does the same
+// with two system calls.
+#if !defined(__x86_64__)
+#error "the emulation of CUDA knows the stack of x86-64 alone"
+#endif
+__attribute__((naked, noinline)) inline void switch_stack(void** /*leave*/, void* /*enter*/) {
+  asm volatile(
+      "pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
+      "movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
+      "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
+}
 
 struct Thread {
-  ucontext_t context;
-  std::unique_ptr<char[]> stack{new char[kStackBytes]};
-  State state = State::done;
+  void* stack;  // where it was left
   Dim3 index;
   uint64_t shuffled = 0;  // what this lane offers to the others
 };
 
+// Kept from block to block: a fresh stack costs more than most threads do.
+inline char* stack_of(size_t thread) {
+  static std::vector<std::unique_ptr<char[]>> stacks;
+  while (stacks.size() <= thread) stacks.emplace_back(new char[kStackBytes]);
+#if defined(__SANITIZE_ADDRESS__)
+  // The last thread left it for good, with the guards of its frames.
+  __asan_unpoison_memory_region(stacks[thread].get(), kStackBytes);
+#endif
+  return stacks[thread].get();
+}
+
 class Block {
  public:
   Block(Dim3 size, uint64_t seed, const std::function<void()>& kernel)
-      : size_(size), kernel_(kernel), random_(seed), threads_(size.x * size.y * size.z) {}
+      : size_(size),
+        kernel_(kernel),
+        random_(unsigned(seed * 2654435761u + 1)),
+        threads_(size_t(size.x) * size.y * size.z),
+        at_warp_barrier_((threads_.size() + kLanes - 1) / kLanes) {}
 
   void run() {
     for (size_t i = 0; i < threads_.size(); i++) start(i);
-    while (const size_t waiting = runnable()) {
-      size_t pick = random_() % waiting;
-      for (size_t i = 0; i < threads_.size(); i++)
-        if (threads_[i].state == State::ready && pick-- == 0) {
-          current_ = i;
-          swapcontext(&scheduler_, &threads_[i].context);
-          break;
-        }
+    while (!ready_.empty()) {
+      std::swap(ready_[random_() % ready_.size()], ready_.back());
+      current_ = ready_.back();
+      ready_.pop_back();
+      threadIdx = threads_[current_].index;
+      switch_stack(&scheduler_, threads_[current_].stack);
       if (error_) std::rethrow_exception(error_);
-      open_warp_barriers();
       open_block_barrier();
     }
-    for (const Thread& thread : threads_)
-      if (thread.state != State::done) throw std::logic_error("a barrier or shuffle was not reached by all threads");
+    if (done_ != threads_.size()) throw std::logic_error("a barrier or shuffle was not reached by all threads");
   }
 
-  void wait(State barrier) {
-    threads_[current_].state = barrier;
-    swapcontext(&threads_[current_].context, &scheduler_);
+  void wait_for_block() {
+    at_block_barrier_.push_back(current_);
+    leave();
   }
-  Dim3 thread_index() const { return threads_[current_].index; }
-
+  // A full-mask shuffle is undefined once a lane has ended, so all lanes must come.
+  void wait_for_warp() {
+    const size_t warp = current_ / kLanes;
+    const size_t lanes = std::min(kLanes, threads_.size() - warp * kLanes);
+    at_warp_barrier_[warp].push_back(current_);
+    if (at_warp_barrier_[warp].size() == lanes) release(at_warp_barrier_[warp]);
+    leave();
+  }
   uint64_t shuffle_xor(uint64_t value, int lanes) {
     const size_t self = current_;
     threads_[self].shuffled = value;
-    wait(State::at_warp_barrier);
+    wait_for_warp();
     const uint64_t result = threads_.at(self ^ size_t(lanes)).shuffled;
-    wait(State::at_warp_barrier);  // all have read: the next shuffle may write
+    wait_for_warp();  // all have read: the next shuffle may write
     return result;
   }
 
@@ -87,53 +121,38 @@ class Block {
   void start(size_t i) {
     Thread& thread = threads_[i];
     thread.index = {unsigned(i) % size_.x, unsigned(i) / size_.x % size_.y, unsigned(i) / size_.x / size_.y};
-    thread.state = State::ready;
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.get();
-    thread.context.uc_stack.ss_size = kStackBytes;
-    thread.context.uc_link = &scheduler_;
-    makecontext(&thread.context, &Block::entry, 0);
+    // As switch_stack() left it: six registers, then where to go, with the alignment of a function's first line.
+    void** const top =
+        reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(stack_of(i)) + kStackBytes) & ~uintptr_t(63));
+    void** const left = top - 8;
+    std::memset(left, 0, 8 * sizeof(void*));
+    left[6] = reinterpret_cast<void*>(&Block::entry);
+    thread.stack = left;
+    ready_.push_back(i);
   }
 
-  size_t runnable() const {
-    size_t count = 0;
-    for (const Thread& thread : threads_) count += thread.state == State::ready;
-    return count;
-  }
-  size_t count(size_t begin, size_t end, State state) const {
-    size_t count = 0;
-    for (size_t i = begin; i < end; i++) count += threads_[i].state == state;
-    return count;
-  }
-  void release(size_t begin, size_t end, State from) {
-    for (size_t i = begin; i < end; i++)
-      if (threads_[i].state == from) threads_[i].state = State::ready;
-  }
-  // A full-mask shuffle is undefined once a lane has ended, so all lanes must be there.
-  void open_warp_barriers() {
-    for (size_t begin = 0; begin < threads_.size(); begin += kWarp) {
-      const size_t end = std::min(begin + kWarp, threads_.size());
-      if (count(begin, end, State::at_warp_barrier) == end - begin) release(begin, end, State::at_warp_barrier);
-    }
+  void leave() { switch_stack(&threads_[current_].stack, scheduler_); }
+  void release(std::vector<size_t>& waiting) {
+    ready_.insert(ready_.end(), waiting.begin(), waiting.end());
+    waiting.clear();
   }
   // Threads that have ended no longer count.
   void open_block_barrier() {
-    const size_t waiting = count(0, threads_.size(), State::at_block_barrier);
-    if (waiting > 0 && waiting + count(0, threads_.size(), State::done) == threads_.size())
-      release(0, threads_.size(), State::at_block_barrier);
+    if (!at_block_barrier_.empty() && at_block_barrier_.size() + done_ == threads_.size()) release(at_block_barrier_);
   }
 
   Dim3 size_;
   const std::function<void()>& kernel_;
-  std::mt19937_64 random_;
+  std::minstd_rand random_;
   std::vector<Thread> threads_;
-  ucontext_t scheduler_;
-  size_t current_ = 0;
+  std::vector<size_t> ready_, at_block_barrier_;
+  std::vector<std::vector<size_t>> at_warp_barrier_;
+  void* scheduler_ = nullptr;
+  size_t current_ = 0, done_ = 0;
   std::exception_ptr error_;
 };
 
 inline Block* block = nullptr;
-inline Dim3 block_index, block_size, grid_size;
 
 inline void Block::entry() {
   try {
@@ -141,17 +160,20 @@ inline void Block::entry() {
   } catch (...) {
     block->error_ = std::current_exception();
   }
-  block->threads_[block->current_].state = State::done;
+  block->done_++;
+  block->leave();
 }
 
 // emulate(blocks, threads, seed, [&] { kernel(arguments…); })
 inline void emulate(Dim3 grid, Dim3 threads, uint64_t seed, const std::function<void()>& kernel) {
-  grid_size = grid;
-  block_size = threads;
+  static std::mutex one_kernel;
+  std::lock_guard<std::mutex> hold(one_kernel);
+  gridDim = grid;
+  blockDim = threads;
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
       for (unsigned x = 0; x < grid.x; x++) {
-        block_index = {x, y, z};
+        blockIdx = {x, y, z};
         Block one(threads, seed + x + 977 * y + 977 * 977 * z, kernel);
         block = &one;
         one.run();
@@ -168,16 +190,19 @@ uint64_t bits_of(T value) {
 
 }  // namespace cuda_emulation
 
-#define threadIdx (::cuda_emulation::block->thread_index())
-#define blockIdx (::cuda_emulation::block_index)
-#define blockDim (::cuda_emulation::block_size)
-#define gridDim (::cuda_emulation::grid_size)
-
-inline void __syncthreads() { ::cuda_emulation::block->wait(::cuda_emulation::State::at_block_barrier); }
+inline void __syncthreads() { ::cuda_emulation::block->wait_for_block(); }
+inline void __syncwarp() { ::cuda_emulation::block->wait_for_warp(); }
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int lanes) {
   const uint64_t bits = ::cuda_emulation::block->shuffle_xor(::cuda_emulation::bits_of(value), lanes);
   std::memcpy(&value, &bits, sizeof(T));
   return value;
+}
+
+template <class T>
+T atomicMin(T* at, T value) {
+  const T before = *at;
+  if (value < before) *at = value;
+  return before;
 }

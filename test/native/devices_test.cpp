@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,94 @@ void settings_are_obeyed() {
   });
   with_setting("/proc/self/exe", "a file that is no library is an error of the loader's", [] {
     return fm::cuda_status().devices == 0 && has(fm::cuda_status().reason, "opening the CUDA library failed");
+  });
+}
+
+// The CUDA library under the host emulation, whose driver, devices and memory fail on demand.
+void with_fault(const char* variable, const char* value, const char* what, const std::function<bool()>& claim) {
+  setenv(variable, value, 1);
+  with_setting(FM_EMULATED_CUDA, what, claim);
+  unsetenv(variable);
+}
+
+std::string reason() { return fm::cuda_status().reason; }
+
+template <class F>
+std::string error_of(F&& f) {
+  try {
+    f();
+    return "no error";
+  } catch (const fm::Error& error) {
+    return error.kind == fm::ErrorKind::device ? error.what() : std::string("another kind: ") + error.what();
+  }
+}
+
+bool says(const std::string& text, std::initializer_list<const char*> parts) {
+  bool all = true;
+  for (const char* part : parts) all = all && has(text, part);
+  if (!all) std::printf("it said: %s\n", text.c_str());
+  return all;
+}
+
+void faults_are_sentences() {
+  with_setting(FM_OTHER_CUDA, "a library of another version is refused", [] {
+    return fm::cuda_status().devices == 0 &&
+           says(reason(), {"has plug-in version 0, expected ", "build it from the same"});
+  });
+  with_setting(FM_EMULATED_CUDA, "devices are described", [] {
+    const fm::CudaStatus& status = fm::cuda_status();
+    return status.devices == 2 && status.reason.empty() && status.runtime == "13.0" && status.driver == "13.0" &&
+           says(status.list[1].name, {"Emulated GPU"}) && status.list[1].major == 8 &&
+           says(status.list[1].head, {"plain float32"});
+  });
+  with_fault("FM_EMULATED_DRIVER", "0", "no driver", [] {
+    return fm::cuda_status().devices == 0 && fm::cuda_status().driver.empty() &&
+           says(reason(), {"no NVIDIA driver was found", "install one that supports CUDA 13"});
+  });
+  with_fault("FM_EMULATED_DRIVER", "12040", "a driver too old", [] {
+    return fm::cuda_status().devices == 0 && fm::cuda_status().driver == "12.4" &&
+           says(reason(), {"cudaErrorInsufficientDriver", "cudaGetDeviceCount", "install an NVIDIA driver"});
+  });
+  with_fault("FM_EMULATED_DEVICES", "0", "no GPU", [] {
+    return fm::cuda_status().devices == 0 && says(reason(), {"cudaErrorNoDevice", "CUDA_VISIBLE_DEVICES"});
+  });
+  with_fault("FM_EMULATED_MEMORY", "1000000", "no memory", [] {
+    fm::Backend& gpu = fm::backend_of(fm::Device{1});
+    const fm::Tensor kept = gpu.empty(fm::Dtype::float32, {100000});
+    const std::string text = error_of([&] { gpu.empty(fm::Dtype::float32, {200000}); });
+    return says(text, {"cudaErrorMemoryAllocation allocating 0.001 GiB", "in use", "by this process's tensors",
+                       "lower batchSize"});
+  });
+  with_fault("FM_EMULATED_MEMORY", "1000000", "memory that was given back is found again, in another size", [] {
+    fm::Backend& gpu = fm::backend_of(fm::Device{0});
+    for (int64_t n : {100000, 150000, 200000}) gpu.empty(fm::Dtype::float32, {n});
+    return fm::cuda_memory(0).used == 0 && fm::cuda_memory(0).peak >= 800000;
+  });
+  for (const char* call :
+       {"cudaMalloc", "cudaMemcpyAsync", "cudaEventSynchronize", "cudaLaunchKernelEx", "cudaMallocHost"})
+    with_setting(FM_EMULATED_CUDA, call, [call] {
+      fm::Backend& gpu = fm::backend_of(fm::Device{0});
+      const std::string text = error_of([&] {
+        setenv("FM_EMULATED_FAILURE", call, 1);
+        const fm::Tensor x = gpu.empty(fm::Dtype::float32, {1000});
+        std::vector<float> values(1000, 1.0f);
+        gpu.copy_from_host(x, values.data(), x.bytes());
+        gpu.fill(x, 3);
+        gpu.copy_to_host(values.data(), x, x.bytes());
+      });
+      unsetenv("FM_EMULATED_FAILURE");
+      return says(text, {"cudaErrorIllegalAddress (an illegal memory access was encountered) in ", call,
+                         "restart the process"});
+    });
+  with_setting(FM_EMULATED_CUDA, "a large copy goes through in parts, both ways", [] {
+    fm::Backend& gpu = fm::backend_of(fm::Device{0});
+    const int64_t n = (int64_t(9) << 20) / 4 + 3;
+    std::vector<float> values(size_t(n), 0.0f), back(size_t(n), 0.0f);
+    for (size_t i = 0; i < values.size(); i++) values[i] = float(i % 8191);
+    const fm::Tensor x = gpu.empty(fm::Dtype::float32, {n});
+    gpu.copy_from_host(x, values.data(), x.bytes());
+    gpu.copy_to_host(back.data(), x, x.bytes());
+    return back == values;
   });
 }
 
@@ -105,6 +194,7 @@ void a_device_works() {
 
 int main() {
   settings_are_obeyed();
+  faults_are_sentences();
   a_missing_device_is_a_sentence();
   a_device_works();
   std::printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);

@@ -31,7 +31,7 @@ void agrees(const Problem& q, const MarginParams& p, const Reference& wanted, co
   double largest_loss = 0;
   for (double loss : wanted.row_loss) largest_loss = std::max(largest_loss, loss);
   const double loss = logit + (sizeof(T) == 4 ? 1e-6 : 1e-12) * largest_loss;
-  const double gradient = (sizeof(T) == 4 ? 4e-6 : 1e-10) * std::max(1.0, scale / 64) * lost_to_cancellation;
+  const double gradient = (sizeof(T) == 4 ? 6.5e-6 : 1e-10) * std::max(1.0, scale / 64) * lost_to_cancellation;
   const std::string name = what + (sizeof(T) == 4 ? " float32" : " float64");
   const auto near = [&](const char* result, double off, double allowed) {
     expect(off <= allowed, name, ": ", result, " is off by ", off, ", allowed ", allowed);

@@ -93,6 +93,10 @@ export function goldenFiles(folder: string, only = ''): string[] {
   return chosen;
 }
 
+/** The names of a folder's cases, which a table of them has to have. */
+export const goldenCaseNames = (folder: string): string[] =>
+  goldenFiles(folder).flatMap((file) => casesOf(GoldenFile.read(path.join(folder, file))).map(({ name }) => name));
+
 /**
  * Runs the golden files of a folder in the precisions they have.  A file that cannot be read or computed does not keep
  * the others from running.

@@ -1,0 +1,436 @@
+// The margin head on a GPU, by plain multiply-adds in the tensors' own precision.
+//
+// The classes are met in chunks.  Of a chunk, dL/dcos of all rows is in memory (as many classes as the scratch holds),
+// and from it come its share of dX and its dW, whose epilogue takes the optimizer's step; the loss alone needs none of
+// that.  Each call reads one small report at its end, and waits for nothing before.
+#include "../common/head_checks.h"
+#include "../common/methods.h"
+#include "backend.h"
+#include "head_launch.h"
+#include "head_products.cuh"
+#include "head_rows.cuh"
+#include "head_sweep.cuh"
+
+namespace fm {
+namespace {
+
+constexpr int64_t kSweepBlocks = 2048;   // about; of row tiles and groups of class tiles together
+constexpr int64_t kProductBlocks = 512;  // about; dX is cut into as many sums as that takes
+constexpr int64_t kCenterChunks = 256;   // of Σ ŵ
+// Offsets within a step of a tile fit an int: 128 rows of D, 16 rows of a chunk's columns.
+constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(1) << 23, kMostColumns = int64_t(1) << 26;
+
+// What a chunk's dL/dcos may take.
+int64_t scratch_bytes() {
+  const char* setting = std::getenv("FLASHMARGIN_CUDA_SCRATCH");
+  const double mebibytes = setting ? std::atof(setting) : 64;
+  FM_CHECK(range, mebibytes > 0 && mebibytes <= 1 << 20, "expected FLASHMARGIN_CUDA_SCRATCH in MiB, got ", setting);
+  return int64_t(mebibytes * (1 << 20));
+}
+
+// The bound of |φ| over the exponents, for the shift.
+double largest_phi(const MarginParams& p) {
+  return p.negatives == Negatives::plain ? 1 : ReweightedNegative<double>(p).largest();
+}
+
+template <class T>
+class Head {
+ public:
+  // Normalises the rows and finds the targets' φ.
+  Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
+       const OptionalTensor& margins, const MarginParams& p)
+      : gpu_(gpu), stream_(gpu.stream()), scratch_(gpu.allocator()) {
+    const int64_t N = check_head(features, weight, labels, margins, p);
+    gpu.check_here("features", features);
+    gpu.check_here("weight", weight);
+    gpu.check_here("labels", labels);
+    if (margins) gpu.check_here("margins", *margins);
+    FM_CHECK(shape, N <= kMostRows, "expected at most ", kMostRows, " rows, got ", N);
+    FM_CHECK(shape, weight.dim(1) <= kMostAxes, "expected rows of at most ", kMostAxes, ", got ", weight.dim(1));
+    on_.N = N, on_.R = weight.dim(0), on_.K = p.sub_centers, on_.C = on_.R / on_.K, on_.D = weight.dim(1);
+    on_.x = features.data<T>();
+    on_.w = weight.data<T>();
+    on_.labels = labels.data<int32_t>();
+    on_.margins = margins ? margins->data<T>() : nullptr;
+    on_.p = p;
+    on_.binary = is_binary(p.method);
+    on_.quality = quality_of(p.method);
+    on_.report = scratch_.take<HeadReport>(1);
+    on_.rows = scratch_.take<HeadRow>(N);
+    on_.embeddings = scratch_.take<T>(N * on_.D);
+    on_.target_rows = scratch_.take<T>(N * on_.D);
+    on_.centers = scratch_.take<int64_t>(N);
+    T* const row_values = scratch_.take<T>(9 * N);
+    T** const fields[] = {&on_.scale,           &on_.shift,      &on_.threshold, &on_.factor,         &on_.spread,
+                          &on_.target_gradient, &on_.target_cos, &on_.largest,   &on_.seen_target_cos};
+    for (int field = 0; field < 9; field++) *fields[field] = row_values + field * N;
+    on_.sums = scratch_.take<double>(N);
+    on_.counts = scratch_.take<double>(N);
+    launch(stream_, 1, 1, clear_report_kernel<T>, on_);
+    launch(stream_, 1, kReportThreads, check_labels_kernel<T>, on_);
+    launch(stream_, unsigned(N), kRowThreads, head_rows_kernel<T>, on_);
+    run_targets(stream_, on_);
+  }
+
+  // What every sweep needs: the norms of all rows of weight.
+  void prepare_sweeps() {
+    on_.inverse = scratch_.take<T>(on_.R);
+    launch(stream_, unsigned(blocks_for(on_.R, kRowThreads / kWarp)), kRowThreads, weight_norms_kernel<T>, on_);
+    const int64_t row_tiles = blocks_for(on_.N, Tile<T>::kRows), tiles = blocks_for(on_.C, classes_a_tile());
+    on_.groups = std::min(tiles, std::max<int64_t>(1, kSweepBlocks / row_tiles));
+    on_.group_sums = scratch_.take<double>(on_.groups * on_.N);
+    on_.group_counts = scratch_.take<double>(on_.groups * on_.N);
+    on_.group_largest = scratch_.take<T>(on_.groups * on_.N);
+    if (on_.p.label_smoothing > 0) add_up_centers();
+  }
+
+  // The largest exponents of the rows, where e^(s·φ) needs a shift.
+  void find_shift() {
+    if (!shifts()) return;
+    clear_groups();
+    run_sweep(stream_, on_, maximum_task());
+    per_row(add_groups_kernel<T>);
+    per_row(shift_kernel<T>);
+  }
+
+  // Σ over the negatives, and from it each row's log-sum-exp and loss.
+  void add_up() {
+    find_shift();
+    clear_groups();
+    SweepTask<T> task = sweep_task();
+    task.totals = true;
+    run_sweep(stream_, on_, task);
+    per_row(add_groups_kernel<T>);
+    launch(stream_, unsigned(blocks_for(on_.N, kRowThreads / kWarp)), kRowThreads, finish_rows_kernel<T>, on_);
+  }
+
+  void load_lse(const Tensor& lse) { per_row(load_lse_kernel<T>, lse.data<T>(), shifts()); }
+  void set_gradient(double d_loss) { per_row(gradient_kernel<T>, d_loss); }
+  void find_missing() { per_row(missing_kernel<T>); }
+
+  // dX of the negatives and dW, a chunk of classes at a time.  totals: the sums again, of a backward.
+  void sweep_gradients(WeightTask<T> weights, bool totals) {
+    const int64_t N = on_.N, K = on_.K, D = on_.D, a_tile = classes_a_tile();
+    const int64_t affordable = std::min(scratch_bytes() / (N * int64_t(sizeof(T))), kMostColumns) / K;
+    const int64_t chunk = std::min(on_.C, std::max<int64_t>(1, affordable / a_tile) * a_tile);
+    const int64_t row_tiles = blocks_for(N, Tile<T>::kRows), axis_tiles = blocks_for(D, Tile<T>::kColumns);
+    splits_ = std::min(std::max<int64_t>(1, kProductBlocks / (row_tiles * axis_tiles)), blocks_for(chunk * K, 64));
+    T* const scores = scratch_.take<T>(N * chunk * K);
+    T* const dots = scratch_.take<T>(row_tiles * chunk * K);
+    slabs_ = scratch_.take<T>(splits_ * N * D);
+    FM_CUDA(cudaMemsetAsync(slabs_, 0, size_t(splits_ * N * D) * sizeof(T), stream_));
+    find_chains();
+    if (totals) clear_groups();
+    for (int64_t first = 0; first < on_.C; first += chunk) {
+      SweepTask<T> task = sweep_task();
+      task.first_class = first;
+      task.last_class = std::min(on_.C, first + chunk);
+      task.totals = totals;
+      task.scores = scores;
+      task.dots = dots;
+      run_sweep(stream_, on_, task);
+      const int64_t columns = (task.last_class - first) * K;
+      run_features_product(stream_, on_, scores, first * K, columns, slabs_, splits_);
+      weights.first_center = first * K;
+      weights.columns = columns;
+      weights.scores = scores;
+      weights.dots = dots;
+      run_weights_product(stream_, on_, weights);
+    }
+    if (totals) per_row(add_groups_kernel<T>);
+  }
+
+  void finish_features(double d_loss, const Tensor& d_features) {
+    launch(stream_, unsigned(on_.N), kRowThreads, finish_features_kernel<T>, on_, slabs_, splits_, d_loss,
+           d_features.data<T>());
+  }
+  void finish_weight(const Tensor& d_weight) {
+    launch(stream_, unsigned(on_.N), kRowThreads, finish_weight_kernel<T>, on_, d_weight.data<T>());
+  }
+
+  void inspect() {
+    per_row(inspect_kernel<T>);
+    clear_groups();
+    SweepTask<T> task = maximum_task();
+    task.cosine_limit = 2;
+    run_sweep(stream_, on_, task, true);
+    per_row(add_groups_kernel<T>);
+  }
+
+  void write_logits(const Tensor& logits) {
+    SweepTask<T> task = sweep_task();
+    task.logits = logits.data<T>();
+    run_sweep(stream_, on_, task);
+  }
+
+  void store(const RowOutputs<T>& outputs) { per_row(row_outputs_kernel<T>, outputs); }
+
+  // Waits for the device; throws what the kernels refused.
+  HeadReport report(bool sums = true) {
+    if (sums) launch(stream_, 1, kReportThreads, report_kernel<T>, on_);
+    HeadReport report;
+    gpu_.read(&report, on_.report, sizeof report);
+    if (report.failed()) fail_with(report);
+    return report;
+  }
+
+ private:
+  template <class... P, class... A>
+  void per_row(void (*kernel)(P...), const A&... arguments) {
+    launch(stream_, unsigned(blocks_for(on_.N, kRowThreads)), kRowThreads, kernel, on_, arguments...);
+  }
+
+  int64_t classes_a_tile() const { return std::max<int64_t>(1, Tile<T>::kColumns / on_.K); }
+
+  // A scale that is the feature's norm is known to the device alone.
+  bool shifts() const {
+    if (on_.binary) return false;
+    return on_.p.scale_by_norm || safe_shift<T>(on_.p.scale, largest_phi(on_.p), double(on_.C)) > 0;
+  }
+
+  SweepTask<T> sweep_task() const {
+    SweepTask<T> task;
+    task.first_class = 0;
+    task.last_class = on_.C;
+    task.cosine_limit = on_.p.cosine_epsilon > 0 ? T(1 - on_.p.cosine_epsilon) : T(2);
+    task.slope_outside = on_.p.gradient == Gradient::detached ? T(1) : T(0);
+    return task;
+  }
+  SweepTask<T> maximum_task() const {
+    SweepTask<T> task = sweep_task();
+    task.maximum = true;
+    return task;
+  }
+
+  void clear_groups() {
+    const int64_t n = on_.groups * on_.N;
+    FM_CUDA(cudaMemsetAsync(on_.group_sums, 0, size_t(n) * sizeof(double), stream_));
+    FM_CUDA(cudaMemsetAsync(on_.group_counts, 0, size_t(n) * sizeof(double), stream_));
+    launch(stream_, unsigned(blocks_for(n, kRowThreads)), kRowThreads, fill_rows_kernel<T>, on_.group_largest, n,
+           kAbsent);
+  }
+
+  void add_up_centers() {
+    const int64_t chunks = std::min(kCenterChunks, on_.R), axes = blocks_for(on_.D, kRowThreads);
+    double* const parts = scratch_.take<double>(chunks * on_.D);
+    on_.sum_of_centers = scratch_.take<double>(on_.D);
+    launch(stream_, dim3(unsigned(chunks), unsigned(axes)), kRowThreads, sum_centers_kernel<T>, on_, parts);
+    launch(stream_, unsigned(axes), kRowThreads, add_centers_kernel<T>, on_, parts, chunks);
+  }
+
+  void find_chains() {
+    on_.next = scratch_.take<int32_t>(on_.N);
+    on_.first = scratch_.take<int32_t>(on_.R);
+    FM_CUDA(cudaMemsetAsync(on_.first, 0xff, size_t(on_.R) * sizeof(int32_t), stream_));
+    per_row(chains_kernel<T>);
+  }
+
+  [[noreturn]] void fail_with(const HeadReport& report) {
+    const auto row_norm = [&](const T* rows, int64_t row) {
+      std::vector<T> values(size_t(on_.D));
+      gpu_.read(values.data(), rows + row * on_.D, values.size() * sizeof(T));
+      return exact_norm(values.data(), on_.D);
+    };
+    constexpr unsigned long long none = HeadReport::kNone;
+    if (report.bad_label < none) {
+      int32_t label = 0;
+      gpu_.read(&label, on_.labels + report.bad_label, sizeof label);
+      fail_label(label, on_.C, int64_t(report.bad_label));
+    }
+    T value = 0;
+    if (report.bad_margin < none) {
+      gpu_.read(&value, on_.margins + report.bad_margin, sizeof value);
+      fail_margin(value, int64_t(report.bad_margin));
+    }
+    if (report.bad_feature < none)
+      fail_feature(row_norm(on_.x, int64_t(report.bad_feature)), int64_t(report.bad_feature));
+    if (report.bad_lse < none) {
+      double lse = 0;
+      gpu_.read(&lse, &on_.rows[report.bad_lse].lse, sizeof lse);
+      fail_lse(lse, int64_t(report.bad_lse));
+    }
+    fail_center(row_norm(on_.w, int64_t(report.bad_center)), int64_t(report.bad_center), on_.K);
+  }
+
+  CudaBackend& gpu_;
+  const Stream& stream_;
+  DeviceScratch scratch_;
+  DeviceHead<T> on_{};
+  T* slabs_ = nullptr;
+  int64_t splits_ = 0;
+};
+
+}  // namespace
+
+MarginSoftmaxForward CudaBackend::margin_softmax_forward(const Tensor& features, const Tensor& weight,
+                                                         const Tensor& labels, const OptionalTensor& margins,
+                                                         const MarginParams& p) {
+  const DeviceGuard guard(device_);
+  return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxForward {
+    using T = decltype(zero);
+    Head<T> head(*this, features, weight, labels, margins, p);
+    head.prepare_sweeps();
+    head.add_up();
+    MarginSoftmaxForward out{0, 0, empty(features.dtype, labels.shape), empty(features.dtype, labels.shape), 0, 0};
+    RowOutputs<T> rows;
+    rows.loss = out.row_loss.template data<T>();
+    rows.lse = out.lse.template data<T>();
+    head.store(rows);
+    const HeadReport report = head.report();
+    out.loss = report.loss;
+    out.regularizer = report.regularizer;
+    out.correct = report.correct;
+    out.labelled = report.labelled;
+    return out;
+  });
+}
+
+MarginSoftmaxGradients CudaBackend::margin_softmax_backward(const Tensor& features, const Tensor& weight,
+                                                            const Tensor& labels, const OptionalTensor& margins,
+                                                            const Tensor& lse, double d_loss, const MarginParams& p) {
+  const DeviceGuard guard(device_);
+  return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxGradients {
+    using T = decltype(zero);
+    Head<T> head(*this, features, weight, labels, margins, p);
+    check_shape("lse", lse, labels.shape);
+    check_here("lse", lse);
+    FM_CHECK(range, std::isfinite(d_loss), "expected a finite gradient of the loss, got ", d_loss);
+    MarginSoftmaxGradients out{empty(features.dtype, features.shape), empty(features.dtype, weight.shape),
+                               empty(features.dtype, labels.shape), 0, 0};
+    head.prepare_sweeps();
+    head.load_lse(lse);
+    head.set_gradient(d_loss);
+    WeightTask<T> weights{};
+    weights.project = p.project_weight_gradient;
+    weights.d_weight = out.d_weight.template data<T>();
+    head.sweep_gradients(weights, true);
+    head.find_missing();
+    head.set_gradient(d_loss);
+    head.finish_features(d_loss, out.d_features);
+    head.finish_weight(out.d_weight);
+    RowOutputs<T> rows;
+    rows.d_margin = out.d_margins.template data<T>();
+    head.store(rows);
+    const HeadReport report = head.report();
+    out.d_scale = report.d_scale;
+    out.d_bias = report.d_bias;
+    return out;
+  });
+}
+
+HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity,
+                                const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
+                                SgdParams sgd) {
+  const DeviceGuard guard(device_);
+  return dispatch_float(features.dtype, [&](auto zero) -> HeadStep {
+    using T = decltype(zero);
+    Head<T> head(*this, features, weight, labels, margins, p);
+    check_shape("velocity", velocity, weight.shape);
+    check_dtype("velocity", velocity, features.dtype);
+    check_here("velocity", velocity);
+    check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
+    const auto of_rows = [&] { return empty(features.dtype, labels.shape); };
+    HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), empty(features.dtype, features.shape), of_rows(), 0, 0};
+    head.prepare_sweeps();
+    head.add_up();
+    head.set_gradient(1);
+    WeightTask<T> weights{};
+    weights.project = p.project_weight_gradient;
+    weights.weight = weight.data<T>();
+    weights.velocity = velocity.data<T>();
+    weights.learning_rate = T(sgd.lr);
+    weights.momentum = T(sgd.momentum);
+    weights.weight_decay = T(sgd.weight_decay);
+    head.sweep_gradients(weights, false);
+    head.finish_features(1, out.d_features);
+    RowOutputs<T> rows;
+    rows.loss = out.row_loss.template data<T>();
+    rows.lse = out.lse.template data<T>();
+    rows.d_margin = out.d_margins.template data<T>();
+    head.store(rows);
+    const HeadReport report = head.report();
+    out.loss = report.loss;
+    out.regularizer = report.regularizer;
+    out.correct = report.correct;
+    out.labelled = report.labelled;
+    out.d_scale = report.d_scale;
+    out.d_bias = report.d_bias;
+    return out;
+  });
+}
+
+Tensor CudaBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                   int64_t sub_centers) {
+  const DeviceGuard guard(device_);
+  return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
+    using T = decltype(zero);
+    MarginParams plain;
+    plain.sub_centers = int(sub_centers);
+    Head<T> head(*this, features, weight, labels, std::nullopt, plain);
+    Tensor out = empty(features.dtype, labels.shape);
+    RowOutputs<T> rows;
+    rows.cos = out.data<T>();
+    head.store(rows);
+    head.report(false);
+    return out;
+  });
+}
+
+Tensor CudaBackend::negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                 const MarginParams& p) {
+  const DeviceGuard guard(device_);
+  return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
+    using T = decltype(zero);
+    FM_CHECK(range, !is_binary(p.method), "expected a method with a softmax, got ", name_of(p.method));
+    Head<T> head(*this, features, weight, labels, std::nullopt, p);
+    head.prepare_sweeps();
+    head.add_up();
+    Tensor out = empty(features.dtype, labels.shape);
+    RowOutputs<T> rows;
+    rows.negatives = out.data<T>();
+    head.store(rows);
+    head.report(false);
+    return out;
+  });
+}
+
+HeadRows CudaBackend::inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                   const OptionalTensor& margins, const MarginParams& p) {
+  const DeviceGuard guard(device_);
+  return dispatch_float(features.dtype, [&](auto zero) -> HeadRows {
+    using T = decltype(zero);
+    Head<T> head(*this, features, weight, labels, margins, p);
+    head.prepare_sweeps();
+    head.inspect();
+    const auto of_rows = [&] { return empty(features.dtype, labels.shape); };
+    HeadRows out{of_rows(), of_rows(), of_rows(), of_rows(), empty(Dtype::int32, labels.shape)};
+    RowOutputs<T> rows;
+    rows.norm = out.norm.template data<T>();
+    rows.cos = out.target_cos.template data<T>();
+    rows.nearest = out.nearest_cos.template data<T>();
+    rows.hard = out.hard.template data<T>();
+    rows.center = out.center.template data<int32_t>();
+    head.store(rows);
+    head.report(false);
+    return out;
+  });
+}
+
+Tensor CudaBackend::margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                  const OptionalTensor& margins, const MarginParams& p) {
+  const DeviceGuard guard(device_);
+  return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
+    using T = decltype(zero);
+    Head<T> head(*this, features, weight, labels, margins, p);
+    head.prepare_sweeps();
+    Tensor out = empty(features.dtype, {labels.dim(0), weight.dim(0) / p.sub_centers});
+    head.write_logits(out);
+    RowOutputs<T> rows;
+    rows.logits = out.data<T>();
+    head.store(rows);
+    head.report(false);
+    return out;
+  });
+}
+
+}  // namespace fm

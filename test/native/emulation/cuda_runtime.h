@@ -1,0 +1,249 @@
+// The CUDA runtime, as much of it as native/cuda calls, on the host: memory is the host's, a stream does at once what
+// it is told, a launch runs under the emulation.  Faults on demand, by environment variables read at each call:
+//   FM_EMULATED_DRIVER   the driver's version, 0 for none   (default 13000)
+//   FM_EMULATED_DEVICES  how many                           (default 2)
+//   FM_EMULATED_MEMORY   bytes a device has                 (default 1 GiB)
+//   FM_EMULATED_FAILURE  a runtime function that fails with an illegal address from now on
+//   FM_EMULATED_SEED     of the order in which threads run
+#pragma once
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <type_traits>
+
+#include "../cuda_emulation.h"
+
+#define CUDART_VERSION 13000
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorHardwareStackError = 714,
+  cudaErrorMisalignedAddress = 716,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorSystemDriverMismatch = 803,
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, multiProcessorCount;
+  size_t totalGlobalMem;
+};
+using cudaStream_t = struct EmulatedStream*;
+using cudaEvent_t = struct EmulatedEvent*;
+struct EmulatedStream {};
+struct EmulatedEvent {};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+namespace cuda_emulation {
+
+struct Devices {
+  std::mutex lock;
+  std::map<void*, std::pair<int, size_t>> blocks;  // device, bytes
+  std::map<int, size_t> used;
+  uint64_t launches = 0;
+};
+inline Devices& devices() {
+  static auto* one = new Devices;
+  return *one;
+}
+inline thread_local int current_device = 0;
+
+inline uint64_t setting(const char* name, uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+inline int driver() { return int(setting("FM_EMULATED_DRIVER", CUDART_VERSION)); }
+inline int device_count() { return int(setting("FM_EMULATED_DEVICES", 2)); }
+inline size_t memory() { return setting("FM_EMULATED_MEMORY", size_t(1) << 30); }
+
+// What every call of this name answers before it does anything.
+inline cudaError_t fault(const char* call) {
+  if (driver() < CUDART_VERSION) return cudaErrorInsufficientDriver;
+  if (device_count() == 0) return cudaErrorNoDevice;
+  const char* failing = std::getenv("FM_EMULATED_FAILURE");
+  return failing && failing == std::string(call) ? cudaErrorIllegalAddress : cudaSuccess;
+}
+
+}  // namespace cuda_emulation
+
+#define FM_EMULATED_CALL \
+  if (const cudaError_t error = ::cuda_emulation::fault(__func__)) return error
+
+inline const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+    default: return "cudaErrorOther";
+  }
+}
+inline const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    default: return "another error";
+  }
+}
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  *version = cuda_emulation::driver();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  FM_EMULATED_CALL;
+  *count = cuda_emulation::device_count();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  FM_EMULATED_CALL;
+  *device = cuda_emulation::current_device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int device) {
+  FM_EMULATED_CALL;
+  if (device < 0 || device >= cuda_emulation::device_count()) return cudaErrorInvalidDevice;
+  cuda_emulation::current_device = device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* about, int device) {
+  FM_EMULATED_CALL;
+  if (device < 0 || device >= cuda_emulation::device_count()) return cudaErrorInvalidDevice;
+  std::snprintf(about->name, sizeof about->name, "Emulated GPU");
+  about->major = 8;
+  about->minor = 0;
+  about->multiProcessorCount = 4;
+  about->totalGlobalMem = cuda_emulation::memory();
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  FM_EMULATED_CALL;
+  auto& all = cuda_emulation::devices();
+  std::lock_guard<std::mutex> hold(all.lock);
+  *total = cuda_emulation::memory();
+  *free = *total - std::min(*total, all.used[cuda_emulation::current_device]);
+  return cudaSuccess;
+}
+// New memory holds NaN, so that what a kernel forgets to write shows.
+inline cudaError_t cudaMalloc(void** data, size_t bytes) {
+  FM_EMULATED_CALL;
+  auto& all = cuda_emulation::devices();
+  std::lock_guard<std::mutex> hold(all.lock);
+  size_t& used = all.used[cuda_emulation::current_device];
+  if (used + bytes > cuda_emulation::memory()) return cudaErrorMemoryAllocation;
+  *data = std::aligned_alloc(512, (bytes + 511) / 512 * 512);
+  if (!*data) return cudaErrorMemoryAllocation;
+  std::memset(*data, 0xff, bytes);
+  all.blocks[*data] = {cuda_emulation::current_device, bytes};
+  used += bytes;
+  return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* data) {
+  FM_EMULATED_CALL;
+  auto& all = cuda_emulation::devices();
+  std::lock_guard<std::mutex> hold(all.lock);
+  const auto it = all.blocks.find(data);
+  if (it == all.blocks.end()) return cudaErrorInvalidValue;
+  all.used[it->second.first] -= it->second.second;
+  all.blocks.erase(it);
+  std::free(data);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMallocHost(void** data, size_t bytes) {
+  FM_EMULATED_CALL;
+  *data = std::malloc(bytes);
+  return *data ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFreeHost(void* data) {
+  std::free(data);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  FM_EMULATED_CALL;
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  FM_EMULATED_CALL;
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  FM_EMULATED_CALL;
+  *stream = new EmulatedStream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  FM_EMULATED_CALL;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  FM_EMULATED_CALL;
+  *event = new EmulatedEvent;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+  FM_EMULATED_CALL;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  FM_EMULATED_CALL;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
+  FM_EMULATED_CALL;
+  *ms = 0;
+  return cudaSuccess;
+}
+
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
+  FM_EMULATED_CALL;
+  const dim3 grid = config->gridDim, block = config->blockDim;
+  // The limits of every GPU since compute capability 3.0.
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+    return cudaErrorInvalidValue;
+  const size_t threads = size_t(block.x) * block.y * block.z;
+  if (threads == 0 || threads > 1024) return cudaErrorInvalidValue;
+  const uint64_t seed = cuda_emulation::setting("FM_EMULATED_SEED", 1) + 7919 * cuda_emulation::devices().launches++;
+  cuda_emulation::emulate({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, seed,
+                          [&] { kernel(std::decay_t<P>(arguments)...); });
+  return cudaSuccess;
+}
