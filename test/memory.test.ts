@@ -39,13 +39,13 @@ describe('memory', () => {
 
   it('ten thousand steps of a head take no more memory than two thousand', async () => {
     const head = new MarginHead({
-      numClasses: 200,
-      embeddingSize: 16,
+      numClasses: 40,
+      embeddingSize: 8,
       margin: adaface({ negatives: curricularNegatives(), subCenters: 3, scale: adacosScale() }),
       onAdvice: () => {},
     });
-    const x = Float32Array.from({ length: 32 * 16 }, (_, i) => Math.sin(i * i));
-    const y = Int32Array.from({ length: 32 }, (_, i) => (i * 7) % 200);
+    const x = Float32Array.from({ length: 8 * 8 }, (_, i) => Math.sin(i * i));
+    const y = Int32Array.from({ length: 8 }, (_, i) => (i * 7) % 40);
     // What V8 collects is freed in turns of the event loop.
     const steps = async (n: number) => {
       for (let i = 0; i < n; i++) {
@@ -64,7 +64,7 @@ describe('memory', () => {
     expect(memory().tensors).toBe(tensors);
     expect(after - warm).toBeLessThan(24 * 2 ** 20);
     head.dispose();
-  }, 60_000);
+  }, 120_000);
 
   it('an operation keeps nothing that its backward pass will not need', () => {
     const x = tensor(new Float32Array(12).fill(1), [3, 4]);
