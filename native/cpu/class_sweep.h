@@ -20,6 +20,9 @@
 #pragma once
 #include <cstdint>
 
+#include "../common/head_checks.h"
+#include "../common/head_rows.h"
+
 namespace fm {
 
 enum class SweepKind { maximum, sums, sums_and_features, gradients, update, logits };
@@ -65,23 +68,5 @@ struct ClassSweep {
 
   int64_t bad_row = -1;  // out: the first row of weight that is not finite
 };
-
-// A row shorter than this has no direction: it counts as x / kTiny and has no gradient.
-constexpr double kTiny = 1e-12;
-
-// ‖x‖ without overflow or underflow; not finite if an element is not.
-template <class T>
-inline double exact_norm(const T* x, int64_t n) {
-  double largest = 0, total = 0;
-  for (int64_t i = 0; i < n; i++) {
-    const double a = x[i] < 0 ? -double(x[i]) : double(x[i]);
-    if (!(a <= __DBL_MAX__)) return a;  // NaN or infinite
-    if (a > largest) largest = a;
-  }
-  if (largest == 0) return 0;
-  const double unit = largest < 1e-300 ? 1e-300 : largest;
-  for (int64_t i = 0; i < n; i++) total += (x[i] / unit) * (x[i] / unit);
-  return unit * __builtin_sqrt(total);
-}
 
 }  // namespace fm

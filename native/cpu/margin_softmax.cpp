@@ -5,7 +5,8 @@
 #include <limits>
 #include <vector>
 
-#include "../common/methods.h"
+#include "../common/head_checks.h"
+#include "../common/head_rows.h"
 #include "allocator.h"
 #include "backend.h"
 #include "center_sum.h"
@@ -40,32 +41,7 @@ void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
 // and C are; the others are computed twice.
 constexpr int64_t kKeptBytes = int64_t(12) << 20;
 
-// One row of the batch.
-struct Row {
-  double norm = 0;
-  double inverse = 0;         // 1 / max(‖x‖, kTiny)
-  bool has_direction = true;  // ‖x‖ ≥ kTiny; without it the row has no gradient
-  int64_t label = -1;
-  int64_t center = -1;       // the target's row of weight
-  double class_inverse = 0;  // 1 / max(‖w‖, kTiny) of it
-  double cos = 0;            // to it
-  double quality = 0;
-  double scale = 0;
-  Phi<double> phi{0, 0};
-  bool clipped = false;  // the logit is one whatever the bias
-  double threshold = 2;  // without a target no negative is hard
-  double shift = 0;      // of the exponents
-  double lse = 0, loss = 0;
-  double missing = 0;              // softmax: 1 − the target's probability; binary: 1 − that of its own class
-  double regularizer = 0;          // of the norm
-  double pull = 0;                 // dL/dφ of the target
-  double d_quality = 0;            // where it is a margin
-  double d_scale = 0, d_bias = 0;  // of the loss, this row's part
-};
-
-// Logits of a feature whose norm is above this are those of one that long: a rounding of such a logit is still small as
-// an exponent.
-constexpr double kLargestScale = 1e8;
+using Row = HeadRow;
 
 template <class T>
 struct Head {
@@ -85,7 +61,7 @@ struct Head {
   // Normalises the rows, finds the targets' φ, and refuses what no sweep should meet.
   Head(const Tensor& features, const Tensor& weight, const Tensor& labels, const OptionalTensor& margins,
        const MarginParams& p)
-      : N(checked_rows(features, weight, labels, margins, p)),
+      : N(check_head(features, weight, labels, margins, p)),
         C(weight.dim(0) / p.sub_centers),
         K(p.sub_centers),
         D(weight.dim(1)),
@@ -108,22 +84,17 @@ struct Head {
         counts(N) {
     const int32_t* label = labels.data<int32_t>();
     for (int64_t i = 0; i < N; i++) {
-      FM_CHECK(range, label[i] >= -1 && label[i] < C, "expected labels in [0, ", C, ") or -1, got ", label[i],
-               " at row ", i);
+      if (label[i] < -1 || label[i] >= C) fail_label(label[i], C, i);
       rows[i].label = label[i];
       labelled += label[i] >= 0;
     }
     const T* row_margin = margins ? margins->data<T>() : nullptr;
     for (int64_t i = 0; row_margin && i < N; i++)
-      FM_CHECK(range, std::fabs(row_margin[i]) <= T(kPi) * T(1.000001), "expected margins in [-pi, pi], got ",
-               row_margin[i], " at row ", i);
+      if (!is_margin(row_margin[i])) fail_margin(row_margin[i], i);
     std::vector<int64_t> bad_center(N, -1);
     parallel_for(N, [&](int64_t i) {
       Row& row = rows[i];
-      row.norm = exact_norm(x + i * D, D);
-      row.inverse = 1 / std::max(row.norm, kTiny);
-      row.has_direction = row.norm >= kTiny;
-      row.scale = p.scale_by_norm ? std::min(p.scale * row.norm, kLargestScale) : p.scale;
+      set_norm(row, p, exact_norm(x + i * D, D));
       scale[i] = T(row.scale);
       for (int64_t k = 0; k < D; k++) embeddings[i * D + k] = T(x[i * D + k] * row.inverse);
       if (row.label < 0 || !std::isfinite(row.norm)) return;
@@ -138,9 +109,8 @@ struct Head {
       }
     });
     for (int64_t i = 0; i < N; i++) {
-      FM_CHECK(non_finite, std::isfinite(rows[i].norm), "expected finite features, got a row of norm ", rows[i].norm,
-               " at row ", i);
-      if (bad_center[i] >= 0) fail_center(bad_center[i]);
+      if (!std::isfinite(rows[i].norm)) fail_feature(rows[i].norm, i);
+      if (bad_center[i] >= 0) fail_at(bad_center[i]);
       if (rows[i].label >= 0) targets.push_back({rows[i].center, i});
     }
     std::sort(targets.begin(), targets.end(), [](const Target& a, const Target& b) {
@@ -151,13 +121,7 @@ struct Head {
       const M method(p, kSineFloor<T>);
       parallel_for(N, [&](int64_t i) {
         Row& row = rows[i];
-        if (row.label >= 0) {
-          row.quality = M::quality == Quality::norm ? row.norm : row_margin ? double(row_margin[i]) : p.margin;
-          row.phi = target_phi(method, p, row.cos, row.quality);
-          if constexpr (M::binary) row.clipped = method.clipped(row.phi.value);
-          row.threshold = method.margined(clipped_target(p, row.cos), row.quality);
-          if constexpr (M::regularised) row.regularizer = method.regularizer(row.norm).value;
-        }
+        if (row.label >= 0) set_target(row, method, p, row_margin ? double(row_margin[i]) : p.margin);
         target_cos[i] = T(row.cos);
         threshold[i] = T(hard_above(p, row.threshold));
       });
@@ -165,36 +129,7 @@ struct Head {
     });
   }
 
-  static int64_t checked_rows(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                              const OptionalTensor& margins, const MarginParams& p) {
-    check_margin(p);
-    const int64_t K = p.sub_centers;
-    check_rank("features", features, 2);
-    check_rank("weight", weight, 2);
-    FM_CHECK(shape, features.dim(0) > 0 && features.dim(1) > 0,
-             "expected features [N, D] with N, D of at least 1, got ", features.shape);
-    FM_CHECK(shape, weight.dim(0) > 0 && weight.dim(1) == features.dim(1), "expected weight [C, ", features.dim(1),
-             "], got ", weight.shape);
-    FM_CHECK(shape, weight.dim(0) % K == 0, "expected weight [C * ", K, ", ", features.dim(1), "] for ", K,
-             " centers a class, got ", weight.shape);
-    check_dtype("weight", weight, features.dtype);
-    check_shape("labels", labels, {features.dim(0)});
-    check_dtype("labels", labels, Dtype::int32);
-    if (!margins) return features.dim(0);
-    check_shape("margins", *margins, {features.dim(0)});
-    check_dtype("margins", *margins, features.dtype);
-    const Quality quality =
-        dispatch_method(p.method, [](auto tag) { return decltype(tag)::template Of<double>::quality; });
-    FM_CHECK(range, quality == Quality::margin, "expected no margins of rows with ", name_of(p.method));
-    return features.dim(0);
-  }
-
-  [[noreturn]] void fail_center(int64_t row) const {
-    const double norm = exact_norm(w + row * D, D);
-    if (K == 1) fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", norm, " at class ", row);
-    fail(ErrorKind::non_finite, "expected finite weights, got a row of norm ", norm, " at class ", row / K, ", center ",
-         row % K);
-  }
+  [[noreturn]] void fail_at(int64_t center) const { fail_center(exact_norm(w + center * D, D), center, K); }
 
   ClassSweep<T> sweep() {
     ClassSweep<T> s{};
@@ -232,18 +167,13 @@ struct Head {
     });
   }
 
-  // e^(s·φ), down to e^−s, and its sum over C classes stay within T's range without a shift.  With s = 64 and plain
-  // negatives that is any C.
-  static constexpr double kLargestExponent = sizeof(T) == 4 ? 80 : 650;
-  // The shift under which no sum overflows, whatever the cosines are; 0 where none is needed.
   template <class Negative>
   double safe_shift(const Negative& negative) const {
     if constexpr (Negative::binary) return 0;
     else {
       double largest_scale = 0;
       for (const Row& row : rows) largest_scale = std::max(largest_scale, row.scale);
-      const double top = largest_scale * negative.largest();
-      return std::max(0.0, top + std::max(0.0, std::log(double(C)) - 6) - kLargestExponent);
+      return fm::safe_shift<T>(largest_scale, negative.largest(), double(C));
     }
   }
   template <class Negative>
@@ -256,7 +186,7 @@ struct Head {
   void find_shift(const Negative& negative) {
     ClassSweep<T> s = sweep();
     run_sweep<SweepKind::maximum>(s, negative);
-    if (s.bad_row >= 0) fail_center(s.bad_row);
+    if (s.bad_row >= 0) fail_at(s.bad_row);
     for (int64_t i = 0; i < N; i++) {
       double top = rows[i].scale * double(largest[i]);
       // Of the negatives alone, whose sum would underflow below a target far above them; without any, the target's.
@@ -273,7 +203,7 @@ struct Head {
     s.kept_rows = kept_rows;
     if (d_features) run_sweep<SweepKind::sums_and_features>(s, negative);
     else run_sweep<SweepKind::sums>(s, negative);
-    if (s.bad_row >= 0) fail_center(s.bad_row);
+    if (s.bad_row >= 0) fail_at(s.bad_row);
   }
 
   // Far above what T rounds to 0, in every row.
@@ -300,48 +230,24 @@ struct Head {
       first_sweep(negative, d_features, kept, kept_rows);
     });
     if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D);
-    for (int64_t i = 0; i < N; i++) binary ? finish_binary(rows[i], i) : finish_softmax(rows[i], i);
+    for (int64_t i = 0; i < N; i++) finish_row(rows[i], i);
   }
 
-  void finish_softmax(Row& row, int64_t i) {
-    row.shift = shift[i];
-    const double negatives = row.shift + std::log(sums[i]);
-    if (row.label < 0) return void(row.lse = negatives);
-    const double z = row.scale * row.phi.value, above = negatives - z;  // −∞ when there are no negatives
-    row.loss = above > 0 ? above + std::log1p(std::exp(-above)) : std::log1p(std::exp(above));
-    row.lse = z + row.loss;
-    row.missing = above > 0 ? 1 / (1 + std::exp(-above)) : std::exp(above) / (1 + std::exp(above));
-    if (p.label_smoothing == 0) return;
+  void finish_row(Row& row, int64_t i) {
+    if (binary) return finish_binary(row, p, sums[i]);
+    finish_softmax(row, shift[i], sums[i]);
+    if (row.label < 0 || p.label_smoothing == 0) return;
     double all = row.scale * (row.phi.value - row.cos);  // Σ of the logits: every φ but the target's is a cosine
     for (int64_t k = 0; k < D; k++) all += row.scale * (x[i * D + k] * row.inverse) * sum_of_centers[k];
-    row.loss += p.label_smoothing * (z - all / double(C));
+    row.loss += smoothing_loss(row, p, double(C), all);
   }
 
-  void finish_binary(Row& row, int64_t i) {
-    if (row.label < 0) return;
-    const double z = row.scale * row.phi.value + p.bias;
-    row.loss = p.positive_weight * (z > 0 ? std::log1p(std::exp(-z)) : std::log1p(std::exp(z)) - z) +
-               p.negative_weight * sums[i];
-    row.missing = z > 0 ? std::exp(-z) / (1 + std::exp(-z)) : 1 / (1 + std::exp(z));
-  }
-
-  // Takes e^(s·φ − shift) to a probability.  Where the target alone makes up the sum (C = 1), lse has no lower bound.
-  double probability_factor(const Row& row) const {
-    return binary ? p.negative_weight : std::exp(std::min(row.shift - row.lse, kLargestExponent));
-  }
-
-  // dL/dcos of a row's negatives is e^(s·φ − shift)·φ'·factor − spread, of the target pull·φ'.
   void set_gradient(double weight) {
-    const double smoothing = p.label_smoothing, share = smoothing / double(C);
     for (int64_t i = 0; i < N; i++) {
-      Row& row = rows[i];
-      const double scaled = row.label < 0 ? 0 : weight * row.scale;
-      factor[i] = T(scaled * probability_factor(row));
-      if (smoothing > 0) spread[i] = T(scaled * share);
-      row.pull = -scaled * (binary ? p.positive_weight * row.missing : row.missing - smoothing + share);
-      target_gradient[i] = T(row.pull * row.phi.slope);
-      if (binary && row.label >= 0)
-        row.d_bias = weight * (p.negative_weight * counts[i] - (row.clipped ? 0 : p.positive_weight * row.missing));
+      const RowGradient g = fm::set_gradient<T>(rows[i], p, binary, double(C), weight, counts[i]);
+      factor[i] = T(g.factor);
+      if (!spread.empty()) spread[i] = T(g.spread);
+      target_gradient[i] = T(g.target);
     }
   }
 
@@ -369,39 +275,28 @@ struct Head {
   // From what the negatives have, and the target: (d − e⟨d, e⟩)/‖x‖, and along e what the norm has.  first_sweep: the
   // negatives' part is not yet multiplied by `factor`, and without `spread`.
   void finish_features(T* d_features, double weight, bool first_sweep) {
-    dispatch_method(p.method, [&](auto tag) {
-      using M = typename decltype(tag)::template Of<double>;
-      const M method(p, kSineFloor<T>);
-      parallel_for(N, [&](int64_t i) {
-        Row& row = rows[i];
-        T* d = d_features + i * D;
-        if (row.label < 0) return std::fill_n(d, D, T(0)), void();
-        const double all = first_sweep ? double(factor[i]) : 1;
-        const double smooth = first_sweep && !spread.empty() ? double(spread[i]) : 0;
-        const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
-        const T *xi = x + i * D, *wy = w + row.center * D;
-        std::vector<double> sum(D);
-        double negatives = 0;  // ⟨Σ of the negatives, e⟩
-        for (int64_t k = 0; k < D; k++) {
-          sum[k] = all * d[k] + center * wy[k] - (smooth > 0 ? smooth * sum_of_centers[k] : 0);
-          negatives += sum[k] * (xi[k] * row.inverse);
-        }
-        // Σ dL/dφ·φ: a plain negative's φ is its cosine.
-        const double by_scale = row.scale > 0 ? (negatives + row.pull * row.phi.value) / row.scale : 0;
-        const bool follows_norm = p.scale_by_norm && row.scale < kLargestScale;
-        row.d_scale = by_scale * (follows_norm ? row.norm : p.scale_by_norm ? 0 : 1);
-        double along_norm = follows_norm ? by_scale * p.scale : 0;
-        if (M::quality == Quality::norm) along_norm += row.pull * row.phi.slope_quality;
-        else row.d_quality = row.pull * row.phi.slope_quality;
-        if constexpr (M::regularised) along_norm += weight * p.norm_penalty * method.regularizer(row.norm).slope;
-        double along = negatives;
-        for (int64_t k = 0; k < D; k++) along += target * wy[k] * (xi[k] * row.inverse);
-        for (int64_t k = 0; k < D; k++) {
-          const double e = xi[k] * row.inverse;
-          d[k] = row.has_direction ? T((sum[k] + target * wy[k] - along * e) * row.inverse + along_norm * e) : T(0);
-        }
-      });
-      return 0;
+    const Quality quality = quality_of(p.method);
+    parallel_for(N, [&](int64_t i) {
+      Row& row = rows[i];
+      T* d = d_features + i * D;
+      if (row.label < 0) return std::fill_n(d, D, T(0)), void();
+      const double all = first_sweep ? double(factor[i]) : 1;
+      const double smooth = first_sweep && !spread.empty() ? double(spread[i]) : 0;
+      const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
+      const T *xi = x + i * D, *wy = w + row.center * D;
+      std::vector<double> sum(D);
+      double negatives = 0;  // ⟨Σ of the negatives, e⟩
+      for (int64_t k = 0; k < D; k++) {
+        sum[k] = all * d[k] + center * wy[k] - (smooth > 0 ? smooth * sum_of_centers[k] : 0);
+        negatives += sum[k] * (xi[k] * row.inverse);
+      }
+      const double along_norm = finish_norm(row, p, quality, weight, negatives);
+      double along = negatives;
+      for (int64_t k = 0; k < D; k++) along += target * wy[k] * (xi[k] * row.inverse);
+      for (int64_t k = 0; k < D; k++) {
+        const double e = xi[k] * row.inverse;
+        d[k] = row.has_direction ? T((sum[k] + target * wy[k] - along * e) * row.inverse + along_norm * e) : T(0);
+      }
     });
   }
 
@@ -455,7 +350,7 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
       for (int64_t i = 0; i < head.N; i++) {
         Row& row = head.rows[i];
         row.lse = lse.data<T>()[i];
-        FM_CHECK(range, std::isfinite(row.lse), "expected a finite lse, got ", row.lse, " at row ", i);
+        if (!std::isfinite(row.lse)) fail_lse(row.lse, i);
         row.shift = head.shift[i] = shifts ? T(row.lse) : T(head.binary ? -p.bias : 0);
       }
       head.set_gradient(row_weight);
@@ -463,13 +358,13 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
       s.d_features = out.d_features.template data<T>();
       s.d_weight = out.d_weight.template data<T>();
       run_sweep<SweepKind::gradients>(s, negative);
-      if (s.bad_row >= 0) head.fail_center(s.bad_row);
+      if (s.bad_row >= 0) head.fail_at(s.bad_row);
       // Summed rather than 1 − e^(z − lse): of a row that is nearly learned, the rounding of lse would be all that is
       // left; and so the gradients of a row add up to 0 to the precision of a sum, whatever lse was rounded to.
       for (int64_t i = 0; i < head.N; i++) {
         Row& row = head.rows[i];
-        if (head.binary) head.finish_binary(row, i);
-        else row.missing = head.sums[i] * head.probability_factor(row);
+        if (head.binary) finish_binary(row, p, head.sums[i]);
+        else row.missing = head.sums[i] * probability_factor<T>(row, p, false);
       }
       head.set_gradient(row_weight);
     });
@@ -490,9 +385,7 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
     Head<T> head(features, weight, labels, margins, p);
     check_shape("velocity", velocity, weight.shape);
     check_dtype("velocity", velocity, features.dtype);
-    FM_CHECK(range, std::isfinite(sgd.lr) && std::isfinite(sgd.momentum) && std::isfinite(sgd.weight_decay),
-             "expected finite lr, momentum and weightDecay, got ", sgd.lr, ", ", sgd.momentum, " and ",
-             sgd.weight_decay);
+    check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
     Tensor d_features = cpu_empty<T>(features.shape);
     const int64_t kept_elements = FM_KERNEL(kept_elements<T>)(head.sweep());
     const int64_t kept_rows = std::min(kKeptBytes / int64_t(sizeof(T)) / kept_elements, head.C * head.K / 2);
@@ -560,7 +453,7 @@ HeadRows CpuBackend::inspect_head(const Tensor& features, const Tensor& weight, 
     s.spread = nullptr;
     s.cosine_limit = T(2);
     run_sweep<SweepKind::maximum>(s, PlainNegative<T>{});
-    if (s.bad_row >= 0) head.fail_center(s.bad_row);
+    if (s.bad_row >= 0) head.fail_at(s.bad_row);
     Tensor nearest = cpu_empty<T>({head.N}), hard = cpu_empty<T>({head.N});
     Tensor center = cpu_backend().empty(Dtype::int32, {head.N});
     for (int64_t i = 0; i < head.N; i++) {
@@ -584,7 +477,7 @@ Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, c
       ClassSweep<T> s = head.sweep();
       s.logits = out.data<T>();
       run_sweep<SweepKind::logits>(s, negative);
-      if (s.bad_row >= 0) head.fail_center(s.bad_row);
+      if (s.bad_row >= 0) head.fail_at(s.bad_row);
     });
     for (int64_t i = 0; i < head.N; i++) {
       const Row& row = head.rows[i];

@@ -56,25 +56,33 @@ class Pool {
     threads_ = threads;
   }
 
+  // Helpers come to a job by a door.  Whoever is not through it when the chunks are all taken is not waited for: on a
+  // busy machine a helper may be woken long after that.
   void run(const Job& request) {
     if (inside_) return run_serially(request);
     std::lock_guard<std::mutex> turn(turn_);
     job_ = request;
     job_.threads = int(std::min<int64_t>(threads_.load(), request.chunks));
-    while (int(started_) < job_.threads - 1) {
-      const int id = int(++started_);
-      std::thread([this, id, seen = generation_.load()] { work(id, seen); }).detach();
-    }
     next_ = 0;
     failure_ = nullptr;
-    busy_ = started_;
-    generation_.fetch_add(1);
-    generation_.notify_all();
-    take_chunks(0);
-    for (int spins = 0; busy_.load() != 0; spins++) {
-      const int left = busy_.load();
-      if (left != 0 && spins > 20000) busy_.wait(left);
-      else pause();
+    if (job_.threads == 1) {
+      take_chunks(0);
+    } else {
+      while (int(started_) < job_.threads - 1) {
+        const int id = int(++started_);
+        std::thread([this, id, seen = generation_.load()] { work(id, seen); }).detach();
+      }
+      door_.store(kOpen);
+      generation_.fetch_add(1);
+      generation_.notify_all();
+      take_chunks(0);
+      door_.fetch_and(~kOpen);
+      for (int spins = 0;; spins++) {
+        const uint32_t inside = door_.load();
+        if (inside == 0) break;
+        if (spins > 20000) door_.wait(inside);
+        else pause();
+      }
     }
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -102,9 +110,18 @@ class Pool {
         else pause();
       }
       seen = generation_.load();
+      if (!enter()) continue;
       if (id < job_.threads) take_chunks(id);
-      if (busy_.fetch_sub(1) == 1) busy_.notify_all();
+      if (door_.fetch_sub(1) == 1) door_.notify_all();
     }
+  }
+
+  // False where the job is over.  Inside, the job stays.
+  bool enter() {
+    uint32_t door = door_.load();
+    while (door & kOpen)
+      if (door_.compare_exchange_weak(door, door + 1)) return true;
+    return false;
   }
 
   void take_chunks(int id) {
@@ -126,7 +143,8 @@ class Pool {
   Job job_;
   std::atomic<int64_t> next_{0};
   std::atomic<uint32_t> generation_{0};
-  std::atomic<int> busy_{0};  // helper threads that have not yet finished this generation
+  static constexpr uint32_t kOpen = uint32_t(1) << 31;
+  std::atomic<uint32_t> door_{0};  // kOpen while a job takes helpers, and how many are inside
   std::exception_ptr failure_;
   static thread_local bool inside_;
   static thread_local int thread_;
