@@ -68,7 +68,7 @@ FM_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
 // eˣ to 2 ulp; below −87.3 exactly 0; above 88, and for NaN, e⁸⁸: no input gives a non-finite value.
 FM_INLINE Vec<float> exp(Vec<float> x) {
   typedef uint32_t Int __attribute__((vector_size(FM_VECTOR_BYTES)));  // wraps where x is below `low`
-  const Vec<float> low = splat(-87.3f), magic = splat(12582912.f);  // 1.5·2²³: adding it rounds to an integer
+  const Vec<float> low = splat(-87.3f), magic = splat(12582912.f);     // 1.5·2²³: adding it rounds to an integer
   const Vec<float> y = min<float>(x, splat(88.f));
   const Vec<float> shifted = y * splat(1.44269504f) + magic;
   const Vec<float> n = shifted - magic;
