@@ -215,13 +215,7 @@ export interface Native {
     margins: Handle | undefined,
     p: MarginParams,
   ): Promise<NativeHeadRows>;
-  marginLogits(
-    features: Handle,
-    weight: Handle,
-    labels: Handle,
-    margins: Handle | undefined,
-    p: MarginParams,
-  ): Handle;
+  marginLogits(features: Handle, weight: Handle, labels: Handle, margins: Handle | undefined, p: MarginParams): Handle;
   headStep(
     features: Handle,
     weight: Handle,
