@@ -89,8 +89,8 @@ export interface NativeHeadRows {
 export interface Native extends NativeKernels, Queued<NativeKernels> {
   fromArray(data: HostArray, shape: readonly number[], device: number): Handle;
   zeros(dtype: Dtype, shape: readonly number[], device: number): Handle;
-  /** Contents are undefined. */
-  empty(dtype: Dtype, shape: readonly number[], device: number): Handle;
+  /** Contents are undefined.  counted: V8 hears of the memory, which a handle of a short life need not. */
+  empty(dtype: Dtype, shape: readonly number[], device: number, counted?: boolean): Handle;
   /** The array's own memory: to be disposed before JavaScript runs on. */
   borrow(data: HostArray, shape: readonly number[]): Handle;
   /** From `first` on, data's length, of a CPU tensor: from the array, or into it. */

@@ -65,10 +65,11 @@ Napi::Value zeros(const Napi::CallbackInfo& info) {
   return to_handle(info.Env(), t);
 }
 
-// (dtype, shape, device index) → handle; contents are undefined.
+// (dtype, shape, device index, counted) → handle; contents are undefined.
 Napi::Value empty(const Napi::CallbackInfo& info) {
   Backend& backend = backend_of(Device{Js<int>::from(info[2])});
-  return to_handle(info.Env(), backend.empty(Js<Dtype>::from(info[0]), Js<Shape>::from(info[1])));
+  const Tensor t = backend.empty(Js<Dtype>::from(info[0]), Js<Shape>::from(info[1]));
+  return to_handle(info.Env(), t, info[3].IsUndefined() || Js<bool>::from(info[3]));
 }
 
 // (typed array, shape) → a handle on the array's own memory.  Good until JavaScript runs again: the caller disposes it
@@ -79,7 +80,7 @@ Napi::Value borrow(const Napi::CallbackInfo& info) {
   FM_CHECK(shape, size_t(shape.numel()) == array.bytes / size_of(array.dtype), "expected ", shape.numel(),
            " elements for shape ", shape, ", got ", array.bytes / size_of(array.dtype));
   const Tensor t{array.dtype, shape, std::make_shared<Storage>(array.data, array.bytes, Device{}, nullptr)};
-  return to_handle(info.Env(), t);
+  return to_handle(info.Env(), t, false);
 }
 
 // (handle, first element, typed array, to_array): copies a part of a CPU tensor from the array, or into it.
@@ -129,7 +130,7 @@ Napi::Value reshape(const Napi::CallbackInfo& info) {
   FM_CHECK(shape, shape.numel() == t.numel(), "expected a shape of ", t.numel(), " elements for ", t.shape, ", got ",
            shape);
   t.shape = shape;
-  return to_handle(info.Env(), t);
+  return to_handle(info.Env(), t, false);
 }
 
 Napi::Value describe(const Napi::CallbackInfo& info) {

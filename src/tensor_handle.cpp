@@ -5,17 +5,22 @@ namespace {
 
 constexpr napi_type_tag kTensorTag = {0x8d1f6c52a7e94b03, 0xb6c3f0e2915d4a78};
 
-// sign: 1 when a handle appears, −1 when it goes.  Borrowed memory is JavaScript's own.
-void tell_v8(Napi::Env env, const Tensor& tensor, int sign) {
-  if (tensor.storage->release) Napi::MemoryManagement::AdjustExternalMemory(env, sign * int64_t(tensor.bytes()));
+struct Handle : Tensor {
+  bool counted;
+  Handle(const Tensor& tensor, bool counted) : Tensor(tensor), counted(counted) {}
+};
+
+// sign: 1 when a handle appears, −1 when it goes.
+void tell_v8(Napi::Env env, const Handle& handle, int sign) {
+  if (handle.counted) Napi::MemoryManagement::AdjustExternalMemory(env, sign * int64_t(handle.bytes()));
 }
 
 }  // namespace
 
-Napi::Value to_handle(Napi::Env env, const Tensor& tensor) {
-  auto* owned = new Tensor(tensor);
+Napi::Value to_handle(Napi::Env env, const Tensor& tensor, bool counted) {
+  auto* owned = new Handle(tensor, counted);
   tell_v8(env, *owned, 1);
-  auto handle = Napi::External<Tensor>::New(env, owned, [](Napi::Env env, Tensor* tensor) {
+  auto handle = Napi::External<Handle>::New(env, owned, [](Napi::Env env, Handle* tensor) {
     if (tensor->storage) tell_v8(env, *tensor, -1);
     delete tensor;
   });
@@ -23,16 +28,16 @@ Napi::Value to_handle(Napi::Env env, const Tensor& tensor) {
   return handle;
 }
 
-static Tensor& tensor_in(const Napi::Value& value, const char* what) {
-  FM_CHECK(type, value.IsExternal() && value.As<Napi::External<Tensor>>().CheckTypeTag(&kTensorTag), "expected ", what,
+static Handle& tensor_in(const Napi::Value& value, const char* what) {
+  FM_CHECK(type, value.IsExternal() && value.As<Napi::External<Handle>>().CheckTypeTag(&kTensorTag), "expected ", what,
            " to be a tensor handle");
-  return *value.As<Napi::External<Tensor>>().Data();
+  return *value.As<Napi::External<Handle>>().Data();
 }
 
 const Tensor& from_handle(const Napi::Value& value, const char* what) { return tensor_in(value, what); }
 
 void dispose_handle(const Napi::Value& value) {
-  Tensor& tensor = tensor_in(value, "tensor");
+  Handle& tensor = tensor_in(value, "tensor");
   if (!tensor.storage) return;
   tell_v8(value.Env(), tensor, -1);
   tensor.storage.reset();

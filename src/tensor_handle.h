@@ -7,7 +7,9 @@
 
 namespace fm {
 
-Napi::Value to_handle(Napi::Env env, const Tensor& tensor);
+// counted: V8 hears of the memory, and may collect garbage for it at once, 5 … 10 ms; false for a handle that its maker
+// disposes soon, and for another one on memory that V8 knows.
+Napi::Value to_handle(Napi::Env env, const Tensor& tensor, bool counted = true);
 // Throws fm::Error(type) for anything but a tensor handle; `what` names the argument.
 const Tensor& from_handle(const Napi::Value& value, const char* what);
 void dispose_handle(const Napi::Value& value);

@@ -203,7 +203,7 @@ export async function withCopies<R>(
   const hold = ({ target, shape }: { target: Target; shape: Shape }): Handle | undefined => {
     if (target === undefined) return undefined;
     const handle = isArray(target)
-      ? native.empty(dtypeOf(target), shape, -1)
+      ? native.empty(dtypeOf(target), shape, -1, false)
       : native.reshape(target instanceof Tensor ? target.handle : target, shape);
     own.push(handle);
     return handle;

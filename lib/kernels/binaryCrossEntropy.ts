@@ -27,7 +27,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'binaryCrossEntropyForward',
-    work: costOf(logits, N * C, 0.65, 39),
+    work: costOf(logits, N * C, 0.6, 10),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
@@ -78,7 +78,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'binaryCrossEntropyBackward',
-    work: costOf(logits, N * C, 0.45, 13),
+    work: costOf(logits, N * C, 0.5, 4.8),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },

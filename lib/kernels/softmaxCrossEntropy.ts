@@ -26,7 +26,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'softmaxCrossEntropyForward',
-    work: costOf(logits, N * C, 0.4, 11),
+    work: costOf(logits, N * C, 0.4, 4.6),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
@@ -80,7 +80,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'softmaxCrossEntropyBackward',
-    work: costOf(logits, N * C, 0.45, 14),
+    work: costOf(logits, N * C, 0.45, 4.8),
     inputs: [
       { name: 'logits', value: logits, shape: [N, C] },
       { name: 'labels', value: labels, shape: [N], dtypes: ints },

@@ -33,7 +33,7 @@ function forward<A extends Floats>(
   return {
     operation,
     kernel: 'subCenterMaxForward',
-    work: costOf(cosines, N * R, 0.5, 3),
+    work: costOf(cosines, N * R, 0.5, 0.9),
     inputs: [{ name: 'cosines', value: cosines, shape: [N, R] }],
     outputs: [
       { name: 'out.cosines', value: out.cosines, shape: [N, C] },
@@ -84,7 +84,7 @@ function backward<A extends Floats>(
   return {
     operation,
     kernel: 'subCenterMaxBackward',
-    work: costOf(dCosines, N * C * subCenters, 0.9, 3.5),
+    work: costOf(dCosines, N * C * subCenters, 0.8, 1.1),
     inputs: [
       { name: 'dCosines', value: dCosines, shape: [N, C] },
       { name: 'centers', value: centers, shape: [N, C], dtypes: ints },
