@@ -65,6 +65,13 @@ export interface MarginParams {
   readonly negativeWeight?: number;
   readonly power?: number;
 }
+/** Of what the head's matrix products multiply; sums, weights and the margin stay as the tensors are. */
+export type Precision = 'float32' | 'bfloat16';
+export interface HeadOptions {
+  readonly precision: Precision;
+  /** Which cosines a step keeps for its second sweep: native/common/backend.h, keep_bytes. */
+  readonly memory: 'lean' | 'fast' | number;
+}
 export interface NativeHeadStep {
   readonly loss: number;
   readonly regularizer: number;
@@ -203,6 +210,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     labels: Handle,
     margins: Handle | undefined,
     p: MarginParams,
+    precision: Precision,
   ): { loss: number; regularizer: number; rowLoss: Handle; lse: Handle; correct: number; labelled: number };
   marginSoftmaxBackward(
     features: Handle,
@@ -212,6 +220,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     lse: Handle,
     dLoss: number,
     p: MarginParams,
+    precision: Precision,
   ): { dFeatures: Handle; dWeight: Handle; dMargins: Handle; dScale: number; dBias: number };
   targetCosines(features: Handle, weight: Handle, labels: Handle, subCenters: number): Handle;
   targetCosinesAsync(features: Handle, weight: Handle, labels: Handle, subCenters: number): Promise<Handle>;
@@ -233,6 +242,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     margins: Handle | undefined,
     p: MarginParams,
     sgd: SgdParams,
+    options: HeadOptions,
   ): Promise<NativeHeadStep>;
   headStepSync(
     features: Handle,
@@ -242,6 +252,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     margins: Handle | undefined,
     p: MarginParams,
     sgd: SgdParams,
+    options: HeadOptions,
   ): NativeHeadStep;
   sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
   allFinite(x: Handle): boolean;

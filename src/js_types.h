@@ -120,6 +120,10 @@ struct Js<Negatives> {
   }
 };
 template <>
+struct Js<Precision> {
+  static Precision from(const Napi::Value& v) { return enum_from<Precision>(v, "precision", {"float32", "bfloat16"}); }
+};
+template <>
 struct Js<Method> {
   static Method from(const Napi::Value& v) {
 #define METHOD(name, Struct) #name,
@@ -217,6 +221,22 @@ struct Js<SgdParams> {
     read_field(object, "momentum", p.momentum);
     read_field(object, "weightDecay", p.weight_decay);
     return p;
+  }
+};
+template <>
+struct Js<HeadOptions> {
+  static HeadOptions from(const Napi::Value& v) {
+    HeadOptions options;
+    const Napi::Object object = object_from(v);
+    read_field(object, "precision", options.precision);
+    const Napi::Value memory = object.Get("memory");
+    if (memory.IsString() && Js<std::string>::from(memory) == "fast")
+      options.keep_bytes = std::numeric_limits<double>::infinity();
+    else if (memory.IsNumber() && Js<double>::from(memory) >= 0) options.keep_bytes = Js<double>::from(memory);
+    else
+      FM_CHECK(range, memory.IsUndefined() || (memory.IsString() && Js<std::string>::from(memory) == "lean"),
+               "expected memory to be lean, fast or a number of bytes");
+    return options;
   }
 };
 template <>

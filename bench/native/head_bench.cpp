@@ -2,22 +2,27 @@
 //
 //   gemm3   OpenBLAS's sgemm for the logits, dX and dW: no softmax, no update
 //   mat     the whole step with the [N, C] logits held: the same products, vectorised softmax, projection and SGD
-//   ours    CpuBackend::head_step
+//   ours    CpuBackend::head_step as it is by default
+//   ours-fast, ours-bf16, ours-bf16-fast            with the cosines of all classes kept, with bfloat16 products, both
 //
-//   head_bench N D C threads reps [--json]           times, then the memory of each mode in a process of its own
+//   head_bench N D C threads reps [--json]           times of the first three, then the memory of each mode in a process
+//                                                    of its own
+//   head_bench N D C threads reps --modes A,B,…      times of these; ratios are to the first
+//                                                    --cpu after them: processor time
 //   head_bench N D C threads reps --memory MODE      that process
-//   head_bench N D C threads reps --only MODE        times one mode, without OpenBLAS where it is `ours`
+//   head_bench N D C threads reps --only MODE        times one mode, without OpenBLAS where it is one of ours
 #include <dlfcn.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <map>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -36,7 +41,13 @@ using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, c
 constexpr double kMebi = 1 << 20;
 constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+// Seconds; of the processor's time, where one thread is timed on a machine that has other work.
+bool of_processor = false;
+double now() {
+  timespec time;
+  clock_gettime(of_processor ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return double(time.tv_sec) + 1e-9 * double(time.tv_nsec);
+}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -129,7 +140,7 @@ struct Bench {
     parallel_for(N, [&](int64_t i) {
       float* row = logits.data<float>() + i * C;
       const int label = labels.data<int32_t>()[i];
-      const Phi<double> phi = target_phi(arcface, margin, double(row[label]));
+      const Phi<double> phi = target_phi(arcface, margin, double(row[label]), margin.margin);
       losses[i] = softmax_row(row, C, label, float(margin.scale), float(phi.value), float(phi.slope), 1.f / N);
     });
     products(1);
@@ -145,37 +156,59 @@ struct Bench {
     return loss;
   }
 
-  double ours() { return cpu_backend().head_step(x, w, velocity, labels, std::nullopt, margin, sgd).loss; }
+  double ours(HeadOptions options) {
+    return cpu_backend().head_step(x, w, velocity, labels, std::nullopt, margin, sgd, options).loss;
+  }
 
   double run(const std::string& mode) {
     if (mode == "gemm3") return gemm3();
     if (mode == "mat") return mat();
-    return ours();
+    HeadOptions options;
+    if (mode.find("-bf16") != mode.npos) options.precision = Precision::bfloat16;
+    if (mode.find("-fast") != mode.npos) options.keep_bytes = INFINITY;
+    return ours(options);
   }
 };
+
+const std::vector<std::string> kModes = {"gemm3", "mat", "ours", "ours-fast", "ours-bf16", "ours-bf16-fast"};
+bool is_ours(const std::string& mode) { return mode.rfind("ours", 0) == 0; }
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> out;
+  std::istringstream in(list);
+  for (std::string each; std::getline(in, each, ',');) out.push_back(each);
+  return out;
+}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 6) return std::puts("usage: head_bench N D C threads reps [--json | --memory MODE | --only MODE]"), 2;
+  if (argc < 6)
+    return std::puts("usage: head_bench N D C threads reps [--json | --modes A,B,… | --memory MODE | --only MODE]"), 2;
   const int N = std::atoi(argv[1]), D = std::atoi(argv[2]), C = std::atoi(argv[3]), threads = std::atoi(argv[4]);
   const int reps = std::max(1, std::atoi(argv[5]));
   const std::string option = argc > 6 ? argv[6] : "", only = argc > 7 ? argv[7] : "";
   const bool json = option == "--json";
-  if (D % 16 || C % 16)
-    return std::puts("expected D and C in multiples of 16: the materialising modes have no tails"), 2;
+  of_processor = argc > 8 && !std::strcmp(argv[8], "--cpu");
+  std::vector<std::string> modes(kModes.begin(), kModes.begin() + 3);
+  if (!only.empty()) modes = split(only);
+  for (const std::string& mode : modes) {
+    if (std::find(kModes.begin(), kModes.end(), mode) == kModes.end())
+      return std::printf("unknown mode '%s'\n", mode.c_str()), 2;
+    if (mode == "mat" && (D % 16 || C % 16))
+      return std::puts("expected D and C in multiples of 16: mat has no tails"), 2;
+  }
+  const bool all_ours = std::all_of(modes.begin(), modes.end(), is_ours);
 
   Bench bench(N, D, C, threads);
-  std::vector<std::string> modes = {"gemm3", "mat", "ours"};
-  if (!only.empty()) modes = {only};
   if (option == "--memory") {
     const double before = status_mebibytes("VmRSS:");
-    if (only != "ours" && !bench.load_blas()) return 1;
+    if (!all_ours && !bench.load_blas()) return 1;
     for (int i = 0; i < 2; i++) bench.run(only);
     std::printf("%.1f\n", status_mebibytes("VmHWM:") - before);
     return 0;
   }
-  if (only != "ours" && !bench.load_blas()) return 1;
+  if (!all_ours && !bench.load_blas()) return 1;
 
   std::map<std::string, std::vector<double>> times;
   for (int rep = -1; rep < reps; rep++)
@@ -192,7 +225,7 @@ int main(int argc, char** argv) {
     std::vector<double> ratios;
     for (int rep = 0; rep < reps; rep++) ratios.push_back(times[mode][rep] / times[modes[0]][rep]);
     double memory = -1;
-    if (only.empty()) {
+    if (option != "--only") {
       char command[4096];
       std::snprintf(command, sizeof command, "'%s' %d %d %d %d 1 --memory %s", argv[0], N, D, C, threads, mode.c_str());
       if (FILE* pipe = popen(command, "r")) {
@@ -200,7 +233,7 @@ int main(int argc, char** argv) {
         pclose(pipe);
       }
     }
-    const double gflops = (mode == "ours" ? 8.0 : 6.0) * N * C * D / ms / 1e6;
+    const double gflops = (is_ours(mode) && mode.find("-fast") == mode.npos ? 8.0 : 6.0) * N * C * D / ms / 1e6;
     if (json)
       std::printf(
           "{\"bench\":\"head\",\"mode\":\"%s\",\"N\":%d,\"D\":%d,\"C\":%d,\"threads\":%d,\"reps\":%d,\"ms\":%.3f,"
@@ -208,7 +241,7 @@ int main(int argc, char** argv) {
           mode.c_str(), N, D, C, threads, reps, ms, *fastest * 1e3, *slowest * 1e3, median(ratios), gflops, memory);
     else
       std::printf(
-          "%-6s %9.2f ms (%.2f to %.2f)  ratio %.3f  %6.1f GFLOP/s  %.1f MiB beyond weight and velocity (%.0f)\n",
+          "%-14s %9.2f ms (%.2f to %.2f)  ratio %.3f  %6.1f GFLOP/s  %.1f MiB beyond weight and velocity (%.0f)\n",
           mode.c_str(), ms, *fastest * 1e3, *slowest * 1e3, median(ratios), gflops, memory, 8.0 * C * D / kMebi);
   }
   std::fflush(stdout);

@@ -21,6 +21,11 @@ export function diagnose(): Finding[] {
     { part: 'addon', state: 'ok', detail: packageRoot },
     node,
     { part: 'cpu', state: 'ok', detail: `${isa}, ${threads} thread${threads === 1 ? '' : 's'}` },
+    {
+      part: 'bfloat16',
+      state: isa === 'avx512bf16' ? 'ok' : 'off',
+      detail: isa === 'avx512bf16' ? 'AVX-512-BF16' : `emulated: ${isa} multiplies float32`,
+    },
     { part: 'onednn', state: /^oneDNN \d/.test(onednn) ? 'ok' : 'off', detail: onednn },
     {
       part: 'cuda',

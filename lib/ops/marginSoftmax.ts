@@ -1,5 +1,5 @@
 import { defineOp } from '../autograd.js';
-import { type MarginParams, native } from '../binding.js';
+import { type MarginParams, native, type Precision } from '../binding.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
 import { type Margin, type MarginState, nativeMargin } from '../margins/index.js';
 import { Tensor, tensor } from '../tensor.js';
@@ -22,11 +22,14 @@ export interface MarginSoftmaxOptions {
   readonly margins?: Tensor;
   /** What running numbers are at; by default where the method starts. */
   readonly state?: Omit<MarginState, 'numClasses'>;
+  /** bfloat16: the matrix products of float32 tensors round what they multiply to it; all else is as without. */
+  readonly precision?: Precision;
 }
 
 interface Context {
   readonly labels: Tensor;
   readonly params: MarginParams;
+  readonly precision: Precision;
   readonly out: { rowLoss?: Tensor; lse?: Tensor; accuracy?: number; regularizer?: number };
 }
 
@@ -34,8 +37,15 @@ type Inputs = readonly [features: Tensor, weight: Tensor, ...margins: Tensor[]];
 
 const marginSoftmaxOp = defineOp<Inputs, Context, { lse: Tensor; labels: Tensor }>({
   name: 'marginSoftmax',
-  forward: ([features, weight, margins], { labels, params, out }) => {
-    const result = native.marginSoftmaxForward(features.handle, weight.handle, labels.handle, margins?.handle, params);
+  forward: ([features, weight, margins], { labels, params, precision, out }) => {
+    const result = native.marginSoftmaxForward(
+      features.handle,
+      weight.handle,
+      labels.handle,
+      margins?.handle,
+      params,
+      precision,
+    );
     out.rowLoss = new Tensor(result.rowLoss, features.device);
     out.lse = new Tensor(result.lse, features.device);
     out.accuracy = result.labelled > 0 ? result.correct / result.labelled : 0;
@@ -48,7 +58,10 @@ const marginSoftmaxOp = defineOp<Inputs, Context, { lse: Tensor; labels: Tensor 
     const loss = features.dtype === 'float64' ? new Float64Array([result.loss]) : new Float32Array([result.loss]);
     return { y: native.fromArray(loss, [1], -1), saved: { lse, labels: kept } };
   },
-  backward: (dy, { inputs: [features, weight, margins], attributes: { params }, saved: { lse, labels } }) => {
+  backward: (
+    dy,
+    { inputs: [features, weight, margins], attributes: { params, precision }, saved: { lse, labels } },
+  ) => {
     const { dFeatures, dWeight, dMargins } = native.marginSoftmaxBackward(
       features.handle,
       weight.handle,
@@ -57,6 +70,7 @@ const marginSoftmaxOp = defineOp<Inputs, Context, { lse: Tensor; labels: Tensor 
       lse.handle,
       native.sum(dy),
       params,
+      precision,
     );
     if (margins) return [dFeatures, dWeight, dMargins];
     native.dispose(dMargins);
@@ -99,7 +113,7 @@ export function marginSoftmax(
   weight: Tensor,
   labels: Tensor | Int32Array,
   margin: Margin,
-  { margins, state }: MarginSoftmaxOptions = {},
+  { margins, state, precision = 'float32' }: MarginSoftmaxOptions = {},
 ): MarginSoftmaxResult {
   if (features.shape.length !== 2 || weight.shape.length !== 2 || features.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
@@ -112,11 +126,17 @@ export function marginSoftmax(
       code: 'ERR_FM_TYPE',
     });
   }
+  expected(
+    precision === 'float32' || precision === 'bfloat16',
+    'marginSoftmax',
+    "precision 'float32' or 'bfloat16'",
+    precision,
+  );
   const params = paramsOf('marginSoftmax', weight, margin, state);
   return withTargets(features, labels, (targets) => {
     const out: Context['out'] = {};
     const inputs: Inputs = margins ? [features, weight, margins] : [features, weight];
-    const loss = marginSoftmaxOp(inputs, { labels: targets, params, out });
+    const loss = marginSoftmaxOp(inputs, { labels: targets, params, precision, out });
     return {
       loss,
       rowLoss: out.rowLoss as Tensor,

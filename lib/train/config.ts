@@ -9,6 +9,7 @@ import { backbones } from '../nn/index.js';
 import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
 import { marginSchema } from './marginConfig.js';
 
+const bytesOrName = "expected 'lean', 'fast' or a number of bytes";
 const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.keys(table) as [T, ...T[]];
 const count = z.number().int().min(1);
 const natural = z.number().int().min(0);
@@ -47,6 +48,13 @@ const fields = z.strictObject({
   loss: lossSchema.optional(),
   /** Beside `margin`. */
   centerLoss: centerLossSchema.optional(),
+  /** How the head computes: MarginHead's precision and memory. */
+  head: z
+    .strictObject({
+      precision: z.enum(['float32', 'bfloat16']).default('float32'),
+      memory: z.union([z.enum(['lean', 'fast']), z.number().min(0, bytesOrName)], bytesOrName).default('lean'),
+    })
+    .prefault({}),
   optimizer: z
     .strictObject({
       lr: z.number().positive().default(0.1),

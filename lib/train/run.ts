@@ -179,6 +179,7 @@ export function buildHead(
     seed: config.seed + 1, // not the backbone's draws again
     momentum,
     weightDecay: headWeightDecay ?? weightDecay,
+    ...config.head,
   });
 }
 

@@ -71,6 +71,17 @@ struct SgdParams {
   double lr = 0.1, momentum = 0.9, weight_decay = 0;
 };
 
+// Operands of the head's matrix products; weights, sums and the margin's arithmetic stay as the tensors are.
+// bfloat16 is for float32 tensors.
+enum class Precision : int { float32 = 0, bfloat16 = 1 };
+
+struct HeadOptions {
+  Precision precision = Precision::float32;
+  // head_step keeps the cosines of as many rows of weight as fit in this many bytes, instead of computing them twice: in
+  // steps of 1/32767, two bytes each, of float64 unrounded.  Below 0: as many as fit in 12 MiB, of float32 unrounded.
+  double keep_bytes = -1;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -169,19 +180,21 @@ class Backend {
   // The [N, C] logits never exist.  A label outside its range, or a row that is not finite, is an error naming the row.
   virtual MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight,
                                                       const Tensor& labels, const OptionalTensor& margins,
-                                                      const MarginParams& p) {
+                                                      const MarginParams& p, Precision precision = Precision::float32) {
     missing("marginSoftmax");
   }
   // Gradients of d_loss·loss; lse is what the forward returned.
   virtual MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight,
                                                          const Tensor& labels, const OptionalTensor& margins,
-                                                         const Tensor& lse, double d_loss, const MarginParams& p) {
+                                                         const Tensor& lse, double d_loss, const MarginParams& p,
+                                                         Precision precision = Precision::float32) {
     missing("marginSoftmax");
   }
   // Forward, backward and the SGD update of weight and velocity [C·K, D], both in place; nothing is changed when it
   // throws.
   virtual HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
-                             const OptionalTensor& margins, const MarginParams& p, SgdParams sgd) {
+                             const OptionalTensor& margins, const MarginParams& p, SgdParams sgd,
+                             HeadOptions options = {}) {
     missing("headStep");
   }
   // [N]: each row's plain cosine to its target; 0 where it has none.  N·D·K work, whatever C is.

@@ -49,6 +49,18 @@ auto dispatch_method(Method method, F&& f) {
   fail(ErrorKind::range, "expected a margin method, got number ", int(method));
 }
 
+// f(negative) with what becomes of the classes other than the target's.
+template <class T, class F>
+void dispatch_negative(const MarginParams& p, F&& f) {
+  dispatch_method(p.method, [&](auto tag) {
+    using M = typename decltype(tag)::template Of<T>;
+    if constexpr (M::binary) f(M::negatives(p));
+    else if (p.negatives == Negatives::plain) f(PlainNegative<T>{});
+    else f(ReweightedNegative<T>(p));
+    return 0;
+  });
+}
+
 // A loss a class, without a softmax.
 inline bool is_binary(Method method) {
   return dispatch_method(method, [](auto tag) { return decltype(tag)::template Of<double>::binary; });

@@ -62,11 +62,33 @@ struct ClassSweep {
   T learning_rate, momentum, weight_decay;
   T* logits = nullptr;  // [N, C]
 
-  // sums_and_features leaves the cosines of the first rows of weight here, and update takes them from here.
-  T* kept = nullptr;
+  bool rounds_operands = false;  // of the products, to bfloat16: for T float, where the processor has no such products
+
+  // sums_and_features leaves the cosines of the first rows of weight in one of these, and update takes them from there.
+  T* kept = nullptr;              // as they are
+  int16_t* kept_steps = nullptr;  // in steps of 1/32767, for T float
   int64_t kept_rows = 0;
+
+  // Whether cosines are clipped, labels smoothed, or centers several a class.
+  bool has_extras() const { return cosine_limit < 1 || spread || K > 1; }
 
   int64_t bad_row = -1;  // out: the first row of weight that is not finite
 };
+
+// What a sweep's kernels are made for.
+template <class T, class O, class N, SweepKind k, bool e>
+struct SweepConfig {
+  using Real = T;
+  using Operand = O;
+  using Negative = N;
+  static constexpr SweepKind kind = k;
+  static constexpr bool extras = e;
+};
+// Kernels are made for what is common and hot; the rest runs in those that can do everything.
+template <SweepKind kind, class Negative>
+constexpr bool kRareSweep = kind == SweepKind::maximum || kind == SweepKind::logits || Negative::binary;
+
+// The sweeps with products of bfloat16, on Isa::avx512bf16; not `logits`.
+void class_sweep_bf16(SweepKind kind, ClassSweep<float>& sweep, const MarginParams& p);
 
 }  // namespace fm

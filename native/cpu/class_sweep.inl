@@ -1,239 +1,17 @@
 // Kernels of class_sweep.h.
 //
 // A tile's rows are copied, normalised, into scratch whose stride is not a power of two: any norm, any D and the last
-// rows then take the same path, and a column of the tile does not fall into two cache sets.  Three products work on it:
-//
-//   cosines    [rows, N]   rows × panels of embeddings, vectors along the batch
-//   dX         [N, D]     += scoresᵀ × rows, vectors along D
-//   dW         [rows, D]   scores × embeddings, vectors along D; applied from registers
-
-template <class T>
-constexpr int kColumns = 2 * kLanes<T>;  // of a micro-kernel
+// rows then take the same path, and a column of the tile does not fall into two cache sets.
+#include "tile_products.inl"
 
 constexpr double kAbsent = -1e30;  // a "cosine" whose exponential is 0
 
-static inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
-
 // Rows of a tile.  dX is read and written once a tile, which wants long tiles; dW wants short ones, so that the rows
 // of weight and velocity are still in the second-level cache when they are updated.
+template <class Operand>
 static inline int64_t tile_rows(bool adds_features) {
+  if (kPair<Operand> == 2) return kRows * (adds_features ? 12 : 3);
   return adds_features ? kRows * (FM_VECTOR_BYTES == 64 ? 6 : 16) : kRows * (FM_VECTOR_BYTES == 64 ? 3 : 8);
-}
-
-template <class T>
-struct SweepLayout {
-  int64_t n, d;  // N and D in whole micro-kernel columns
-  int64_t score_stride, row_stride;
-  explicit SweepLayout(const ClassSweep<T>& s)
-      : n(round_up(s.N, kColumns<T>)),
-        d(round_up(s.D, kColumns<T>)),
-        score_stride(n + kLanes<T>),
-        row_stride(d + kLanes<T>) {}
-};
-
-// by_axis: [n / columns][D][columns];  by_row: [d / columns][N][columns].  Missing rows and axes are 0.
-template <class T>
-static void pack_by_axis(const ClassSweep<T>& s, T* to) {
-  const int columns = kColumns<T>;
-  for (int64_t i0 = 0; i0 < s.N; i0 += columns)
-    for (int64_t k = 0; k < s.D; k++, to += columns)
-      for (int i = 0; i < columns; i++) to[i] = i0 + i < s.N ? s.embeddings[(i0 + i) * s.D + k] : T(0);
-}
-template <class T>
-static void pack_by_row(const ClassSweep<T>& s, T* to) {
-  const int columns = kColumns<T>;
-  for (int64_t k0 = 0; k0 < s.D; k0 += columns)
-    for (int64_t i = 0; i < s.N; i++, to += columns)
-      for (int k = 0; k < columns; k++) to[k] = k0 + k < s.D ? s.embeddings[i * s.D + k0 + k] : T(0);
-}
-
-template <class T>
-struct Tile {
-  int64_t first;          // row of weight
-  int64_t count, padded;  // rows; in whole micro-kernels
-  T* rows;                // [padded, row_stride] unit rows
-  T* scores;              // [padded, score_stride] cosines, then what multiplies the rows
-  T* inverse;             // [padded] 1/‖w‖; 0 for a row without direction
-  T* dots;                // [padded] Σᵢ G·cos: what the tangent projection takes away
-};
-
-// Norms, and unless the tile's cosines are known, unit rows.  Returns the first row that is not finite, or −1.
-template <class T>
-static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, Tile<T>& tile, bool norms_only) {
-  constexpr int L = kLanes<T>;
-  const T low = T(sizeof(T) == 4 ? 1e-18 : 1e-200), high = T(sizeof(T) == 4 ? 1e30 : 1e200);
-  int64_t bad = -1;
-  const int64_t whole = s.D / L * L;
-  for (int64_t j = 0; j < tile.count; j++) {
-    const T* w = s.weight + (tile.first + j) * s.D;
-    T* row = tile.rows + j * layout.row_stride;
-    Vec<T> sum0 = {}, sum1 = {};
-    int64_t k = 0;
-    for (; k + 2 * L <= whole; k += 2 * L) {
-      const Vec<T> a = load(w + k), b = load(w + k + L);
-      sum0 = sum0 + a * a;
-      sum1 = sum1 + b * b;
-    }
-    for (; k < s.D; k += L) {
-      const Vec<T> a = load_part(w + k, int(std::min<int64_t>(L, s.D - k)));
-      sum0 = sum0 + a * a;
-    }
-    const T square = sum_lanes<T>(sum0 + sum1);
-    if (square > low && square < high) {
-      const T scale = T(1) / std::sqrt(square);
-      tile.inverse[j] = scale;
-      if (norms_only) continue;
-      for (k = 0; k < whole; k += L) store(row + k, load(w + k) * splat(scale));
-      for (; k < s.D; k++) row[k] = w[k] * scale;
-    } else {
-      const double norm = exact_norm(w, s.D);
-      if (!(norm <= std::numeric_limits<double>::max()) && bad < 0) bad = tile.first + j;
-      const double scale = 1 / std::max(norm, kTiny);
-      tile.inverse[j] = norm < kTiny ? T(0) : T(scale);
-      for (k = 0; k < s.D; k++) row[k] = T(w[k] * scale);
-    }
-    for (k = s.D; k < layout.d; k++) row[k] = 0;
-  }
-  for (int64_t j = tile.count; j < tile.padded; j++) {
-    std::memset(tile.rows + j * layout.row_stride, 0, layout.row_stride * sizeof(T));
-    tile.inverse[j] = 0;
-  }
-  return bad;
-}
-
-// micro_kernel of kRows rows that calls fetch(k) before step k: a place to ask for memory that is needed later.
-template <class T, class Fetch, class Finish>
-FM_INLINE void fetching_kernel(const T* a, size_t a_row, const T* b, int64_t k_count, Fetch&& fetch, Finish&& finish) {
-  Vec<T> left[kRows], right[kRows];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; r++) left[r] = right[r] = Vec<T>{};
-  for (int64_t k = 0; k < k_count; k++) {
-    fetch(k);
-    const Vec<T> b0 = load(b), b1 = load(b + kLanes<T>);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; r++) {
-      const Vec<T> x = splat(a[r * a_row]);
-      left[r] = left[r] + x * b0;
-      right[r] = right[r] + x * b1;
-    }
-    a++;
-    b += kColumns<T>;
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; r++) finish(r, left[r], right[r]);
-}
-
-// Memory that is needed soon, fetched into the second-level cache a line at a time.
-struct Ahead {
-  const char *next, *end;
-  int64_t lines() const { return (end - next) / 64; }
-};
-
-// scores[j][i] = ŵ_j · e_i.  Meanwhile the next tile's weight, and this one's velocity, are fetched.
-template <class T>
-static __attribute__((noinline)) void tile_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout,
-                                                   const Tile<T>& tile, const T* by_axis, Ahead weight,
-                                                   Ahead velocity) {
-  constexpr int L = kLanes<T>;
-  const int64_t calls = layout.n / kColumns<T> * (tile.padded / kRows);
-  const int64_t weight_lines = (weight.lines() + calls - 1) / calls,
-                velocity_lines = (velocity.lines() + calls - 1) / calls;
-  for (int64_t i0 = 0; i0 < layout.n; i0 += kColumns<T>)
-    for (int64_t j = 0; j < tile.padded; j += kRows) {
-      T* const out = tile.scores + j * layout.score_stride + i0;
-      fetching_kernel<T>(
-          tile.rows + j * layout.row_stride, layout.row_stride, by_axis + i0 * s.D, s.D,
-          [&](int64_t k) __attribute__((always_inline)) {
-            if (k < velocity_lines && velocity.next < velocity.end) {
-              __builtin_prefetch(velocity.next, 0, 2);
-              velocity.next += 64;
-            } else if (k < velocity_lines + weight_lines && weight.next < weight.end) {
-              __builtin_prefetch(weight.next, 0, 2);
-              weight.next += 64;
-            }
-          },
-          [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
-            store(out + r * layout.score_stride, left);
-            store(out + r * layout.score_stride + L, right);
-          });
-    }
-}
-
-// sum[i][k] += Σ_j scores[j][i]·rows[j][k]
-template <class T>
-static __attribute__((noinline)) void add_features(const ClassSweep<T>& s, const SweepLayout<T>& layout,
-                                                   const Tile<T>& tile, T* sum) {
-  constexpr int L = kLanes<T>;
-  const int64_t blocks = (s.N + kRows - 1) / kRows;
-  for (int64_t k = 0; k < layout.d; k += kColumns<T>)
-    for (int64_t block = 0; block < blocks; block++) {
-      const int64_t i = s.N * block / blocks, end = s.N * (block + 1) / blocks;
-      T* out = sum + i * layout.row_stride + k;
-      for (int64_t r = 0; r < end - i; r++) __builtin_prefetch(out + r * layout.row_stride, 1, 3);
-      micro_kernel_rows<T>(
-          int(end - i), tile.scores + i, 1, layout.score_stride, tile.rows + k, layout.row_stride,
-          tile.count, [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
-            T* to = out + r * layout.row_stride;
-            store(to, load(to) + left);
-            store(to + L, load(to + L) + right);
-          });
-    }
-}
-
-template <class T>
-FM_INLINE void apply_gradient(const ClassSweep<T>& s, int64_t at, int lanes, Vec<T> gradient, Vec<T> w, bool update) {
-  if (!update) return store_part(s.d_weight + at, gradient, lanes);
-  const Vec<T> g = gradient + splat(s.weight_decay) * w;
-  const Vec<T> v = splat(s.momentum) * load_part(s.velocity + at, lanes) + g;
-  store_part(s.velocity + at, v, lanes);
-  store_part(s.weight_out + at, w - splat(s.learning_rate) * v, lanes);
-}
-
-// dW = Σᵢ scores[j][i]·e_i, projected on the tangent of its row: (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and ⟨dW, ŵ⟩ = Σᵢ G·cos.
-template <class T, bool update>
-static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, const SweepLayout<T>& layout,
-                                                      const Tile<T>& tile, const T* by_row) {
-  constexpr int L = kLanes<T>;
-  for (int64_t j = 0; j < tile.padded; j += kRows) {
-    T across[kRows], along[kRows];  // gradient = across·dW − along·w
-    for (int r = 0; r < kRows; r++) {
-      const T inverse = tile.inverse[j + r];
-      across[r] = s.project || inverse == 0 ? inverse : T(1);
-      along[r] = s.project ? tile.dots[j + r] * inverse : T(0);
-    }
-    const int64_t rows = std::min<int64_t>(kRows, tile.count - j);
-    for (int64_t k = 0; k < s.D; k += kColumns<T>) {
-      const int64_t corner = (tile.first + j) * s.D + k;
-      const bool whole = k + kColumns<T> <= s.D;
-      fetching_kernel<T>(
-          tile.scores + j * layout.score_stride, layout.score_stride, by_row + k * s.N, s.N,
-          [&](int64_t step) __attribute__((always_inline)) {  // what finish reads and writes
-            if (!update || step >= rows) return;
-            const int64_t at = corner + step * s.D;
-            __builtin_prefetch(s.velocity + at, 1, 3);
-            __builtin_prefetch(s.velocity + at + L, 1, 3);
-            __builtin_prefetch(s.weight_out + at, 1, 3);
-            __builtin_prefetch(s.weight_out + at + L, 1, 3);
-          },
-          [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
-            if (r >= rows) return;
-            const int64_t at = corner + r * s.D;
-            const Vec<T> scale = splat(across[r]), part = splat(along[r]);
-            if (whole) {
-              const Vec<T> w0 = load(s.weight + at), w1 = load(s.weight + at + L);
-              apply_gradient(s, at, L, scale * (left - part * w0), w0, update);
-              apply_gradient(s, at + L, L, scale * (right - part * w1), w1, update);
-              return;
-            }
-            const int n0 = int(std::min<int64_t>(L, s.D - k)), n1 = int(s.D - k) - n0;
-            const Vec<T> w0 = load_part(s.weight + at, n0);
-            apply_gradient(s, at, n0, scale * (left - part * w0), w0, update);
-            if (n1 <= 0) return;
-            const Vec<T> w1 = load_part(s.weight + at + L, n1);
-            apply_gradient(s, at + L, n1, scale * (right - part * w1), w1, update);
-          });
-    }
-  }
 }
 
 // Per row, padded to whole vectors.
@@ -391,30 +169,27 @@ static void fill_rows(T* to, const T* from, int64_t n, int64_t padded, T missing
   for (int64_t i = 0; i < padded; i++) to[i] = from && i < n ? from[i] : missing;
 }
 
-// Elements that the kept cosines of one row of weight take.
-template <class T>
-static int64_t kept_elements(const ClassSweep<T>& s) {
-  return SweepLayout<T>(s).score_stride;
-}
-
 template <class Config>
 static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Config::Negative& negative) {
   using T = typename Config::Real;
+  using Operand = typename Config::Operand;
+  constexpr bool pairs = kPair<Operand> == 2;
   constexpr SweepKind kind = Config::kind;
   constexpr bool features = kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
   constexpr bool weights = kind == SweepKind::gradients || kind == SweepKind::update;
   constexpr bool per_row = kind != SweepKind::update && kind != SweepKind::logits;
 
   const SweepLayout<T> layout(s);
-  const int64_t most = whole_classes(std::min(tile_rows(features), s.R), s.K), most_padded = round_up(most, kRows);
+  const int64_t most = whole_classes(std::min(tile_rows<Operand>(features), s.R), s.K),
+                most_padded = round_up(most, kRows);
   const int64_t tiles = (s.R + most - 1) / most;
   // A group costs [N, D] of partial dX: as many as 8 MiB hold, but enough of them to occupy a few threads.
   const int64_t affordable = features ? (int64_t(8) << 20) / (s.N * layout.row_stride * int64_t(sizeof(T))) : 64;
   const int64_t groups = std::min(std::clamp<int64_t>(affordable, 8, 64), std::max<int64_t>(1, tiles / 4));
 
-  const Scratch<T> by_axis(layout.n * s.D);
+  const Scratch<Operand> by_axis(layout.n * steps<Operand>(s.D));
   pack_by_axis(s, by_axis.data());
-  const Scratch<T> by_row(weights ? layout.d * s.N : 0);
+  const Scratch<Operand> by_row(weights ? layout.d * steps<Operand>(s.N) : 0);
   if (weights) pack_by_row(s, by_row.data());
 
   const Scratch<T> shared(5 * layout.n);
@@ -436,18 +211,28 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
 
   // Scratch belongs to a worker and not to a thread, so that its amount is known here.
   const int64_t workers = std::min<int64_t>(num_threads(), groups);
-  const int64_t tile_size =
-      most_padded * (layout.row_stride + layout.score_stride + 2) + 2 * layout.n + s.K * kLanes<T>;
-  const int64_t worker_size = round_up(tile_size, 64 / sizeof(T)) + 64 / sizeof(T);
-  const Scratch<T> worker_scratch(workers * worker_size);
+  const int64_t row_size = most_padded * layout.template row_operands<Operand>(),
+                across_size = pairs && features ? most_padded / 2 * layout.d : 0,
+                pairs_size = pairs ? most_padded * layout.template score_operands<Operand>() : 0;
+  const int64_t tile_size = most_padded * (layout.score_stride + 2) + 2 * layout.n + s.K * kLanes<T>,
+                operands_size = row_size + across_size + pairs_size;
+  const int64_t worker_size = round_up(tile_size * sizeof(T) + operands_size * sizeof(Operand), 64) + 64;
+  const Scratch<char> worker_scratch(workers * worker_size);
   std::atomic<int64_t> next_group{0};
 
   parallel_for(workers, [&](int64_t worker) {
-    T* scratch = worker_scratch.data() + worker * worker_size;
     Tile<T> tile;
-    tile.rows = scratch;
-    T* const scores = tile.rows + most_padded * layout.row_stride;
-    tile.inverse = scores + most_padded * layout.score_stride;
+    TileOperands<Operand> operands;
+    operands.rows = reinterpret_cast<Operand*>(worker_scratch.data() + worker * worker_size);
+    tile.scores = reinterpret_cast<T*>(operands.rows + operands_size);
+    if constexpr (pairs) {
+      operands.across = features ? operands.rows + row_size : nullptr;
+      operands.scores = operands.rows + row_size + across_size;
+    } else {
+      operands.across = operands.rows;
+      operands.scores = tile.scores;
+    }
+    tile.inverse = tile.scores + most_padded * layout.score_stride;
     tile.dots = tile.inverse + most_padded;
     T* const tile_sums = tile.dots + most_padded;
     T* const tile_counts = tile_sums + layout.n;
@@ -469,28 +254,19 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
       for (tile.first = first * most; tile.first < end; tile.first += most) {
         tile.count = std::min(most, end - tile.first);
         tile.padded = round_up(tile.count, kRows);
-        const bool keeps = tile.first + tile.padded <= s.kept_rows;
-        const bool known = keeps && kind == SweepKind::update;
-        tile.scores = scores;
-        if (known) {
-          // In place where no row is padding: that becomes 0, and would be the next tile's.
-          T* const kept = s.kept + tile.first * layout.score_stride;
-          if (tile.count == tile.padded) tile.scores = kept;
-          else std::memcpy(scores, kept, tile.count * layout.score_stride * sizeof(T));
-        }
-        const int64_t bad = load_tile(s, layout, tile, known);
+        const bool known = kind == SweepKind::update && tile.first + tile.count <= s.kept_rows;
+        const int64_t bad = load_tile(s, layout, tile, operands, known);
         if (bad >= 0 && group_bad[group] < 0) group_bad[group] = bad;
         const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);
         const auto rows_ahead = [&](const T* of, int64_t from, int64_t to) {
           return Ahead{reinterpret_cast<const char*>(of + from * s.D), reinterpret_cast<const char*>(of + to * s.D)};
         };
-        if (!known)
-          tile_cosines(
-              s, layout, tile, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
+        if (known) restore_cosines(s, layout, tile);
+        else
+          tile_cosines<Operand>(
+              s, layout, tile, operands.rows, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
               kind == SweepKind::update ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
-        if (kind == SweepKind::sums_and_features && tile.first < s.kept_rows)
-          std::memcpy(s.kept + tile.first * layout.score_stride, tile.scores,
-                      std::min(tile.count, s.kept_rows - tile.first) * layout.score_stride * sizeof(T));
+        if constexpr (kind == SweepKind::sums_and_features) keep_cosines(s, layout, tile);
         std::fill_n(tile_sums, 2 * layout.n, T(0));
         tile_epilogue<Config>(s, layout, tile, rows, negative, next);
         if constexpr (per_row)
@@ -498,8 +274,19 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
             sums[i] += tile_sums[i];
             sums[s.N + i] += tile_counts[i];
           }
-        if constexpr (features) add_features(s, layout, tile, sum);
-        if constexpr (weights) weight_gradient<T, kind == SweepKind::update>(s, layout, tile, by_row.data());
+        if constexpr (std::is_same_v<Operand, float> && (features || weights))
+          if (s.rounds_operands) round_to_bfloat16(tile.scores, tile.padded * layout.score_stride);
+        if constexpr (features) {
+          pair_across(layout, tile, operands);
+          add_features(s, layout, tile, operands, sum);
+        }
+        if constexpr (weights) {
+          pair_along(layout, tile, operands);
+          // Where there were no cosines to compute meanwhile, the next tile is fetched here.
+          weight_gradient<kind == SweepKind::update>(s, layout, tile, operands.scores, by_row.data(),
+                                                     known ? rows_ahead(s.weight, ahead, ahead_end) : Ahead{},
+                                                     known ? rows_ahead(s.velocity, ahead, ahead_end) : Ahead{});
+        }
       }
     }
   });

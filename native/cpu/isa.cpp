@@ -14,7 +14,7 @@ Isa best() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl"))
-    return Isa::avx512;
+    return __builtin_cpu_supports("avx512bf16") ? Isa::avx512bf16 : Isa::avx512;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
 #endif
   return Isa::portable;
@@ -24,13 +24,13 @@ Isa choose() {
   const Isa available = best();
   const char* wanted = std::getenv("FLASHMARGIN_ISA");
   if (!wanted) return available;
-  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512bf16}) {
     if (std::strcmp(wanted, name_of(isa))) continue;
     FM_CHECK(range, int(isa) <= int(available), "FLASHMARGIN_ISA: this processor has no ", wanted, ", only ",
              name_of(available));
     return isa;
   }
-  fail(ErrorKind::range, "FLASHMARGIN_ISA: expected portable, avx2 or avx512, got '", wanted, "'");
+  fail(ErrorKind::range, "FLASHMARGIN_ISA: expected portable, avx2, avx512 or avx512bf16, got '", wanted, "'");
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ Isa isa() {
 }
 
 const char* name_of(Isa isa) {
-  constexpr const char* names[] = {"portable", "avx2", "avx512"};
+  constexpr const char* names[] = {"portable", "avx2", "avx512", "avx512bf16"};
   return names[int(isa)];
 }
 

@@ -18,28 +18,38 @@
 namespace fm {
 namespace {
 
-template <class T, class N, SweepKind k, bool c>
-struct SweepConfig {
-  using Real = T;
-  using Negative = N;
-  static constexpr SweepKind kind = k;
-  static constexpr bool extras = c;  // clips cosines, smooths labels, has several centers a class
-};
-
-// Kernels for what is common and hot; the rest runs in those that can do everything.
 template <SweepKind kind, class T, class Negative>
 void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
-  using Plain = SweepConfig<T, Negative, kind, false>;
-  using Extras = SweepConfig<T, Negative, kind, true>;
-  constexpr bool rare = kind == SweepKind::maximum || kind == SweepKind::logits || Negative::binary;
-  if constexpr (!rare)
-    if (sweep.cosine_limit >= 1 && !sweep.spread && sweep.K == 1) return FM_KERNEL(class_sweep<Plain>)(sweep, negative);
+  using Plain = SweepConfig<T, T, Negative, kind, false>;
+  using Extras = SweepConfig<T, T, Negative, kind, true>;
+  if constexpr (!kRareSweep<kind, Negative>)
+    if (!sweep.has_extras()) return FM_KERNEL(class_sweep<Plain>)(sweep, negative);
   FM_KERNEL(class_sweep<Extras>)(sweep, negative);
 }
 
-// A step keeps this much of its first sweep's cosines for its second, and of half the classes at the most, whatever N
-// and C are; the others are computed twice.
-constexpr int64_t kKeptBytes = int64_t(12) << 20;
+// The cosines that a step keeps from its first sweep for its second; the others are computed twice.
+template <class T>
+class Kept {
+ public:
+  Kept(const ClassSweep<T>& s, const HeadOptions& options)
+      : in_steps_(sizeof(T) == 4 && (options.keep_bytes >= 0 || options.precision == Precision::bfloat16)),
+        row_bytes_(FM_KERNEL(kept_bytes<T>)(s, in_steps_)),
+        rows_(options.keep_bytes < 0 ? std::min(kLeanBytes / row_bytes_, s.R / 2)
+                                     : int64_t(std::min(options.keep_bytes / double(row_bytes_), double(s.R)))),
+        memory_(rows_ * row_bytes_) {}
+  void lend(ClassSweep<T>& s) const {
+    s.kept = in_steps_ ? nullptr : reinterpret_cast<T*>(memory_.data());
+    s.kept_steps = in_steps_ ? reinterpret_cast<int16_t*>(memory_.data()) : nullptr;
+    s.kept_rows = rows_;
+  }
+
+ private:
+  // Unless told otherwise, whatever N and C are; and of half the rows of weight at the most.
+  static constexpr int64_t kLeanBytes = int64_t(12) << 20;
+  bool in_steps_;
+  int64_t row_bytes_, rows_;
+  Scratch<char> memory_;
+};
 
 using Row = HeadRow;
 
@@ -48,6 +58,7 @@ struct Head {
   int64_t N, C, K, D;  // C classes of K centers
   const T *x, *w;
   const MarginParams& p;
+  const Precision precision;
   const bool binary;
   std::vector<Row> rows;
   std::vector<Target> targets;
@@ -60,7 +71,7 @@ struct Head {
 
   // Normalises the rows, finds the targets' φ, and refuses what no sweep should meet.
   Head(const Tensor& features, const Tensor& weight, const Tensor& labels, const OptionalTensor& margins,
-       const MarginParams& p)
+       const MarginParams& p, Precision precision = Precision::float32)
       : N(check_head(features, weight, labels, margins, p)),
         C(weight.dim(0) / p.sub_centers),
         K(p.sub_centers),
@@ -68,6 +79,7 @@ struct Head {
         x(features.data<T>()),
         w(weight.data<T>()),
         p(p),
+        precision(precision),
         binary(is_binary(p.method)),
         rows(N),
         embeddings(size_t(N) * D),
@@ -82,6 +94,8 @@ struct Head {
         seen_target_cos(N),
         sums(N),
         counts(N) {
+    FM_CHECK(type, precision == Precision::float32 || sizeof(T) == 4,
+             "expected float32 tensors for precision bfloat16, got ", name_of(features.dtype));
     const int32_t* label = labels.data<int32_t>();
     for (int64_t i = 0; i < N; i++) {
       if (label[i] < -1 || label[i] >= C) fail_label(label[i], C, i);
@@ -158,13 +172,15 @@ struct Head {
   // Runs f(negative) with what becomes of the other classes.
   template <class F>
   void with_negative(F&& f) const {
-    dispatch_method(p.method, [&](auto tag) {
-      using M = typename decltype(tag)::template Of<T>;
-      if constexpr (M::binary) f(M::negatives(p));
-      else if (p.negatives == Negatives::plain) f(PlainNegative<T>{});
-      else f(ReweightedNegative<T>(p));
-      return 0;
-    });
+    dispatch_negative<T>(p, f);
+  }
+
+  template <SweepKind kind, class Negative>
+  void run(ClassSweep<T>& s, const Negative& negative) const {
+    if constexpr (sizeof(T) == 4)
+      if (precision == Precision::bfloat16 && isa() == Isa::avx512bf16) return class_sweep_bf16(kind, s, p);
+    s.rounds_operands = precision == Precision::bfloat16;
+    run_sweep<kind>(s, negative);
   }
 
   template <class Negative>
@@ -185,7 +201,7 @@ struct Head {
   template <class Negative>
   void find_shift(const Negative& negative) {
     ClassSweep<T> s = sweep();
-    run_sweep<SweepKind::maximum>(s, negative);
+    run<SweepKind::maximum>(s, negative);
     if (s.bad_row >= 0) fail_at(s.bad_row);
     for (int64_t i = 0; i < N; i++) {
       double top = rows[i].scale * double(largest[i]);
@@ -196,13 +212,12 @@ struct Head {
   }
 
   template <class Negative>
-  void first_sweep(const Negative& negative, T* d_features, T* kept, int64_t kept_rows) {
+  void first_sweep(const Negative& negative, T* d_features, const Kept<T>* kept) {
     ClassSweep<T> s = sweep();
     s.d_features = d_features;
-    s.kept = kept;
-    s.kept_rows = kept_rows;
-    if (d_features) run_sweep<SweepKind::sums_and_features>(s, negative);
-    else run_sweep<SweepKind::sums>(s, negative);
+    if (kept) kept->lend(s);
+    if (d_features) run<SweepKind::sums_and_features>(s, negative);
+    else run<SweepKind::sums>(s, negative);
     if (s.bad_row >= 0) fail_at(s.bad_row);
   }
 
@@ -215,19 +230,19 @@ struct Head {
   // more than kLargestExponent (hard negatives that are reweighted, large scales) are shifted: where that is not by much, by
   // one number for all rows, under which only a row whose every class is far away would lose its sum; if there is such a
   // row, or if it is by much, by each row's own largest exponent.
-  void add_up(T* d_features, T* kept, int64_t kept_rows) {
+  void add_up(T* d_features, const Kept<T>* kept = nullptr) {
     with_negative([&](const auto& negative) {
       if (binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
       const double common = safe_shift(negative);
       constexpr double kSlight = 60;
       if (common > 0 && common <= kSlight) {
         std::fill(shift.begin(), shift.end(), T(common));
-        first_sweep(negative, d_features, kept, kept_rows);
+        first_sweep(negative, d_features, kept);
         if (sums_are_exact()) return;
       }
       if constexpr (!std::decay_t<decltype(negative)>::binary)
         if (common > 0) find_shift(negative);
-      first_sweep(negative, d_features, kept, kept_rows);
+      first_sweep(negative, d_features, kept);
     });
     if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D);
     for (int64_t i = 0; i < N; i++) finish_row(rows[i], i);
@@ -325,11 +340,11 @@ Tensor row_tensor(const Head<T>& head, double Row::*field) {
 
 MarginSoftmaxForward CpuBackend::margin_softmax_forward(const Tensor& features, const Tensor& weight,
                                                         const Tensor& labels, const OptionalTensor& margins,
-                                                        const MarginParams& p) {
+                                                        const MarginParams& p, Precision precision) {
   return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxForward {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, margins, p);
-    head.add_up(nullptr, nullptr, 0);
+    Head<T> head(features, weight, labels, margins, p, precision);
+    head.add_up(nullptr);
     return {head.mean_loss(), head.regularizer(),   row_tensor(head, &Row::loss), row_tensor(head, &Row::lse),
             head.correct(),   double(head.labelled)};
   });
@@ -337,10 +352,11 @@ MarginSoftmaxForward CpuBackend::margin_softmax_forward(const Tensor& features, 
 
 MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& features, const Tensor& weight,
                                                            const Tensor& labels, const OptionalTensor& margins,
-                                                           const Tensor& lse, double d_loss, const MarginParams& p) {
+                                                           const Tensor& lse, double d_loss, const MarginParams& p,
+                                                           Precision precision) {
   return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxGradients {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, margins, p);
+    Head<T> head(features, weight, labels, margins, p, precision);
     check_shape("lse", lse, {head.N});
     FM_CHECK(range, std::isfinite(d_loss), "expected a finite gradient of the loss, got ", d_loss);
     MarginSoftmaxGradients out{cpu_empty<T>(features.shape), cpu_empty<T>(weight.shape), {}, 0, 0};
@@ -357,7 +373,7 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
       ClassSweep<T> s = head.sweep();
       s.d_features = out.d_features.template data<T>();
       s.d_weight = out.d_weight.template data<T>();
-      run_sweep<SweepKind::gradients>(s, negative);
+      head.template run<SweepKind::gradients>(s, negative);
       if (s.bad_row >= 0) head.fail_at(s.bad_row);
       // Summed rather than 1 − e^(z − lse): of a row that is nearly learned, the rounding of lse would be all that is
       // left; and so the gradients of a row add up to 0 to the precision of a sum, whatever lse was rounded to.
@@ -379,18 +395,17 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
 
 HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity,
                                const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
-                               SgdParams sgd) {
+                               SgdParams sgd, HeadOptions options) {
   return dispatch_float(features.dtype, [&](auto zero) -> HeadStep {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, margins, p);
+    FM_CHECK(range, !std::isnan(options.keep_bytes), "expected a number of bytes to keep, got ", options.keep_bytes);
+    Head<T> head(features, weight, labels, margins, p, options.precision);
     check_shape("velocity", velocity, weight.shape);
     check_dtype("velocity", velocity, features.dtype);
     check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
     Tensor d_features = cpu_empty<T>(features.shape);
-    const int64_t kept_elements = FM_KERNEL(kept_elements<T>)(head.sweep());
-    const int64_t kept_rows = std::min(kKeptBytes / int64_t(sizeof(T)) / kept_elements, head.C * head.K / 2);
-    const Scratch<T> kept(kept_rows * kept_elements);
-    head.add_up(d_features.data<T>(), kept.data(), kept_rows);
+    const Kept<T> kept(head.sweep(), options);
+    head.add_up(d_features.data<T>(), &kept);
     const double row_weight = head.labelled ? 1 / double(head.labelled) : 0;
     head.set_gradient(row_weight);
     head.finish_features(d_features.data<T>(), row_weight, true);
@@ -406,14 +421,13 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
                  head.sum_of(&Row::d_bias)};
     head.with_negative([&](const auto& negative) {
       ClassSweep<T> s = head.sweep();
-      s.kept = kept.data();
-      s.kept_rows = kept_rows;
+      kept.lend(s);
       s.weight_out = weight.data<T>();
       s.velocity = velocity.data<T>();
       s.learning_rate = T(sgd.lr);
       s.momentum = T(sgd.momentum);
       s.weight_decay = T(sgd.weight_decay);
-      run_sweep<SweepKind::update>(s, negative);
+      head.template run<SweepKind::update>(s, negative);
     });
     return out;
   });
@@ -436,7 +450,7 @@ Tensor CpuBackend::negative_lse(const Tensor& features, const Tensor& weight, co
     using T = decltype(zero);
     FM_CHECK(range, !is_binary(p.method), "expected a method with a softmax, got ", name_of(p.method));
     Head<T> head(features, weight, labels, std::nullopt, p);
-    head.add_up(nullptr, nullptr, 0);
+    head.add_up(nullptr);
     Tensor out = cpu_empty<T>({head.N});
     for (int64_t i = 0; i < head.N; i++) out.data<T>()[i] = T(head.rows[i].shift + std::log(head.sums[i]));
     return out;

@@ -101,21 +101,37 @@ FM_INLINE Vec<double> log1p(Vec<double> y) {
   return y;
 }
 
+// A uint32_t operand is two bfloat16, multiplied pair by pair and added up in float.
+template <class T>
+using Sum = std::conditional_t<std::is_same_v<T, uint32_t>, float, T>;
+template <class T>
+FM_INLINE Vec<T> multiply_add(Vec<T> sum, Vec<T> a, Vec<T> b) {
+  return sum + a * b;
+}
+#ifdef FM_BF16
+template <class T>
+FM_INLINE Vec<float> multiply_add(Vec<float> sum, Vec<uint32_t> a, Vec<uint32_t> b) {
+  return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+}
+#endif
+
 // acc[r][0..1] = Σ_k a(r, k) · b(k, 0 … 2·kLanes), for ROWS rows; then finish(r, left, right).
 // a's element (r, k) is at a[r·a_row + k·a_step]; b's row k is contiguous at b[k·b_step].
-template <int ROWS, class T, class Finish>
-FM_INLINE void micro_kernel(const T* a, size_t a_row, size_t a_step, const T* b, size_t b_step, int64_t k_count,
-                            Finish&& finish) {
-  Vec<T> left[ROWS], right[ROWS];
+// fetch(k) runs before step k: a place to ask for memory that is needed later.
+template <int ROWS, class T, class Fetch, class Finish>
+FM_INLINE void fetching_kernel(const T* a, size_t a_row, size_t a_step, const T* b, size_t b_step, int64_t k_count,
+                               Fetch&& fetch, Finish&& finish) {
+  Vec<Sum<T>> left[ROWS], right[ROWS];
 #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; r++) left[r] = right[r] = Vec<T>{};
+  for (int r = 0; r < ROWS; r++) left[r] = right[r] = Vec<Sum<T>>{};
   for (int64_t k = 0; k < k_count; k++) {
+    fetch(k);
     const Vec<T> b0 = load(b), b1 = load(b + kLanes<T>);
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; r++) {
       const Vec<T> x = splat(a[r * a_row]);
-      left[r] = left[r] + x * b0;
-      right[r] = right[r] + x * b1;
+      left[r] = multiply_add<T>(left[r], x, b0);
+      right[r] = multiply_add<T>(right[r], x, b1);
     }
     a += a_step;
     b += b_step;
@@ -124,13 +140,14 @@ FM_INLINE void micro_kernel(const T* a, size_t a_row, size_t a_step, const T* b,
   for (int r = 0; r < ROWS; r++) finish(r, left[r], right[r]);
 }
 
-// micro_kernel for a number of rows known at run time, 1 … kRows.
+// fetching_kernel for a number of rows known at run time, 1 … kRows.
 template <class T, class Finish>
 FM_INLINE void micro_kernel_rows(int rows, const T* a, size_t a_row, size_t a_step, const T* b, size_t b_step,
                                  int64_t k_count, Finish&& finish) {
-#define FM_CASE(n)                                                                              \
-  case n:                                                                                       \
-    if constexpr (n <= kRows) micro_kernel<n, T>(a, a_row, a_step, b, b_step, k_count, finish); \
+  const auto nothing = [](int64_t) __attribute__((always_inline)){};
+#define FM_CASE(n)                                                                                          \
+  case n:                                                                                                   \
+    if constexpr (n <= kRows) fetching_kernel<n, T>(a, a_row, a_step, b, b_step, k_count, nothing, finish); \
     break
   switch (rows) {
     FM_CASE(14);

@@ -28,12 +28,13 @@ class CudaBackend final : public Backend {
 
   // margin_softmax.cu
   MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                              const OptionalTensor& margins, const MarginParams& p) override;
+                                              const OptionalTensor& margins, const MarginParams& p,
+                                              Precision precision) override;
   MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                                  const OptionalTensor& margins, const Tensor& lse, double d_loss,
-                                                 const MarginParams& p) override;
+                                                 const MarginParams& p, Precision precision) override;
   HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
-                     const OptionalTensor& margins, const MarginParams& p, SgdParams sgd) override;
+                     const OptionalTensor& margins, const MarginParams& p, SgdParams sgd, HeadOptions options) override;
   Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
                         int64_t sub_centers) override;
   Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,

@@ -260,12 +260,18 @@ class Head {
   int64_t splits_ = 0;
 };
 
+void check_precision(Precision precision) {
+  FM_CHECK(range, precision == Precision::float32,
+           "expected precision float32 on CUDA, which multiplies no bfloat16 in this version");
+}
+
 }  // namespace
 
 MarginSoftmaxForward CudaBackend::margin_softmax_forward(const Tensor& features, const Tensor& weight,
                                                          const Tensor& labels, const OptionalTensor& margins,
-                                                         const MarginParams& p) {
+                                                         const MarginParams& p, Precision precision) {
   const DeviceGuard guard(device_);
+  check_precision(precision);
   return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxForward {
     using T = decltype(zero);
     Head<T> head(*this, features, weight, labels, margins, p);
@@ -287,8 +293,10 @@ MarginSoftmaxForward CudaBackend::margin_softmax_forward(const Tensor& features,
 
 MarginSoftmaxGradients CudaBackend::margin_softmax_backward(const Tensor& features, const Tensor& weight,
                                                             const Tensor& labels, const OptionalTensor& margins,
-                                                            const Tensor& lse, double d_loss, const MarginParams& p) {
+                                                            const Tensor& lse, double d_loss, const MarginParams& p,
+                                                            Precision precision) {
   const DeviceGuard guard(device_);
+  check_precision(precision);
   return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxGradients {
     using T = decltype(zero);
     Head<T> head(*this, features, weight, labels, margins, p);
@@ -320,8 +328,9 @@ MarginSoftmaxGradients CudaBackend::margin_softmax_backward(const Tensor& featur
 
 HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity,
                                 const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
-                                SgdParams sgd) {
+                                SgdParams sgd, HeadOptions options) {
   const DeviceGuard guard(device_);
+  check_precision(options.precision);
   return dispatch_float(features.dtype, [&](auto zero) -> HeadStep {
     using T = decltype(zero);
     Head<T> head(*this, features, weight, labels, margins, p);

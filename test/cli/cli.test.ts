@@ -105,6 +105,7 @@ describe('flashmargin', () => {
       'addon',
       'node',
       'cpu',
+      'bfloat16',
       'onednn',
       'cuda',
     ]);
