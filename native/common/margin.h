@@ -208,6 +208,8 @@ FM_HD Phi<T> target_phi(const M& method, const MarginParams& p, T cos, T quality
   const T limit = target_limit<T>(p);
   const bool outside = cos > limit || cos < -limit;
   Phi<T> phi = method.target(clipped_target(p, cos), quality);
+  if constexpr (M::binary)
+    if (method.clipped(phi.value)) return phi;  // of the logit: no gradient, detached or not
   if (p.gradient == Gradient::detached) {
     phi.slope = 1;
     if (M::quality == Quality::norm) phi.slope_quality = 0;
