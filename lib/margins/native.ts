@@ -31,7 +31,9 @@ export function initialBias(margin: Margin<'sphereface2' | 'uniface'>, numClasse
   const { scale, margin: m, power, balance } = margin;
   const z = balance / ((1 - balance) * Math.max(numClasses - 1, 1));
   const root = Math.sqrt((1 - z) ** 2 + 4 * z * Math.exp(-2 * scale * m));
-  return Math.log((2 * z) / (1 - z + root)) - scale * (2 * 0.5 ** power - 1 + m);
+  // Of the two forms of the root, the one that does not cancel.
+  const log = z < 1 ? Math.log((2 * z) / (1 - z + root)) : Math.log((root + z - 1) / 2) + 2 * scale * m;
+  return log - scale * (2 * 0.5 ** power - 1 + m);
 }
 
 /** The struct whose φ a method has. */

@@ -22,23 +22,6 @@ struct RowVectors {
   T* dots;                                         // scratch: [K, lanes]
 };
 
-// ln(1 + e^−a) of a ≥ 0, from y = e^−a:  ln(1 + y) = 2·artanh(w), w = y/(2 + y) ≤ 1/3, to 2e-8.
-FM_INLINE Vec<float> log1p_of(Vec<float> y) {
-  const Vec<float> w = y / (y + splat(2.f)), square = w * w;
-  Vec<float> p = splat(2 / 13.f);
-  p = p * square + splat(2 / 11.f);
-  p = p * square + splat(2 / 9.f);
-  p = p * square + splat(2 / 7.f);
-  p = p * square + splat(2 / 5.f);
-  p = p * square + splat(2 / 3.f);
-  p = p * square + splat(2.f);
-  return p * w;
-}
-FM_INLINE Vec<double> log1p_of(Vec<double> y) {
-  for (int i = 0; i < kLanes<double>; i++) y[i] = std::log1p(y[i]);
-  return y;
-}
-
 // A class's score e goes to the first of its centers that has its cosine, the others get 0; dots adds up e·cos by center.
 template <bool dotted, class T>
 FM_INLINE void unpool(T* score, int64_t stride, int64_t K, Vec<T> cos, Vec<T> e, T* dots) {
@@ -117,7 +100,7 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
           const Vec<T> small = exp(z < splat(T(0)) ? z : -z), inverse = splat(T(1)) / (small + splat(T(1)));
           e = z < splat(T(0)) ? small * inverse : inverse;
           if constexpr (sums) {
-            store(rows.sums + i, load(rows.sums + i) + max<T>(z, splat(T(0))) + log1p_of(small));
+            store(rows.sums + i, load(rows.sums + i) + max<T>(z, splat(T(0))) + log1p(small));
             store(rows.counts + i, load(rows.counts + i) + e);
           }
         } else {

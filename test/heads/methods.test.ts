@@ -297,14 +297,15 @@ describe('running numbers', () => {
     }
   });
 
-  it('SphereFace2’s bias starts where pull and push are equal', () => {
+  it.each([2, 3, 4, C, 100_000])('SphereFace2’s bias starts where pull and push are equal: %d classes', (classes) => {
     const margin = sphereface2();
-    const b = initialBias(margin, C);
+    const b = initialBias(margin, classes);
     const { scale, margin: m, power, balance } = margin;
     const sigmoid = (z: number) => 1 / (1 + Math.exp(-z));
     const g = 2 * 0.5 ** power - 1;
     const pull = balance * sigmoid(-(scale * (g - m) + b));
-    expect((1 - balance) * (C - 1) * sigmoid(scale * (g + m) + b)).toBeCloseTo(pull, 9);
+    const push = (1 - balance) * (classes - 1) * sigmoid(scale * (g + m) + b);
+    expect(push / pull).toBeCloseTo(1, 6);
   });
 });
 
