@@ -73,6 +73,7 @@ export function conformanceCommand(): Command {
       const passed = result.rows.filter((row) => row.passed).length;
       const failed = result.rows.length - passed + result.broken.length;
       process.stderr.write(`${passed} passed, ${failed} failed, ${result.skipped.length} files not run\n`);
-      if (failed > 0) process.exit(1);
+      if (result.rows.length === 0) process.stderr.write('nothing was compared\n');
+      if (failed > 0 || result.rows.length === 0) process.exit(1);
     });
 }

@@ -9,15 +9,7 @@ import {
 } from '../binding.js';
 import { deviceIndex } from '../device.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
-import {
-  arcface,
-  checkMargin,
-  fixedAdacosScale,
-  type Margin,
-  type MarginName,
-  margins,
-  nativeMargin,
-} from '../margins/index.js';
+import { arcface, checkMargin, fixedAdacosScale, type Margin, nativeMargin } from '../margins/index.js';
 import { normalArray, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
@@ -82,6 +74,9 @@ function checkSgd(
 
 type StateValues = Record<string, Float64Array | Float32Array>;
 
+const optionNames =
+  'numClasses, embeddingSize, margin, device, seed, momentum, weightDecay, precision, memory and onAdvice';
+
 /** Once a process and sentence. */
 function warn(sentence: string): void {
   if (warned.has(sentence)) return;
@@ -140,7 +135,10 @@ export class MarginHead {
     precision = 'float32',
     memory = 'lean',
     onAdvice = warn,
+    ...unknown
   }: MarginHeadOptions) {
+    for (const key of Object.keys(unknown)) expected(false, 'MarginHead', `options ${optionNames}`, key);
+    expected(typeof onAdvice === 'function', 'MarginHead', 'onAdvice, a function', onAdvice);
     expected(Number.isSafeInteger(numClasses) && numClasses >= 1, 'MarginHead', 'numClasses of at least 1', numClasses);
     expected(
       Number.isSafeInteger(embeddingSize) && embeddingSize >= 1,
@@ -148,15 +146,6 @@ export class MarginHead {
       'embeddingSize of at least 1',
       embeddingSize,
     );
-    const known = margins[margin?.method as MarginName];
-    expected(known, 'MarginHead', `a margin such as arcface() (${Object.keys(margins).join(', ')})`, margin);
-    for (const [name, value] of Object.entries(margin)) {
-      const wanted = typeof (known.params as Record<string, unknown>)[name];
-      if (['undefined', 'object'].includes(wanted) || ['method', 'scale', 'lambda'].includes(name)) continue;
-      expected(typeof value === wanted && !Number.isNaN(value), 'MarginHead', `margin.${name}, a ${wanted}`, value);
-    }
-    const { scale } = margin;
-    expected(typeof scale === 'object' || scale > 0, 'MarginHead', 'a scale above 0', scale);
     expected(Number.isSafeInteger(seed) && seed >= 0, 'MarginHead', 'seed, an integer of at least 0', seed);
     checkSgd('MarginHead', { momentum, weightDecay });
     expected(

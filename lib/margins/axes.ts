@@ -1,4 +1,5 @@
 /** What a head composes with any margin: the scale, the negatives, λ's annealing.  Plain objects, fit for a file. */
+import { expected } from '../errors.js';
 
 /** √2·ln(C − 1), AdaCos's fixed scale; dynamic: moved by every step (Zhang et al. 2019, arXiv:1905.00292). */
 export interface AdacosScale {
@@ -49,31 +50,35 @@ export interface Annealing {
   readonly least: number;
 }
 
-const given = <T extends object>(defaults: T, options: Partial<T>): T =>
-  ({ ...defaults, ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) }) as T;
+function given<T extends object>(operation: string, defaults: T, options: Partial<T>): T {
+  const known = Object.keys(defaults).filter((key) => key !== 'rule');
+  for (const key of Object.keys(options)) expected(known.includes(key), operation, `options ${known.join(', ')}`, key);
+  const set = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  return { ...defaults, ...set } as T;
+}
 
 /** AdaCos's scale for any margin. */
 export const adacosScale = (options: { dynamic?: boolean } = {}): AdacosScale =>
-  given<AdacosScale>({ rule: 'adacos', dynamic: true }, options);
+  given<AdacosScale>('adacosScale', { rule: 'adacos', dynamic: true }, options);
 /** A scale that the head learns, from `initial` on. */
 export const learnedScale = (options: { initial?: number } = {}): LearnedScale =>
-  given<LearnedScale>({ rule: 'learned', initial: 64 }, options);
+  given<LearnedScale>('learnedScale', { rule: 'learned', initial: 64 }, options);
 /** Logits ‖x‖·φ. */
 export const featureNormScale = (): NormScale => ({ rule: 'featureNorm' });
 
 /** MV-Softmax's negatives for any margin. */
 export const mvNegatives = (options: Partial<Omit<MvNegatives, 'rule'>> = {}): MvNegatives =>
-  given<MvNegatives>({ rule: 'mv', t: 0.2, hard: 'adaptive' }, options);
+  given<MvNegatives>('mvNegatives', { rule: 'mv', t: 0.2, hard: 'adaptive' }, options);
 /** CurricularFace's negatives for any margin. */
 export const curricularNegatives = (options: Partial<Omit<CurricularNegatives, 'rule'>> = {}): CurricularNegatives =>
-  given<CurricularNegatives>({ rule: 'curricular', t: 0, tRate: 0.01 }, options);
+  given<CurricularNegatives>('curricularNegatives', { rule: 'curricular', t: 0, tRate: 0.01 }, options);
 /** insightface's inter-class filter for any margin. */
 export const filteredNegatives = (options: { above?: number } = {}): FilteredNegatives =>
-  given<FilteredNegatives>({ rule: 'filter', above: 0.4 }, options);
+  given<FilteredNegatives>('filteredNegatives', { rule: 'filter', above: 0.4 }, options);
 
 /** SphereFace's annealing; the defaults are its authors'. */
 export const annealing = (options: Partial<Annealing> = {}): Annealing =>
-  given<Annealing>({ base: 1000, gamma: 0.12, power: 1, least: 5 }, options);
+  given<Annealing>('annealing', { base: 1000, gamma: 0.12, power: 1, least: 5 }, options);
 
 /** λ at a step, the first being 1. */
 export const annealedLambda = ({ base, gamma, power, least }: Annealing, step: number): number =>

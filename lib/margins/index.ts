@@ -19,6 +19,7 @@ export {
   type PlainNegatives,
   type Scale,
 } from './axes.js';
+export { checkMargin } from './check.js';
 export {
   type BinaryName,
   type Margin,
@@ -28,7 +29,7 @@ export {
   margins,
   optionsOf,
 } from './methods.js';
-export { checkMargin, initialBias, type MarginState, nativeMargin, negativesOf } from './native.js';
+export { initialBias, type MarginState, nativeMargin, negativesOf } from './native.js';
 export {
   adacos,
   adaface,

@@ -1,6 +1,5 @@
 /** A margin as the kernels take it. */
-import { type MarginParams, native } from '../binding.js';
-import { expected } from '../errors.js';
+import type { MarginParams } from '../binding.js';
 import { annealedLambda, fixedAdacosScale, type Negatives } from './axes.js';
 import type { Margin, MarginFields } from './methods.js';
 
@@ -123,41 +122,4 @@ export function nativeMargin(margin: Margin, state: MarginState): MarginParams {
       ? { bias: state.bias ?? initialBias(margin, state.numClasses) }
       : {}),
   };
-}
-
-/** Throws what is wrong with a margin's numbers, or with what it is composed of. */
-export function checkMargin(margin: Margin, numClasses: number, where: string): void {
-  const { lambda, spread, reward, deviation, normRate, tRate } = margin as Partial<MarginFields>;
-  const unit = (name: string, value: number | undefined) =>
-    expected(value === undefined || (value >= 0 && value <= 1), where, `${name} in [0, 1]`, value);
-  unit('spread', spread);
-  unit('normRate', normRate);
-  unit('tRate', tRate);
-  expected(reward === undefined || (reward >= 0 && reward <= 1e9), where, 'reward in [0, 1e9]', reward);
-  expected(deviation === undefined || (deviation >= 0 && deviation <= 1), where, 'deviation in [0, 1]', deviation);
-  if (typeof lambda === 'object') {
-    const { base, gamma, power, least } = lambda;
-    const good = [base, gamma, power, least].every((x) => Number.isFinite(x) && x >= 0);
-    expected(good, where, 'lambda.base, gamma, power and least, finite and at least 0', lambda);
-  }
-  const { scale } = margin;
-  if (typeof scale === 'object') {
-    const rules = ['adacos', 'learned', 'featureNorm'];
-    expected(rules.includes(scale.rule), where, `scale, a number or a rule ${rules.join(', ')}`, scale.rule);
-    const plain = negativesOf(margin).rule === 'plain' && !margin.cosineEpsilon;
-    expected(
-      scale.rule !== 'learned' || plain,
-      where,
-      'a scale that is not learned where negatives are reweighted or cosines clipped',
-      'learned',
-    );
-  }
-  const { rule } = negativesOf(margin);
-  expected(
-    ['plain', 'mv', 'curricular', 'filter'].includes(rule),
-    where,
-    'negatives.rule plain, mv, curricular or filter',
-    rule,
-  );
-  native.checkMargin(nativeMargin(margin, { numClasses }));
 }

@@ -9,6 +9,7 @@ import { type Margin, type MarginName, type MarginOptions, margins, optionsOf } 
  * const margin = presetOf('arcface', { margin: 0.3 });
  */
 export function presetOf<M extends MarginName>(method: M, options: MarginOptions<M> = {}): Margin<M> {
+  expected(typeof options === 'object' && options !== null, method, 'options, an object', options);
   const known: readonly string[] = optionsOf(method);
   for (const key of Object.keys(options)) expected(known.includes(key), method, `options ${known.join(', ')}`, key);
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));

@@ -418,6 +418,17 @@ describe('advice', () => {
 });
 
 describe('what has no meaning', () => {
+  it('misspelt options of what a margin is composed with are refused', () => {
+    expect(() => adacosScale({ dynamc: false } as never)).toThrow(
+      /adacosScale: expected options dynamic, got 'dynamc'/,
+    );
+    expect(() => mvNegatives({ T: 1 } as never)).toThrow(/mvNegatives: expected options t, hard, got 'T'/);
+    expect(() => arcface(null as never)).toThrow(/arcface: expected options, an object, got null/);
+    expect(() => new MarginHead({ numClasses: 2, embeddingSize: 2, memry: 1 } as never)).toThrow(
+      /onAdvice, got 'memry'/,
+    );
+  });
+
   const make = (margin: unknown) => () => headOf(margin as Margin);
   it.each([
     ['smoothing with reweighted negatives', { ...curricularface(), labelSmoothing: 0.1 }, /labelSmoothing 0/],
@@ -431,12 +442,29 @@ describe('what has no meaning', () => {
     ['a binary loss with a filter', { ...uniface(), negatives: filteredNegatives() }, /plain negatives.*uniface/],
     ['a fraction of a center', arcface({ subCenters: 2.5 }), /subCenters: expected an integer, got 2.5/],
     ['an unknown scale rule', { ...arcface(), scale: { rule: 'adacoss' } }, /a rule adacos, learned, featureNorm/],
-    ['an unknown negatives rule', { ...arcface(), negatives: { rule: 'hard' } }, /negatives\.rule/],
+    [
+      'an unknown negatives rule',
+      { ...arcface(), negatives: { rule: 'hard' } },
+      /negatives with a rule plain, mv, curricular, filter, got 'hard'/,
+    ],
     ['a window that is none', magface({ lowerNorm: 20, upperNorm: 10 }), /lowerNorm < upperNorm/],
     ['smoothing of 1', arcface({ labelSmoothing: 1 }), /labelSmoothing in \[0, 1\), got 1/],
     ['hard AdaFace', adaface({ overflow: 'hard' }), /overflow of adaface/],
-    ['a deviation past 1', elasticface({ deviation: 3 }), /deviation in \[0, 1\], got 3/],
-    ['a misspelt annealing', asoftmax({ lambda: { base: 1 } as never }), /lambda\.base, gamma, power and least/],
+    ['a deviation past 1', elasticface({ deviation: 3 }), /margin\.deviation, a number in \[0, 1\], got 3/],
+    [
+      'a misspelt annealing',
+      asoftmax({ lambda: { base: 1 } as never }),
+      /lambda\.gamma, a number in \[0, 1e9\], got undefined/,
+    ],
+    ['MagFace of a kind there is not', { ...magface(), variant: 'cos' }, /margin\.variant, arc or am, got 'cos'/],
+    ['ElasticFace+ of no reading', { ...elasticface(), plus: 'x' }, /margin\.plus, none or paper or official, got 'x'/],
+    ['MV without its t', { ...arcface(), negatives: { rule: 'mv' } }, /negatives\.t, a number, got undefined/],
+    ['a filter without a bound', { ...arcface(), negatives: { rule: 'filter' } }, /negatives\.above/],
+    ['a tRate past 1', arcface({ negatives: curricularNegatives({ tRate: 5 }) }), /negatives\.tRate, .* got 5/],
+    ['a learned scale without a start', { ...arcface(), scale: { rule: 'learned' } }, /scale\.initial/],
+    ['a rule for the scale of a binary loss', { ...uniface(), scale: adacosScale() }, /number as the scale of uniface/],
+    ['AdaptiveFace past 1', adaptiveface({ margin: 3 }), /margin\.margin in \[0, 1\]/],
+    ['a hard overflow of a cosine margin', cosface({ overflow: 'hard' }), /overflow none or easy/],
     ['a NaN margin', arcface({ margin: Number.NaN }), /margin\.margin, a number, got NaN/],
   ])('%s is refused with a sentence', (_, margin, message) => {
     expect(make(margin)).toThrow(message);

@@ -115,6 +115,7 @@ export function conformance(folder: string, { device = 'cpu', only }: Conformanc
       for (const each of casesOf(GoldenFile.read(path.join(folder, file)))) {
         for (const precision of each.precisions) {
           const measurements = each.measure(precision, device);
+          if (Object.keys(measurements).length === 0) throw new NotRun('holds no number to compare with');
           const { name, family, source } = each;
           rows.push({ name, family, source, precision, measurements, passed: isWithin(measurements) });
         }
