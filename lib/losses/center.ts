@@ -6,7 +6,8 @@
  *
  * on features as they are, not normalised.  The centers are a state, not parameters: nothing flows into them.
  */
-import { expected, ShapeError } from '../errors.js';
+import { native } from '../binding.js';
+import { expected, NonFiniteError, ShapeError } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { keep, type Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { labelsOf } from './pairs.js';
@@ -106,6 +107,11 @@ export class CenterLoss {
         `CenterLoss: expected features [N, ${this.embeddingSize}], got [${features.shape.join(', ')}]`,
         { code: 'ERR_FM_SHAPE' },
       );
+    }
+    if (!native.allFinite(features.handle)) {
+      throw new NonFiniteError('CenterLoss: expected finite features, got a value that is not', {
+        code: 'ERR_FM_NON_FINITE',
+      });
     }
     array.forEach((label, row) => {
       expected(

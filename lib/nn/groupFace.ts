@@ -8,7 +8,8 @@
  * argmax_k (p_k − E[p_k])/K + 1/K, a constant; without the expectation all pictures would fall into one group.
  * The loss adds λ·CE(p, label) to that of the embedding.
  */
-import { expected } from '../errors.js';
+import { native } from '../binding.js';
+import { expected, NonFiniteError } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import { ones, type Tensor, tensor } from '../tensor.js';
@@ -125,6 +126,11 @@ export class GroupFace extends Module<GroupFaceResult> {
   }
 
   override forward(x: Tensor): GroupFaceResult {
+    if (!native.allFinite(x.handle)) {
+      throw new NonFiniteError('GroupFace: expected finite features, got a value that is not', {
+        code: 'ERR_FM_NON_FINITE',
+      });
+    }
     const [K, D] = [this.groupCount, this.embeddingSize];
     const instance = withSlope(this.instance.forward(x), this.instancePrelu);
     const N = instance.shape[0] as number;

@@ -33,6 +33,17 @@ function plain(x: Rows, centers: readonly number[], alpha: number) {
 }
 
 describe('CenterLoss', () => {
+  it('takes no feature that is not finite, and keeps its centers', () => {
+    const loss = center('float64');
+    const before = loss.centers.toArray();
+    const bad = float64(rows).toArray() as Float64Array;
+    bad[0] = Number.NaN;
+    const x = tensor(bad, float64(rows).shape);
+    expect(() => loss.forward(x, labels)).toThrow(/CenterLoss: expected finite features/);
+    expect(() => loss.update(x, labels)).toThrow(/CenterLoss: expected finite features/);
+    expect(loss.centers.toArray()).toEqual(before);
+  });
+
   it('is its formula, times its weight', () => {
     const { loss } = plain(rows, start, 0.5);
     expect(center('float64').forward(float64(rows), labels).item()).toBeCloseTo(0.003 * loss, 12);
