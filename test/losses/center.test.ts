@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { CenterLoss } from '../../lib/losses/index.js';
 import { normalArray, Random } from '../../lib/random.js';
-import { parameter, type Tensor, zeros } from '../../lib/tensor.js';
+import { parameter, type Tensor, tensor, zeros } from '../../lib/tensor.js';
 import { check } from '../differences.js';
 import { draw, float32, float64, type Rows } from './plain.js';
 
