@@ -64,9 +64,10 @@ struct ClassSweep {
 
   bool rounds_operands = false;  // of the products, to bfloat16: for T float, where the processor has no such products
 
-  // sums_and_features leaves the cosines of the first rows of weight in one of these, and update takes them from there.
+  // sums_and_features leaves the cosines of the first rows of weight in one of these, and 1/‖w‖; update takes them there.
   T* kept = nullptr;              // as they are
   int16_t* kept_steps = nullptr;  // in steps of 1/32767, for T float
+  T* kept_inverse = nullptr;
   int64_t kept_rows = 0;
 
   // Whether cosines are clipped, labels smoothed, or centers several a class.

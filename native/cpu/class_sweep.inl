@@ -238,17 +238,19 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
         tile.count = std::min(most, end - tile.first);
         tile.padded = round_up(tile.count, kRows);
         const bool known = kind == SweepKind::update && tile.first + tile.count <= s.kept_rows;
-        const int64_t bad = load_tile(s, layout, tile, operands, known);
-        if (bad >= 0 && group_bad[group] < 0) group_bad[group] = bad;
         const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);
         const auto rows_ahead = [&](const T* of, int64_t from, int64_t to) {
           return Ahead{reinterpret_cast<const char*>(of + from * s.D), reinterpret_cast<const char*>(of + to * s.D)};
         };
-        if (known) restore_cosines(s, layout, tile);
-        else
+        if (known) {
+          restore_cosines(s, layout, tile);
+        } else {
+          const int64_t bad = load_tile(s, layout, tile, operands);
+          if (bad >= 0 && group_bad[group] < 0) group_bad[group] = bad;
           tile_cosines<Operand>(
               s, layout, tile, operands.rows, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
               kind == SweepKind::update ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
+        }
         if constexpr (kind == SweepKind::sums_and_features) keep_cosines(s, layout, tile);
         std::fill_n(tile_sums, 2 * layout.n, T(0));
         tile_epilogue<Config>(s, layout, tile, rows, negative, next);

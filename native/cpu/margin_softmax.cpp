@@ -36,10 +36,12 @@ class Kept {
         row_bytes_(FM_KERNEL(kept_bytes<T>)(s, in_steps_)),
         rows_(options.keep_bytes < 0 ? std::min(kLeanBytes / row_bytes_, s.R / 2)
                                      : int64_t(std::min(options.keep_bytes / double(row_bytes_), double(s.R)))),
-        memory_(rows_ * row_bytes_) {}
+        memory_(rows_ * (row_bytes_ - int64_t(sizeof(T)))),
+        inverse_(rows_) {}
   void lend(ClassSweep<T>& s) const {
     s.kept = in_steps_ ? nullptr : reinterpret_cast<T*>(memory_.data());
     s.kept_steps = in_steps_ ? reinterpret_cast<int16_t*>(memory_.data()) : nullptr;
+    s.kept_inverse = inverse_.data();
     s.kept_rows = rows_;
   }
 
@@ -49,6 +51,7 @@ class Kept {
   bool in_steps_;
   int64_t row_bytes_, rows_;
   Scratch<char> memory_;
+  Scratch<T> inverse_;
 };
 
 using Row = HeadRow;

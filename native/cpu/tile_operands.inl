@@ -176,40 +176,50 @@ FM_INLINE void pair_rows(const SweepLayout<T>& layout, const Tile<T>& tile, cons
 }
 #endif
 
-// Norms, and unless the tile's cosines are known, unit rows.  Returns the first row that is not finite, or −1.
+template <class T>
+FM_INLINE T square_of(const T* w, int64_t D) {
+  constexpr int L = kLanes<T>;
+  Vec<T> sum0 = {}, sum1 = {};
+  int64_t k = 0;
+  for (; k + 2 * L <= D; k += 2 * L) {
+    const Vec<T> a = load(w + k), b = load(w + k + L);
+    sum0 = sum0 + a * a;
+    sum1 = sum1 + b * b;
+  }
+  for (; k < D; k += L) {
+    const Vec<T> a = load_part(w + k, int(std::min<int64_t>(L, D - k)));
+    sum0 = sum0 + a * a;
+  }
+  return sum_lanes<T>(sum0 + sum1);
+}
+
+// Norms and unit rows.  Returns the first row that is not finite, or −1.
 template <class Operand, class T>
 static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, Tile<T>& tile,
-                         const TileOperands<Operand>& operands, bool norms_only) {
-  constexpr int L = kLanes<T>;
+                         const TileOperands<Operand>& operands) {
   // Squares of norms above kTiny that neither overflow nor underflow.
   const T low = T(sizeof(T) == 4 ? 1e-18 : 1e-22), high = T(sizeof(T) == 4 ? 1e30 : 1e200);
+  constexpr int kAtOnce = 4;  // rows, whose sums, roots and divisions wait for each other
   int64_t bad = -1;
-  const int64_t whole = s.D / L * L, row_operands = layout.template row_operands<Operand>();
-  for (int64_t j = 0; j < tile.count; j++) {
-    const T* w = s.weight + (tile.first + j) * s.D;
-    Operand* row = operands.rows + j * row_operands;
-    Vec<T> sum0 = {}, sum1 = {};
-    int64_t k = 0;
-    for (; k + 2 * L <= whole; k += 2 * L) {
-      const Vec<T> a = load(w + k), b = load(w + k + L);
-      sum0 = sum0 + a * a;
-      sum1 = sum1 + b * b;
-    }
-    for (; k < s.D; k += L) {
-      const Vec<T> a = load_part(w + k, int(std::min<int64_t>(L, s.D - k)));
-      sum0 = sum0 + a * a;
-    }
-    const T square = sum_lanes<T>(sum0 + sum1);
-    if (square > low && square < high) {
-      const T scale = T(1) / std::sqrt(square);
-      tile.inverse[j] = scale;
-      if (!norms_only) store_scaled_row(w, scale, s.D, layout.d, s.rounds_operands, row);
-    } else {
-      const double norm = exact_norm(w, s.D);
-      if (!(norm <= std::numeric_limits<double>::max()) && bad < 0) bad = tile.first + j;
-      const double scale = 1 / std::max(norm, kTiny);
-      tile.inverse[j] = norm < kTiny ? T(0) : T(scale);
-      store_row(w, scale, s.D, layout.d, s.rounds_operands, row);
+  const int64_t row_operands = layout.template row_operands<Operand>();
+  for (int64_t first = 0; first < tile.count; first += kAtOnce) {
+    const int64_t end = std::min(first + kAtOnce, tile.count);
+    T square[kAtOnce], root[kAtOnce];
+    for (int64_t j = first; j < end; j++) square[j - first] = square_of(s.weight + (tile.first + j) * s.D, s.D);
+    for (int64_t j = first; j < end; j++) root[j - first] = T(1) / std::sqrt(square[j - first]);
+    for (int64_t j = first; j < end; j++) {
+      const T* w = s.weight + (tile.first + j) * s.D;
+      Operand* row = operands.rows + j * row_operands;
+      if (square[j - first] > low && square[j - first] < high) {
+        tile.inverse[j] = root[j - first];
+        store_scaled_row(w, root[j - first], s.D, layout.d, s.rounds_operands, row);
+      } else {
+        const double norm = exact_norm(w, s.D);
+        if (!(norm <= std::numeric_limits<double>::max()) && bad < 0) bad = tile.first + j;
+        const double scale = 1 / std::max(norm, kTiny);
+        tile.inverse[j] = norm < kTiny ? T(0) : T(scale);
+        store_row(w, scale, s.D, layout.d, s.rounds_operands, row);
+      }
     }
   }
   for (int64_t j = tile.count; j < tile.padded; j++) {
@@ -256,11 +266,12 @@ static void pair_along(const SweepLayout<T>& layout, const Tile<T>& tile, const 
 
 // --- kept cosines ------------------------------------------------------------------------------------------------------
 
-// Bytes that the kept cosines of one row of weight take.
+// Bytes that is kept of one row of weight: its cosines, and 1/‖w‖.
 template <class T>
 static int64_t kept_bytes(const ClassSweep<T>& s, bool in_steps) {
   const SweepLayout<T> layout(s);
-  return in_steps ? layout.n * int64_t(sizeof(int16_t)) : layout.score_stride * int64_t(sizeof(T));
+  const int64_t cosines = in_steps ? layout.n * int64_t(sizeof(int16_t)) : layout.score_stride * int64_t(sizeof(T));
+  return cosines + int64_t(sizeof(T));
 }
 
 constexpr float kCosineSteps = 32767;  // to a cosine of 1
@@ -274,6 +285,7 @@ template <class T>
 static void keep_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout, const Tile<T>& tile) {
   const int64_t count = std::min(tile.count, s.kept_rows - tile.first);
   if (count <= 0) return;
+  std::memcpy(s.kept_inverse + tile.first, tile.inverse, count * sizeof(T));
   if (s.kept)
     std::memcpy(s.kept + tile.first * layout.score_stride, tile.scores, count * layout.score_stride * sizeof(T));
   if constexpr (std::is_same_v<T, float>) {
@@ -294,6 +306,8 @@ static void keep_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout, c
 
 template <class T>
 static void restore_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout, const Tile<T>& tile) {
+  std::memcpy(tile.inverse, s.kept_inverse + tile.first, tile.count * sizeof(T));
+  std::fill(tile.inverse + tile.count, tile.inverse + tile.padded, T(0));
   if (s.kept)
     std::memcpy(tile.scores, s.kept + tile.first * layout.score_stride, tile.count * layout.score_stride * sizeof(T));
   if constexpr (std::is_same_v<T, float>)

@@ -65,7 +65,10 @@ static __attribute__((noinline)) void add_features(const ClassSweep<T>& s, const
     for (int64_t block = 0; block < blocks; block++) {
       const int64_t i = s.N * block / blocks, end = s.N * (block + 1) / blocks;
       T* out = sum + i * layout.row_stride + k;
-      for (int64_t r = 0; r < end - i; r++) __builtin_prefetch(out + r * layout.row_stride, 1, 3);
+      for (int64_t r = 0; r < end - i; r++) {
+        __builtin_prefetch(out + r * layout.row_stride, 1, 3);
+        __builtin_prefetch(out + r * layout.row_stride + L, 1, 3);
+      }
       micro_kernel_rows<Operand>(
           int(end - i), operands.scores + i, 1, layout.score_stride,
           pairs ? operands.across + k * (tile.padded / 2) : operands.across + k,
