@@ -119,7 +119,8 @@ export class MarginHead {
   #turn: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   readonly #sgd: { momentum: number; weightDecay: number };
-  readonly #options: HeadOptions;
+  readonly precision: Precision;
+  readonly memory: HeadOptions['memory'];
   readonly #advise: (sentence: string) => void;
   #firstSteps: FirstSteps | undefined;
   #stepsSeen = 0;
@@ -167,7 +168,8 @@ export class MarginHead {
     this.device = device;
     this.subCenters = margin.subCenters ?? 1;
     this.#sgd = { momentum, weightDecay };
-    this.#options = { precision, memory };
+    this.precision = precision;
+    this.memory = memory;
     const shape = [numClasses * this.subCenters, embeddingSize];
     this.weight = parameter(zeros(shape, 'float32', device));
     this.weight.set(normalArray(this.weight.size, 0.01, new Random(seed)));
@@ -233,16 +235,10 @@ export class MarginHead {
         margins = this.#rowMargins(prepared);
         const { handle: weight } = this.weight;
         const { params } = prepared;
-        const result = await native.headStep(
-          rows,
-          weight,
-          this.velocity.handle,
-          targets,
-          margins,
-          params,
-          sgd,
-          this.#options,
-        );
+        const result = await native.headStep(rows, weight, this.velocity.handle, targets, margins, params, sgd, {
+          precision: this.precision,
+          memory: this.memory,
+        });
         this.#settle(prepared, batch, result, sgd);
         return result;
       } finally {
@@ -293,7 +289,7 @@ export class MarginHead {
         margins,
         prepared.params,
         sgd,
-        this.#options,
+        { precision: this.precision, memory: this.memory },
       );
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);

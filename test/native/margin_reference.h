@@ -142,7 +142,7 @@ inline TargetPhi reference_target(const MarginParams& p, double cos, double m, d
   const double epsilon = std::max(p.cosine_epsilon, p.target_epsilon), limit = 1 - epsilon;
   TargetPhi t = unclipped_target(p, std::clamp(cos, -limit, limit), m, norm);
   if (p.gradient == Gradient::detached) {
-    t.by_cos = 1;
+    if (p.method != Method::uniface || t.by_cos != 0) t.by_cos = 1;  // a clipped logit has no gradient
     if (p.method == Method::magface) t.by_signal = 0;
   } else if (epsilon > 0 && std::fabs(cos) > limit) {
     t.by_cos = 0;
