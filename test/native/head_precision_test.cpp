@@ -357,16 +357,12 @@ void thread_invariance(int64_t N, int64_t C, int64_t D) {
 }
 
 // A hard negative gains e^(s·t) at its threshold: were it hard in one sweep alone, its gradient would be that much of
-// its probability.  64 classes in steps of 1e-6 straddle the threshold.
+// its probability.  The threshold is between a cosine, which is a bfloat16, and what it is rounded to when it is kept.
 void at_the_threshold() {
+  const double cos = bfloat16(0.1), kept = std::round(cos * 32767) / 32767, threshold = (cos + kept) / 2;
   MarginParams p = with_negatives(Negatives::mv_fixed);
-  Problem q{1, 65, 2, p, {1, 0}, Matrix(130), {0}};
-  const double threshold = 0.5 - p.margin;
-  q.w[0] = 0.5, q.w[1] = std::sqrt(0.75);
-  for (int j = 1; j < 65; j++) {
-    const double cos = threshold + (j - 32) * 1e-6;
-    q.w[2 * j] = cos, q.w[2 * j + 1] = -std::sqrt(1 - cos * cos);
-  }
+  p.margin = 0.5 - threshold;
+  const Problem q{1, 2, 2, p, {1, 0}, {0.5, std::sqrt(0.75), cos, -std::sqrt(1 - cos * cos)}, {0}};
   for (const HeadOptions& mode : kModes)
     for (double g : Step(q, mode).dw())
       expect(std::fabs(g) <= p.scale, name_of_mode(mode), ": a gradient of ", g, " at the threshold");
