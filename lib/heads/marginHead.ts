@@ -11,7 +11,7 @@ import { deviceIndex } from '../device.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
 import { arcface, checkMargin, fixedAdacosScale, type Margin, nativeMargin } from '../margins/index.js';
 import { normalArray, Random } from '../random.js';
-import { keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
+import { type HostArray, keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
 import { type HeadInspection, inspection } from './inspection.js';
 import { type BatchFacts, type Fact, type Prepared, type StateRule, stateRules } from './state.js';
@@ -84,6 +84,32 @@ function warn(sentence: string): void {
   process.emitWarning(sentence, { type: 'FlashmarginAdvice' });
 }
 const warned = new Set<string>();
+
+/** The values of a result, which is freed. */
+function taken(handle: Handle): HostArray {
+  const result = new Tensor(handle);
+  try {
+    return result.toArray();
+  } finally {
+    result.dispose();
+  }
+}
+
+function labelsOf(targets: Handle): Int32Array {
+  const labels = new Int32Array(native.describe(targets).shape[0] as number);
+  native.readInto(targets, labels);
+  return labels;
+}
+
+/** Handles of the same memory for a call that ends later: it stays, whatever becomes of the tensors. */
+function owned(x: Tensor, y: Tensor, made: readonly Tensor[]) {
+  const [rows, targets] = [native.reshape(x.handle, x.shape), native.reshape(y.handle, y.shape)] as const;
+  for (const each of made) each.dispose();
+  const free = (margins: Handle | undefined) => {
+    for (const handle of [rows, targets, margins]) if (handle) native.dispose(handle);
+  };
+  return { rows, targets, free };
+}
 
 /** [N]: norms of the rows [N, D]. */
 function normsOf(rows: Handle): Handle {
@@ -215,49 +241,23 @@ export class MarginHead {
     options: HeadStepOptions,
   ): Promise<HeadStepResult<Tensor | Float32Array>> {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
-    // Other handles of the same memory: it stays until the step is done, whatever becomes of the tensors.
-    const [rows, targets] = [native.reshape(x.handle, x.shape), native.reshape(y.handle, y.shape)];
-    const N = x.shape[0] as number;
-    for (const each of made) each.dispose();
+    const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
       let margins: Handle | undefined;
       try {
-        const found: Partial<Record<Fact, Handle>> = {};
-        for (const fact of this.#needs()) {
-          if (fact === 'targetCosines')
-            found[fact] = await this.#targetCosines(N)(rows, this.weight.handle, targets, this.subCenters);
-          if (fact === 'negativeLse')
-            found[fact] = await native.negativeLseAsync(rows, this.weight.handle, targets, this.#plainSoftmax());
-          if (fact === 'norms') found[fact] = normsOf(rows);
-        }
-        const batch = this.#batch(targets, found);
+        const batch = await this.#batch(rows, targets);
         const prepared = this.#prepare(batch);
         margins = this.#rowMargins(prepared);
-        const { handle: weight } = this.weight;
-        const { params } = prepared;
-        const result = await native.headStep(rows, weight, this.velocity.handle, targets, margins, params, sgd, {
-          precision: this.precision,
-          memory: this.memory,
-        });
+        const result = await native.headStep(...this.#stepArguments(rows, targets, margins, prepared, sgd));
         this.#settle(prepared, batch, result, sgd);
         return result;
       } finally {
-        native.dispose(rows);
-        native.dispose(targets);
-        if (margins) native.dispose(margins);
+        free(margins);
       }
     };
     // A state is a function of the weights that the step before left.
     const waits = this.#rules.length > 0 || this.#firstSteps !== undefined || this.#waiting > 0;
-    if (!waits) return this.#result(await run(), features instanceof Tensor);
-    this.#waiting++;
-    const pending = this.#turn.then(run, run);
-    this.#turn = pending;
-    try {
-      return this.#result(await pending, features instanceof Tensor);
-    } finally {
-      this.#waiting--;
-    }
+    return this.#result(await (waits ? this.#inTurn(run) : run()), features instanceof Tensor);
   }
 
   /** step() on the calling thread. */
@@ -271,26 +271,10 @@ export class MarginHead {
     const { x, y, sgd, made } = this.#arguments(features, labels, options);
     let margins: Handle | undefined;
     try {
-      const found: Partial<Record<Fact, Handle>> = {};
-      const { handle: weight } = this.weight;
-      for (const fact of this.#needs()) {
-        if (fact === 'targetCosines') found[fact] = native.targetCosines(x.handle, weight, y.handle, this.subCenters);
-        if (fact === 'negativeLse') found[fact] = native.negativeLse(x.handle, weight, y.handle, this.#plainSoftmax());
-        if (fact === 'norms') found[fact] = normsOf(x.handle);
-      }
-      const batch = this.#batch(y.handle, found);
+      const batch = this.#batchSync(x.handle, y.handle);
       const prepared = this.#prepare(batch);
       margins = this.#rowMargins(prepared);
-      const result = native.headStepSync(
-        x.handle,
-        weight,
-        this.velocity.handle,
-        y.handle,
-        margins,
-        prepared.params,
-        sgd,
-        { precision: this.precision, memory: this.memory },
-      );
+      const result = native.headStepSync(...this.#stepArguments(x.handle, y.handle, margins, prepared, sgd));
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
     } finally {
@@ -300,24 +284,28 @@ export class MarginHead {
   }
 
   /**
-   * A look at a batch without a step: angles of the targets and of each row's nearest other class, norms, how many
-   * negatives are hard, and which of a class's centers its rows choose.
+   * A look at a batch as a step of it would see it, without the step: angles of the targets and of each row's nearest
+   * other class, norms, how many negatives are hard, and which of a class's centers its rows choose.
    *
    * @example
    * const { targetAngles, hardShare } = await head.inspect(features, labels);
    */
   async inspect(features: Tensor | Float32Array, labels: Tensor | Int32Array): Promise<HeadInspection> {
     const { x, y, made } = this.#arguments(features, labels, { lr: 0 });
-    const values = this.#values();
-    const margins = Object.keys(values).includes('margins') ? this.#rowMargins(this.#prepareQuietly(y)) : undefined;
-    try {
-      const params = nativeMargin(this.margin, { numClasses: this.numClasses, ...this.#stateNumbers() });
-      const rows = await native.inspectHead(x.handle, this.weight.handle, y.handle, margins, params);
-      return inspection(rows, y.toArray() as Int32Array, this.numClasses, this.subCenters);
-    } finally {
-      if (margins) native.dispose(margins);
-      for (const each of made) each.dispose();
-    }
+    const { rows, targets, free } = owned(x, y, made);
+    const run = async () => {
+      let margins: Handle | undefined;
+      try {
+        const batch = await this.#batch(rows, targets);
+        const prepared = this.#prepare(batch);
+        margins = this.#rowMargins(prepared);
+        const seen = await native.inspectHead(rows, this.weight.handle, targets, margins, prepared.params);
+        return inspection(seen, batch.labels, this.numClasses, this.subCenters);
+      } finally {
+        free(margins);
+      }
+    };
+    return this.#inTurn(run);
   }
 
   dispose(): void {
@@ -346,39 +334,62 @@ export class MarginHead {
     );
   }
 
-  /** Those of the state's numbers that the kernels read. */
-  #stateNumbers(): Record<string, number> {
-    const names = ['scale', 't', 'normMean', 'normStd', 'bias'];
-    return Object.fromEntries(
-      names.flatMap((name) => {
-        const value = this.state.get(name);
-        return value ? [[name, value.item()]] : [];
-      }),
-    );
-  }
-
-  /** Where they take some microseconds, at once: a turn of the queue would take longer. */
-  #targetCosines(N: number) {
-    return N * this.embeddingSize * this.subCenters < 1 << 20 ? native.targetCosines : native.targetCosinesAsync;
-  }
-
   /** AdaCos's sum is over plain cosines, at the scale of the step before. */
   #plainSoftmax(): MarginParams {
     return { method: 'softmax', scale: this.scale, subCenters: this.subCenters };
   }
 
-  #batch(targets: Handle, found: Partial<Record<Fact, Handle>>): BatchFacts {
-    const read = (fact: Fact) => {
-      const handle = found[fact];
-      if (!handle) return {};
-      const tensor = new Tensor(handle, this.device);
-      const values = tensor.toArray();
-      tensor.dispose();
-      return { [fact]: values };
+  /** After the asynchronous steps so far. */
+  async #inTurn<R>(run: () => Promise<R>): Promise<R> {
+    this.#waiting++;
+    const pending = this.#turn.then(run, run);
+    this.#turn = pending;
+    try {
+      return await pending;
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  #stepArguments(
+    rows: Handle,
+    targets: Handle,
+    margins: Handle | undefined,
+    { params }: { params: MarginParams },
+    sgd: SgdParams,
+  ): Parameters<typeof native.headStep> {
+    const { precision, memory } = this;
+    return [rows, this.weight.handle, this.velocity.handle, targets, margins, params, sgd, { precision, memory }];
+  }
+
+  /** What the rules ask of a batch. */
+  async #batch(rows: Handle, targets: Handle): Promise<BatchFacts> {
+    const { handle: weight } = this.weight;
+    const labels = labelsOf(targets);
+    // Where they take some microseconds, at once: a turn of the queue would take longer.
+    const small = labels.length * this.embeddingSize * this.subCenters < 1 << 20;
+    const cosines = small ? native.targetCosines : native.targetCosinesAsync;
+    const asked: Record<Fact, () => Handle | Promise<Handle>> = {
+      targetCosines: () => cosines(rows, weight, targets, this.subCenters),
+      negativeLse: () => native.negativeLseAsync(rows, weight, targets, this.#plainSoftmax()),
+      norms: () => normsOf(rows),
     };
-    const labels = new Int32Array(native.describe(targets).shape[0] as number);
-    if (this.#rules.length > 0 || this.#firstSteps) native.readInto(targets, labels);
-    return { labels, ...read('targetCosines'), ...read('norms'), ...read('negativeLse') };
+    const facts: Partial<Record<Fact, HostArray>> = {};
+    for (const fact of this.#needs()) facts[fact] = taken(await asked[fact]());
+    return { labels, ...facts };
+  }
+
+  #batchSync(rows: Handle, targets: Handle): BatchFacts {
+    const { handle: weight } = this.weight;
+    const asked: Record<Fact, () => Handle> = {
+      targetCosines: () => native.targetCosines(rows, weight, targets, this.subCenters),
+      negativeLse: () => native.negativeLse(rows, weight, targets, this.#plainSoftmax()),
+      norms: () => normsOf(rows),
+    };
+    return {
+      labels: labelsOf(targets),
+      ...Object.fromEntries(this.#needs().map((fact) => [fact, taken(asked[fact]())])),
+    };
   }
 
   /** The kernels' numbers for this step, and what the state is after it. */
@@ -393,14 +404,6 @@ export class MarginHead {
       next: Object.assign({}, ...prepared.map((each) => each.next ?? {})),
       params: nativeMargin(this.margin, { numClasses: this.numClasses, ...state }),
     };
-  }
-
-  /** The margins that a step of these labels would have. */
-  #prepareQuietly(labels: Tensor): Prepared {
-    const values = this.#values();
-    const batch = { labels: labels.toArray() as Int32Array };
-    const margins = this.#rules.map((rule) => rule.prepare(batch, values)).find((each) => each.margins)?.margins;
-    return margins ? { margins } : {};
   }
 
   #rowMargins({ margins }: Prepared): Handle | undefined {

@@ -31,7 +31,7 @@ import {
   subcenter,
   uniface,
 } from '../../lib/margins/index.js';
-import { marginSoftmax, targetCosines } from '../../lib/ops/index.js';
+import { marginLogits, marginSoftmax, targetCosines } from '../../lib/ops/index.js';
 import { normalArray, Random } from '../../lib/random.js';
 import { memory, parameter, type Tensor, tensor, tidy } from '../../lib/tensor.js';
 
@@ -351,6 +351,24 @@ describe('inspect', () => {
     expect(seen.hardRows).toBeCloseTo(hardRows / rows, 9);
     for (const { counts } of [seen.targetAngles, seen.nearestAngles, seen.norms])
       expect(counts.reduce((a, b) => a + b, 0)).toBe(rows);
+    head.dispose();
+  });
+
+  it('sees the running numbers of the next step', async () => {
+    const head = headOf(asoftmax({ lambda: annealing({ base: 20 }) }));
+    head.weight.set(normalArray(head.weight.size, 1, new Random(9)));
+    const [x, y] = [features(), labels()];
+    for (let i = 0; i < 20; i++) head.stepSync(x, y, { lr: 0 });
+    const { hardShare } = await head.inspect(x, y);
+    const lambda = 20 / (1 + 0.12 * 21);
+    const [X, W] = [tensor(x, [N, D]), tensor(head.weight.toArray(), [C, D])];
+    const logits = marginLogits(X, W, y, head.margin, { state: { lambda } }).toArray();
+    let hard = 0;
+    y.forEach((label, i) => {
+      const row = logits.subarray(i * C, (i + 1) * C);
+      if (label >= 0) hard += row.filter((z, j) => j !== label && z > (row[label] as number)).length;
+    });
+    expect(hardShare).toBeCloseTo(hard / (y.filter((label) => label >= 0).length * (C - 1)), 9);
     head.dispose();
   });
 
