@@ -75,7 +75,7 @@ function measureBlocks(file: GoldenFile, precision: Precision, device: string): 
   const close = (ours: ArrayLike<number>, name: string, exact: number) => {
     const twin = file.maybe(`f32.${name}`);
     const source = twin && worstRelative(twin, file.values(name));
-    return judged(worstRelative(ours, file.values(name)), precision, { exact, least: 1e-5, times: 10, source });
+    return judged(worstRelative(ours, file.values(name)), precision, { exact, least: 1e-5, times: 6, source });
   };
   try {
     return tidy(() => {
@@ -187,7 +187,7 @@ function measureNetwork(file: GoldenFile, precision: Precision, device: string):
     const theirs = file.values(name);
     const twin = file.maybe(`f32.${name}`);
     const source = twin && worstRelative(twin, theirs);
-    return judged(worstRelative(ours, theirs), precision, { exact: 1e-9, least: 1e-5, times: 10, source });
+    return judged(worstRelative(ours, theirs), precision, { exact: 1e-9, least: 1e-5, times: 6, source });
   };
   const size = file.shape('embedding_train')[1];
   const W = parameter(
@@ -255,13 +255,13 @@ function gradientErrors(file: GoldenFile, at: (name: string) => Tensor, precisio
     const norm = Math.max(floor, theirs[1]);
     const ours = [values.reduce((sum, value) => sum + value, 0), norm2(values), largest(values)];
     const source = twins && worst(twins.subarray(row * 3, row * 3 + 3), theirs) / norm;
-    whole.push(judged(worst(ours, theirs) / norm, precision, { exact: 1e-8, least: 1e-4, times: 10, source }));
+    whole.push(judged(worst(ours, theirs) / norm, precision, { exact: 1e-8, least: 1e-4, times: 6, source }));
     const count = Math.min(16, values.length);
     const size = Math.max(floor, theirs[2]);
     const first = firsts.subarray(row * 16, row * 16 + count);
     const error = worst(values.subarray(0, count), first) / size;
     const lost = firstTwins && worst(firstTwins.subarray(row * 16, row * 16 + count), first) / size;
-    entries.push(judged(error, precision, { exact: 1e-8, least: 3e-3, times: 10, source: lost }));
+    entries.push(judged(error, precision, { exact: 1e-8, least: 3e-3, times: 6, source: lost }));
   });
   return { gradients_rel: tightest(whole), gradient_entries_rel: tightest(entries) };
 }
@@ -273,7 +273,7 @@ function runningError(file: GoldenFile, at: (name: string) => Tensor, precision:
       const values = Float64Array.from(at(name).toArray());
       const theirs = stats.subarray(row * 2, row * 2 + 2);
       const ours = [values.reduce((sum, value) => sum + value, 0), norm2(values)];
-      return judged(worst(ours, theirs) / theirs[1], precision, { exact: 1e-10, least: 1e-5, times: 10 });
+      return judged(worst(ours, theirs) / theirs[1], precision, { exact: 1e-10, least: 1e-5, times: 6 });
     }),
   );
 }
