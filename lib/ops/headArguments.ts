@@ -28,6 +28,20 @@ export function withLabels<R>(
   }
 }
 
+/** Runs f with labels as a tensor that is freed afterwards. */
+export function borrowLabels<R>(
+  operation: string,
+  labels: Tensor | Int32Array,
+  device: string,
+  f: (own: Tensor) => R,
+): R {
+  return withLabels(operation, labels, device, (own) => {
+    const result = f(own);
+    own.dispose();
+    return result;
+  });
+}
+
 /** The two extents of x. */
 export function extents(operation: string, name: string, x: Tensor): [number, number] {
   if (x.shape.length === 2) return [x.shape[0] as number, x.shape[1] as number];

@@ -2,7 +2,8 @@ import { defineOp } from '../autograd.js';
 import { type MarginParams, native, type Precision } from '../binding.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
 import { type Margin, type MarginState, nativeMargin } from '../margins/index.js';
-import { Tensor, tensor } from '../tensor.js';
+import { Tensor } from '../tensor.js';
+import { again, borrowLabels, scalar, withLabels } from './headArguments.js';
 
 export interface MarginSoftmaxResult {
   /** Mean over the rows that have a target, and the method's regulariser; a tensor of one element, for backward(). */
@@ -50,13 +51,7 @@ const marginSoftmaxOp = defineOp<Inputs, Context, { lse: Tensor; labels: Tensor 
     out.lse = new Tensor(result.lse, features.device);
     out.accuracy = result.labelled > 0 ? result.correct / result.labelled : 0;
     out.regularizer = result.regularizer;
-    // Second handles: the first belong to the caller, who may dispose them.
-    const [lse, kept] = [out.lse, labels].map((x) => new Tensor(native.reshape(x.handle, x.shape), x.device)) as [
-      Tensor,
-      Tensor,
-    ];
-    const loss = features.dtype === 'float64' ? new Float64Array([result.loss]) : new Float32Array([result.loss]);
-    return { y: native.fromArray(loss, [1], -1), saved: { lse, labels: kept } };
+    return { y: scalar(features, result.loss), saved: { lse: again(out.lse), labels } };
   },
   backward: (
     dy,
@@ -89,15 +84,6 @@ function paramsOf(operation: string, weight: Tensor, margin: Margin, state: Marg
     `[${weight.shape.join(', ')}]`,
   );
   return nativeMargin(margin, { numClasses: rows / subCenters, ...state });
-}
-
-function withTargets<R>(features: Tensor, labels: Tensor | Int32Array, f: (targets: Tensor) => R): R {
-  const targets = labels instanceof Tensor ? labels : tensor(labels, [labels.length], features.device);
-  try {
-    return f(targets);
-  } finally {
-    if (targets !== labels) targets.dispose();
-  }
 }
 
 /**
@@ -133,7 +119,7 @@ export function marginSoftmax(
     precision,
   );
   const params = paramsOf('marginSoftmax', weight, margin, state);
-  return withTargets(features, labels, (targets) => {
+  return withLabels('marginSoftmax', labels, features.device, (targets) => {
     const out: Context['out'] = {};
     const inputs: Inputs = margins ? [features, weight, margins] : [features, weight];
     const loss = marginSoftmaxOp(inputs, { labels: targets, params, precision, out });
@@ -156,7 +142,7 @@ export function marginLogits(
   { margins, state }: MarginSoftmaxOptions = {},
 ): Tensor {
   const params = paramsOf('marginLogits', weight, margin, state);
-  return withTargets(features, labels, (targets) => {
+  return borrowLabels('marginLogits', labels, features.device, (targets) => {
     const logits = native.marginLogits(features.handle, weight.handle, targets.handle, margins?.handle, params);
     return new Tensor(logits, features.device);
   });
@@ -172,7 +158,7 @@ export function targetCosines(
   labels: Tensor | Int32Array,
   { subCenters = 1 }: { subCenters?: number } = {},
 ): Tensor {
-  return withTargets(features, labels, (targets) => {
+  return borrowLabels('targetCosines', labels, features.device, (targets) => {
     const cosines = native.targetCosines(features.handle, weight.handle, targets.handle, subCenters);
     return new Tensor(cosines, features.device);
   });
@@ -188,7 +174,7 @@ export function negativeLse(
   labels: Tensor | Int32Array,
   { scale, subCenters = 1 }: { scale: number; subCenters?: number },
 ): Tensor {
-  return withTargets(features, labels, (targets) => {
+  return borrowLabels('negativeLse', labels, features.device, (targets) => {
     const params = { method: 'softmax', scale, subCenters };
     return new Tensor(native.negativeLse(features.handle, weight.handle, targets.handle, params), features.device);
   });
