@@ -11,7 +11,6 @@
 //                                                    --cpu after them: processor time
 //   head_bench N D C threads reps --memory MODE      that process
 //   head_bench N D C threads reps --only MODE        times one mode, without OpenBLAS where it is one of ours
-#include <dlfcn.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,25 +20,20 @@
 #include <cstring>
 #include <ctime>
 #include <map>
+#include <memory>
 #include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "../../native/common/methods.h"
-#include "../../native/cpu/allocator.h"
-#include "../../native/cpu/backend.h"
-#include "../../native/cpu/parallel.h"
-#define FM_KERNELS "../../bench/native/materialized_head.inl"
-#include "../../native/cpu/for_each_isa.h"
+#include "materialized_head.h"
+#include "process.h"
 
 namespace {
 
 using namespace fm;
-using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
 
 constexpr double kMebi = 1 << 20;
-constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
 
 // Seconds; of the processor's time, where one thread is timed on a machine that has other work.
 bool of_processor = false;
@@ -54,23 +48,12 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-double status_mebibytes(const char* field) {
-  char line[256];
-  double kib = 0;
-  FILE* file = std::fopen("/proc/self/status", "r");
-  while (file && std::fgets(line, sizeof line, file))
-    if (!std::strncmp(line, field, std::strlen(field))) kib = std::atof(line + std::strlen(field) + 1);
-  if (file) std::fclose(file);
-  return kib / 1024;
-}
-
 struct Bench {
   int N, D, C, threads;
   Tensor x, w, velocity, labels;
   MarginParams margin;
   SgdParams sgd{1e-3, 0.9, 5e-4};
-  Sgemm sgemm = nullptr;
-  const char* blas_core = "";
+  std::unique_ptr<bench::MaterializedHead> twin;  // of gemm3 and mat
 
   Bench(int N, int D, int C, int threads) : N(N), D(D), C(C), threads(threads) {
     set_num_threads(threads);
@@ -89,71 +72,14 @@ struct Bench {
     for (int i = 0; i < N; i++) labels.data<int32_t>()[i] = int32_t(random() % unsigned(C));
   }
 
-  bool load_blas() {
-    const std::string count = std::to_string(threads);
-    setenv("OPENBLAS_NUM_THREADS", count.c_str(), 1);
-    void* library = dlopen("libopenblas.so.0", RTLD_NOW);
-    if (!library) return std::fprintf(stderr, "%s\n", dlerror()), false;
-    sgemm = reinterpret_cast<Sgemm>(dlsym(library, "cblas_sgemm"));
-    if (auto core = reinterpret_cast<char* (*)()>(dlsym(library, "openblas_get_corename"))) blas_core = core();
-    return sgemm != nullptr;
-  }
-
-  // Buffers of the two materialising modes, kept between steps.
-  Tensor unit, logits, gradient, inverse, embeddings, d_embeddings;
-  void materialize() {
-    if (unit.storage) return;
-    unit = cpu_empty<float>({C, D});
-    logits = cpu_empty<float>({N, C});
-    gradient = cpu_empty<float>({C, D});
-    inverse = cpu_empty<float>({C});
-    d_embeddings = cpu_empty<float>({N, D});
-    embeddings = cpu_backend().normalize_forward(x).y;
-    std::memcpy(unit.raw(), w.raw(), w.bytes());
-  }
-
-  void products(int which) {
-    float *e = embeddings.data<float>(), *u = unit.data<float>(), *l = logits.data<float>();
-    if (which == 0) sgemm(kRowMajor, kPlain, kTransposed, N, C, D, 1, e, D, u, D, 0, l, C);
-    if (which == 1) sgemm(kRowMajor, kPlain, kPlain, N, D, C, 1, l, C, u, D, 0, d_embeddings.data<float>(), D);
-    if (which == 2) sgemm(kRowMajor, kTransposed, kPlain, C, D, N, 1, l, C, e, D, 0, gradient.data<float>(), D);
-  }
-
-  double gemm3() {
-    materialize();
-    for (int which : {0, 1, 2}) products(which);
-    return 0;
-  }
-
-  double mat() {
-    materialize();
-    const auto normalized = cpu_backend().normalize_forward(x);
-    embeddings = normalized.y;
-    const auto normalize_rows = FM_KERNEL(normalize_rows);
-    parallel_ranges(C, 512, [&](int64_t begin, int64_t end) {
-      normalize_rows(w.data<float>(), unit.data<float>(), inverse.data<float>(), begin, end, D);
-    });
-    products(0);
-    const ArcFace<double> arcface(margin);
-    const auto softmax_row = FM_KERNEL(softmax_row);
-    std::vector<double> losses(N);
-    parallel_for(N, [&](int64_t i) {
-      float* row = logits.data<float>() + i * C;
-      const int label = labels.data<int32_t>()[i];
-      const Phi<double> phi = target_phi(arcface, margin, double(row[label]), margin.margin);
-      losses[i] = softmax_row(row, C, label, float(margin.scale), float(phi.value), float(phi.slope), 1.f / N);
-    });
-    products(1);
-    products(2);
-    cpu_backend().normalize_backward(d_embeddings, embeddings, normalized.norm);
-    const auto update_rows = FM_KERNEL(update_rows);
-    parallel_ranges(C, 512, [&](int64_t begin, int64_t end) {
-      update_rows(w.data<float>(), velocity.data<float>(), gradient.data<float>(), unit.data<float>(),
-                  inverse.data<float>(), begin, end, D, float(sgd.lr), float(sgd.momentum), float(sgd.weight_decay));
-    });
-    double loss = 0;
-    for (double value : losses) loss += value / N;
-    return loss;
+  // Of weights of its own, the same numbers.
+  bool make_twin(bool trains) {
+    const bench::Sgemm sgemm = bench::load_sgemm(threads);
+    if (!sgemm) return false;
+    twin = std::make_unique<bench::MaterializedHead>(N, D, C, sgemm, trains);
+    for (int64_t j = 0; j < C; j++)
+      std::memcpy(twin->w.data<float>() + j * twin->Dp, w.data<float>() + j * D, D * sizeof(float));
+    return true;
   }
 
   double ours(HeadOptions options) {
@@ -161,8 +87,8 @@ struct Bench {
   }
 
   double run(const std::string& mode) {
-    if (mode == "gemm3") return gemm3();
-    if (mode == "mat") return mat();
+    if (mode == "gemm3") return twin->gemm3(x), 0;
+    if (mode == "mat") return twin->step(x, labels, margin, sgd);
     HeadOptions options;
     if (mode.find("-bf16") != mode.npos) options.precision = Precision::bfloat16;
     if (mode.find("-fast") != mode.npos) options.keep_bytes = INFINITY;
@@ -192,33 +118,31 @@ int main(int argc, char** argv) {
   of_processor = argc > 8 && !std::strcmp(argv[8], "--cpu");
   std::vector<std::string> modes(kModes.begin(), kModes.begin() + 3);
   if (!only.empty()) modes = split(only);
-  for (const std::string& mode : modes) {
+  for (const std::string& mode : modes)
     if (std::find(kModes.begin(), kModes.end(), mode) == kModes.end())
       return std::printf("unknown mode '%s'\n", mode.c_str()), 2;
-    if (mode == "mat" && (D % 16 || C % 16))
-      return std::puts("expected D and C in multiples of 16: mat has no tails"), 2;
-  }
   const bool all_ours = std::all_of(modes.begin(), modes.end(), is_ours);
+  const bool materializes = std::find(modes.begin(), modes.end(), "mat") != modes.end();
 
-  Bench bench(N, D, C, threads);
+  Bench run(N, D, C, threads);
   if (option == "--memory") {
-    const double before = status_mebibytes("VmRSS:");
-    if (!all_ours && !bench.load_blas()) return 1;
-    for (int i = 0; i < 2; i++) bench.run(only);
-    std::printf("%.1f\n", status_mebibytes("VmHWM:") - before);
+    if (!all_ours && !run.make_twin(materializes)) return 1;
+    const double before = bench::status_mebibytes("VmRSS:");
+    for (int i = 0; i < 2; i++) run.run(only);
+    std::printf("%.1f\n", bench::status_mebibytes("VmHWM:") - before);
     return 0;
   }
-  if (!all_ours && !bench.load_blas()) return 1;
+  if (!all_ours && !run.make_twin(materializes)) return 1;
 
   std::map<std::string, std::vector<double>> times;
   for (int rep = -1; rep < reps; rep++)
     for (const std::string& mode : modes) {
       const double start = now();
-      bench.run(mode);
+      run.run(mode);
       if (rep >= 0) times[mode].push_back(now() - start);
     }
 
-  if (!json) std::printf("N=%d D=%d C=%d threads=%d, OpenBLAS core %s\n", N, D, C, threads, bench.blas_core);
+  if (!json) std::printf("N=%d D=%d C=%d threads=%d\n", N, D, C, threads);
   for (const std::string& mode : modes) {
     const double ms = median(times[mode]) * 1e3;
     const auto [fastest, slowest] = std::minmax_element(times[mode].begin(), times[mode].end());

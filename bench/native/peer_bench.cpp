@@ -8,22 +8,13 @@
 #include <sstream>
 
 #include "materialized_head.h"
+#include "process.h"
 
 namespace {
 
 using namespace fm;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double status_mebibytes(const char* field) {
-  char line[256];
-  double kib = 0;
-  FILE* file = std::fopen("/proc/self/status", "r");
-  while (file && std::fgets(line, sizeof line, file))
-    if (!std::strncmp(line, field, std::strlen(field))) kib = std::atof(line + std::strlen(field) + 1);
-  if (file) std::fclose(file);
-  return kib / 1024;
-}
 
 void forget_peak() {
   if (FILE* file = std::fopen("/proc/self/clear_refs", "w")) {
@@ -108,7 +99,7 @@ int main(int argc, char** argv) {
 
   Peer peer(mode, N, D, C, sgemm);
   forget_peak();
-  const double before = status_mebibytes("VmRSS:");
+  const double before = bench::status_mebibytes("VmRSS:");
   std::puts("{\"ready\":true}");
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
@@ -129,7 +120,7 @@ int main(int argc, char** argv) {
       }
       std::puts("]}");
     } else if (command == "memory") {
-      std::printf("{\"extraMiB\":%.1f}\n", status_mebibytes("VmHWM:") - before);
+      std::printf("{\"extraMiB\":%.1f}\n", bench::status_mebibytes("VmHWM:") - before);
     }
     std::fflush(stdout);
   }
