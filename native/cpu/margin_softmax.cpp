@@ -46,7 +46,7 @@ class Kept {
   }
 
  private:
-  // Unless told otherwise, whatever N and C are; and of half the rows of weight at the most.
+  // Kept where nobody says how much, whatever N and C are; but never more than half of the rows of weight.
   static constexpr int64_t kLeanBytes = int64_t(12) << 20;
   bool in_steps_;
   int64_t row_bytes_, rows_;
