@@ -1,7 +1,7 @@
 import { defineOp } from '../autograd.js';
 import { type MarginParams, native, type Precision } from '../binding.js';
 import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
-import { type Margin, type MarginState, nativeMargin } from '../margins/index.js';
+import { checkMargin, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
 import { Tensor } from '../tensor.js';
 import { again, borrowLabels, scalar, withLabels } from './headArguments.js';
 
@@ -83,7 +83,9 @@ function paramsOf(operation: string, weight: Tensor, margin: Margin, state: Marg
     `weight [C·${subCenters}, D] for ${subCenters} centers a class`,
     `[${weight.shape.join(', ')}]`,
   );
-  return nativeMargin(margin, { numClasses: rows / subCenters, ...state });
+  const numClasses = rows / subCenters;
+  checkMargin(margin, numClasses, operation);
+  return nativeMargin(margin, { numClasses, ...state });
 }
 
 /**

@@ -1,15 +1,13 @@
 import { defineOp } from '../autograd.js';
 import { type Handle, type MarginParams, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { expected } from '../errors.js';
-import { type Margin, type MarginName, type MarginState, margins as methods, nativeMargin } from '../margins/index.js';
+import { checkMargin, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
 import type { Tensor } from '../tensor.js';
 import { extents, scalar, withLabels, written } from './headArguments.js';
 
 /** What the kernels compute for a margin. */
 export function transformParams(operation: string, margin: Margin, state: MarginState): MarginParams {
-  const names = Object.keys(methods).join(', ');
-  expected(methods[margin?.method as MarginName], operation, `a margin such as arcface() (${names})`, margin?.method);
+  checkMargin(margin, state.numClasses, operation);
   return nativeMargin(margin, state);
 }
 

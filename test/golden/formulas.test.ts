@@ -139,8 +139,14 @@ function optionsFor(method: MarginName): fc.Arbitrary<MarginOptions> {
   if (method === 'combined' || method === 'adaface') model.overflow = fc.constantFrom('none', 'easy', 'clamp');
   if (model.overflow && optionsOf(method).includes('overflow') && !optionsOf(method).includes('angleEpsilon'))
     model.overflow = fc.constantFrom('none', 'easy');
-  return fc.record(model, { requiredKeys: [] }) as fc.Arbitrary<MarginOptions>;
+  return (fc.record(model, { requiredKeys: [] }) as fc.Arbitrary<Options>).map((options) => {
+    // Of a margin of the cosine these are refused.
+    const { variant = (margins[method].params as Options).variant, overflow, ...rest } = options;
+    const refused = variant === 'am' && (overflow === 'hard' || overflow === 'clamp');
+    return (refused ? { ...rest, variant } : options) as MarginOptions;
+  });
 }
+type Options = { variant?: string; overflow?: string };
 
 /** Compares the kernels' logits with the formulas'; sphereface2's and uniface's have a bias in them. */
 function agree(margin: Margin, of: Problem, ofRows?: Float64Array): void {

@@ -486,5 +486,7 @@ describe('what has no meaning', () => {
     ['a NaN margin', arcface({ margin: Number.NaN }), /margin\.margin, a number, got NaN/],
   ])('%s is refused with a sentence', (_, margin, message) => {
     expect(make(margin)).toThrow(message);
+    const [x, w] = [tensor(features(), [N, D]), tensor(new Float32Array(C * 2 * D).fill(1), [C * 2, D])];
+    expect(() => marginSoftmax(x, w, labels(), margin as Margin)).toThrow(/^marginSoftmax: (subCenters: )?expected/);
   });
 });
