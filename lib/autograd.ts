@@ -1,6 +1,6 @@
 /** A tape: each operation remembers how to turn the gradient of its output into gradients of its inputs. */
 import { type Handle, native } from './binding.js';
-import { expected, ShapeError } from './errors.js';
+import { ArgumentTypeError, expected, ShapeError } from './errors.js';
 import { keep, ones, Tensor, tensorsIn } from './tensor.js';
 
 let recording = true;
@@ -41,6 +41,7 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
   definition: OpDefinition<Inputs, Attributes, Saved>,
 ): (inputs: Inputs, attributes: Attributes) => Tensor {
   return (inputs, attributes) => {
+    for (const x of inputs) if (!(x instanceof Tensor)) throw notTensor(definition.name, x);
     const { y, saved } = definition.forward(inputs, attributes);
     const release = () => {
       for (const kept of tensorsIn(saved)) kept.dispose();
@@ -63,6 +64,11 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
     }
     return out;
   };
+}
+
+function notTensor(operation: string, x: unknown): ArgumentTypeError {
+  const got = typeof x === 'object' && x !== null ? x.constructor.name : String(x);
+  return new ArgumentTypeError(`${operation}: expected tensors, got ${got}`, { code: 'ERR_FM_TYPE' });
 }
 
 /**

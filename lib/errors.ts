@@ -55,10 +55,23 @@ export function fromNative(error: unknown): unknown {
   return Class ? new Class(error.message, { code, cause: error }) : error;
 }
 
+/** The same error as another operation's, perhaps with a remedy. */
+export function underName(operation: string, error: FlashmarginError, hint = error.hint): FlashmarginError {
+  const what = error.message.replace(/^[\w.]+: /, '').replace(/\n {2}fix: .*$/s, '');
+  const Class = error.constructor as typeof FlashmarginError;
+  return new Class(`${operation}: ${what}`, { code: error.code, ...(hint ? { hint } : {}), cause: error });
+}
+
 /** Throws unless the condition holds: `expected(n > 0, 'matmul', 'a positive size', n)`. */
 export function expected(condition: unknown, operation: string, wanted: string, got: unknown): asserts condition {
   if (!condition)
     throw new ArgumentRangeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_RANGE' });
+}
+
+/** Throws unless options are an object with no other keys than these. */
+export function checkOptions(operation: string, options: unknown, known: readonly string[]): void {
+  expected(typeof options === 'object' && options !== null, operation, 'options, an object', options);
+  for (const key of Object.keys(options)) expected(known.includes(key), operation, `options ${known.join(', ')}`, key);
 }
 
 function describe(value: unknown): string {

@@ -36,6 +36,13 @@ for (const command of [
 ])
   program.addCommand(command().exitOverride());
 
+// Whoever read the output has gone, as `head` does: as of the signal that other programs get then.
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(141);
+  });
+
 process.exitCode = 1; // until the command has come to its end: whatever ends the process before that is a failure
 program
   .parseAsync()

@@ -8,7 +8,15 @@ import {
   type SgdParams,
 } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
+import {
+  ArgumentRangeError,
+  ArgumentTypeError,
+  checkOptions,
+  expected,
+  FlashmarginError,
+  ShapeError,
+  underName,
+} from '../errors.js';
 import { arcface, checkMargin, fixedAdacosScale, type Margin, nativeMargin } from '../margins/index.js';
 import { normalArray, Random } from '../random.js';
 import { type HostArray, keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
@@ -74,8 +82,18 @@ function checkSgd(
 
 type StateValues = Record<string, Float64Array | Float32Array>;
 
-const optionNames =
-  'numClasses, embeddingSize, margin, device, seed, momentum, weightDecay, precision, memory and onAdvice';
+const optionNames = [
+  'numClasses',
+  'embeddingSize',
+  'margin',
+  'device',
+  'seed',
+  'momentum',
+  'weightDecay',
+  'precision',
+  'memory',
+  'onAdvice',
+];
 
 /** Once a process and sentence. */
 function warn(sentence: string): void {
@@ -151,20 +169,20 @@ export class MarginHead {
   #firstSteps: FirstSteps | undefined;
   #stepsSeen = 0;
 
-  constructor({
-    numClasses,
-    embeddingSize,
-    margin = arcface(),
-    device = 'cpu',
-    seed = 0,
-    momentum = 0.9,
-    weightDecay = 5e-4,
-    precision = 'float32',
-    memory = 'lean',
-    onAdvice = warn,
-    ...unknown
-  }: MarginHeadOptions) {
-    for (const key of Object.keys(unknown)) expected(false, 'MarginHead', `options ${optionNames}`, key);
+  constructor(options: MarginHeadOptions) {
+    checkOptions('MarginHead', options, optionNames);
+    const {
+      numClasses,
+      embeddingSize,
+      margin = arcface(),
+      device = 'cpu',
+      seed = 0,
+      momentum = 0.9,
+      weightDecay = 5e-4,
+      precision = 'float32',
+      memory = 'lean',
+      onAdvice = warn,
+    } = options;
     expected(typeof onAdvice === 'function', 'MarginHead', 'onAdvice, a function', onAdvice);
     expected(Number.isSafeInteger(numClasses) && numClasses >= 1, 'MarginHead', 'numClasses of at least 1', numClasses);
     expected(
@@ -240,7 +258,7 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): Promise<HeadStepResult<Tensor | Float32Array>> {
-    const { x, y, sgd, made } = this.#arguments(features, labels, options);
+    const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
     const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
       let margins: Handle | undefined;
@@ -257,7 +275,8 @@ export class MarginHead {
     };
     // A state is a function of the weights that the step before left.
     const waits = this.#rules.length > 0 || this.#firstSteps !== undefined || this.#waiting > 0;
-    return this.#result(await (waits ? this.#inTurn(run) : run()), features instanceof Tensor);
+    const ended = this.#named('MarginHead.step', waits ? this.#inTurn(run) : run());
+    return this.#result(await ended, features instanceof Tensor);
   }
 
   /** step() on the calling thread. */
@@ -268,7 +287,7 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
-    const { x, y, sgd, made } = this.#arguments(features, labels, options);
+    const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
     let margins: Handle | undefined;
     try {
       const batch = this.#batchSync(x.handle, y.handle);
@@ -277,6 +296,8 @@ export class MarginHead {
       const result = native.headStepSync(...this.#stepArguments(x.handle, y.handle, margins, prepared, sgd));
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
+    } catch (error) {
+      throw this.#renamed('MarginHead.step', error);
     } finally {
       if (margins) native.dispose(margins);
       for (const each of made) each.dispose();
@@ -291,7 +312,7 @@ export class MarginHead {
    * const { targetAngles, hardShare } = await head.inspect(features, labels);
    */
   async inspect(features: Tensor | Float32Array, labels: Tensor | Int32Array): Promise<HeadInspection> {
-    const { x, y, made } = this.#arguments(features, labels, { lr: 0 });
+    const { x, y, made } = this.#arguments('MarginHead.inspect', features, labels, { lr: 0 });
     const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
       let margins: Handle | undefined;
@@ -305,7 +326,7 @@ export class MarginHead {
         free(margins);
       }
     };
-    return this.#inTurn(run);
+    return this.#named('MarginHead.inspect', this.#inTurn(run));
   }
 
   dispose(): void {
@@ -351,6 +372,26 @@ export class MarginHead {
     }
   }
 
+  /** An error of one of a step's parts, under the step's name; where a state has run away, with what helps. */
+  #renamed(operation: string, error: unknown): unknown {
+    if (!(error instanceof FlashmarginError)) return error;
+    const state = ['scale', 'bias'].find((name) => this.state.has(name) && error.message.includes(name));
+    const ranAway = state !== undefined && error instanceof ArgumentRangeError;
+    return underName(
+      operation,
+      error,
+      ranAway ? `the head's ${state} has run away: start again with a lower lr` : undefined,
+    );
+  }
+
+  async #named<R>(operation: string, result: Promise<R>): Promise<R> {
+    try {
+      return await result;
+    } catch (error) {
+      throw this.#renamed(operation, error);
+    }
+  }
+
   #stepArguments(
     rows: Handle,
     targets: Handle,
@@ -367,7 +408,7 @@ export class MarginHead {
     const { handle: weight } = this.weight;
     const labels = labelsOf(targets);
     // Where they take some microseconds, at once: a turn of the queue would take longer.
-    const small = labels.length * this.embeddingSize * this.subCenters < 1 << 20;
+    const small = labels.length * this.embeddingSize * this.subCenters < 1 << 18;
     const cosines = small ? native.targetCosines : native.targetCosinesAsync;
     const asked: Record<Fact, () => Handle | Promise<Handle>> = {
       targetCosines: () => cosines(rows, weight, targets, this.subCenters),
@@ -441,42 +482,37 @@ export class MarginHead {
     this.#firstSteps = undefined;
   }
 
-  #arguments(features: Tensor | Float32Array, labels: Tensor | Int32Array, options: HeadStepOptions) {
+  #arguments(
+    operation: string,
+    features: Tensor | Float32Array,
+    labels: Tensor | Int32Array,
+    options: HeadStepOptions,
+  ) {
     const D = this.embeddingSize;
+    if (!(features instanceof Tensor) && !(features instanceof Float32Array)) {
+      throw new ArgumentTypeError(`${operation}: expected features as Float32Array or tensor, got ${typeof features}`, {
+        code: 'ERR_FM_TYPE',
+      });
+    }
     const N = features instanceof Tensor ? (features.shape[0] as number) : features.length / D;
     if (features instanceof Tensor ? features.shape.length !== 2 || features.shape[1] !== D : !Number.isInteger(N)) {
       const got = features instanceof Tensor ? `[${features.shape.join(', ')}]` : `${features.length} values`;
-      throw new ShapeError(`MarginHead.step: expected features [N, ${D}], got ${got}`, { code: 'ERR_FM_SHAPE' });
+      throw new ShapeError(`${operation}: expected features [N, ${D}], got ${got}`, { code: 'ERR_FM_SHAPE' });
     }
     if (!(labels instanceof Tensor) && !(labels instanceof Int32Array)) {
-      throw new ArgumentTypeError(
-        `MarginHead.step: expected labels as Int32Array or int32 tensor, got ${typeof labels}`,
-        {
-          code: 'ERR_FM_TYPE',
-        },
-      );
+      throw new ArgumentTypeError(`${operation}: expected labels as Int32Array or int32 tensor, got ${typeof labels}`, {
+        code: 'ERR_FM_TYPE',
+      });
     }
     const count = labels instanceof Tensor ? labels.size : labels.length;
     if (count !== N) {
-      throw new ShapeError(`MarginHead.step: expected ${N} labels for features [${N}, ${D}], got ${count}`, {
+      throw new ShapeError(`${operation}: expected ${N} labels for features [${N}, ${D}], got ${count}`, {
         code: 'ERR_FM_SHAPE',
       });
     }
-    expected(
-      Number.isFinite(options?.lr) && options.lr >= 0,
-      'MarginHead.step',
-      'a finite lr of at least 0',
-      options?.lr,
-    );
-    for (const key of Object.keys(options)) {
-      expected(
-        ['lr', 'momentum', 'weightDecay'].includes(key),
-        'MarginHead.step',
-        'options lr, momentum, weightDecay',
-        key,
-      );
-    }
-    checkSgd('MarginHead.step', options);
+    checkOptions(operation, options, ['lr', 'momentum', 'weightDecay']);
+    expected(Number.isFinite(options.lr) && options.lr >= 0, operation, 'a finite lr of at least 0', options.lr);
+    checkSgd(operation, options);
     const made: Tensor[] = [];
     const own = (x: Tensor) => {
       made.push(keep(x));

@@ -73,7 +73,11 @@ function readState(file: string, text: string | undefined): CheckpointState {
 }
 
 /** Copies a checkpoint's tensors into those of a run; all must be there, with their shapes. */
-export function restore({ file, tensors }: Checkpoint, parts: CheckpointParts): void {
+export function restore(
+  { file, tensors }: Checkpoint,
+  parts: CheckpointParts,
+  hint = 'resume with the configuration that the run was started with',
+): void {
   const pairs = Object.entries(parts).flatMap(([prefix, own]) =>
     Array.from(own, ([name, x]) => [`${prefix}.${name}`, x] as const),
   );
@@ -88,10 +92,7 @@ export function restore({ file, tensors }: Checkpoint, parts: CheckpointParts): 
   if (problems.length > 0) {
     throw new DataError(
       `${file}: ${problems.length} tensors do not fit this run\n  ${problems.slice(0, 8).join('\n  ')}`,
-      {
-        code: 'ERR_FM_DATA',
-        hint: 'resume with the configuration that the run was started with',
-      },
+      { code: 'ERR_FM_DATA', hint },
     );
   }
   for (const [name, x] of pairs) x.set((tensors.get(name) as FileTensor).data as Float32Array);

@@ -3,6 +3,16 @@ import path from 'node:path';
 import { DataError } from '../errors.js';
 
 const held = new Set<string>();
+let watched = false;
+
+/** However the process ends, but for a kill. */
+function releaseAtExit(): void {
+  if (watched) return;
+  watched = true;
+  process.on('exit', () => {
+    for (const file of held) rmSync(file, { force: true });
+  });
+}
 
 /** True while a process of that id lives; one that may not be signalled lives too. */
 function alive(pid: number): boolean {
@@ -51,6 +61,7 @@ export function lockFolder(folder: string): () => void {
     });
   }
   held.add(file);
+  releaseAtExit();
   return () => {
     held.delete(file);
     rmSync(file, { force: true });

@@ -91,7 +91,7 @@ export function readSafetensors(file: string, { verify = true } = {}): TensorFil
   const corrupt = (what: string): never => {
     throw new DataError(`${file}: ${what}`, {
       code: 'ERR_FM_DATA',
-      hint: 'the file is damaged or not a safetensors file; use an earlier checkpoint or copy it again',
+      hint: 'the file is damaged or not a safetensors file: copy it again, or use an earlier one',
     });
   };
   return withFile(file, (fd) => {

@@ -1,7 +1,9 @@
+import { checkOptions } from '../errors.js';
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'binaryCrossEntropy';
+const backwardOperation = 'binaryCrossEntropyBackward';
 
 export interface BinaryCrossEntropy<A extends Floats> {
   /** Mean of rowLoss over the rows that have a target; 0 when none has. */
@@ -21,8 +23,10 @@ export interface BinaryCrossEntropyOptions<A extends Floats> extends BinaryWeigh
 function forward<A extends Floats>(
   logits: A,
   labels: Ints,
-  { positiveWeight = 1, negativeWeight = 1, out = {} }: BinaryCrossEntropyOptions<A>,
+  options: BinaryCrossEntropyOptions<A>,
 ): Job<'binaryCrossEntropyForward', BinaryCrossEntropy<A>> {
+  checkOptions(operation, options, ['positiveWeight', 'negativeWeight', 'out']);
+  const { positiveWeight = 1, negativeWeight = 1, out = {} } = options;
   const [N, C] = matrix(operation, 'logits', logits, countOf(operation, 'labels', labels, ints));
   return {
     operation,
@@ -72,11 +76,13 @@ export interface BinaryCrossEntropyBackwardOptions<A extends Floats> extends Bin
 function backward<A extends Floats>(
   logits: A,
   labels: Ints,
-  { positiveWeight = 1, negativeWeight = 1, dLoss = 1, out }: BinaryCrossEntropyBackwardOptions<A>,
+  options: BinaryCrossEntropyBackwardOptions<A>,
 ): Job<'binaryCrossEntropyBackward', Like<A>> {
-  const [N, C] = matrix(operation, 'logits', logits, countOf(operation, 'labels', labels, ints));
+  checkOptions(backwardOperation, options, ['positiveWeight', 'negativeWeight', 'dLoss', 'out']);
+  const { positiveWeight = 1, negativeWeight = 1, dLoss = 1, out } = options;
+  const [N, C] = matrix(backwardOperation, 'logits', logits, countOf(backwardOperation, 'labels', labels, ints));
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'binaryCrossEntropyBackward',
     work: costOf(logits, N * C, 0.5, 4.8),
     inputs: [

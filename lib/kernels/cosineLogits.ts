@@ -1,8 +1,9 @@
-import { ShapeError } from '../errors.js';
+import { checkOptions, ShapeError } from '../errors.js';
 import { countOf, type Floats, floats, type Like, matrix, type Rows } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'cosineLogits';
+const backwardOperation = 'cosineLogitsBackward';
 
 /** rows: of features. */
 export interface CosineLogitsOptions<A extends Floats> extends Rows {
@@ -11,7 +12,12 @@ export interface CosineLogitsOptions<A extends Floats> extends Rows {
 }
 
 /** N, D and R. */
-function extents(features: Floats, weight: Floats, rows: number | undefined): [number, number, number] {
+function extents(
+  operation: string,
+  features: Floats,
+  weight: Floats,
+  rows: number | undefined,
+): [number, number, number] {
   const [N, D] = matrix(operation, 'features', features, rows);
   const R = countOf(operation, 'weight', weight, floats) / D;
   if (!Number.isInteger(R) || R === 0) {
@@ -31,9 +37,11 @@ const workOf = (features: Floats, N: number, D: number, R: number): number =>
 function forward<A extends Floats>(
   features: A,
   weight: Floats,
-  { rows, out }: CosineLogitsOptions<A>,
+  options: CosineLogitsOptions<A>,
 ): Job<'cosineLogitsForward', Like<A>> {
-  const [N, D, R] = extents(features, weight, rows);
+  checkOptions(operation, options, ['rows', 'out']);
+  const { rows, out } = options;
+  const [N, D, R] = extents(operation, features, weight, rows);
   return {
     operation,
     kernel: 'cosineLogitsForward',
@@ -88,11 +96,13 @@ function backward<A extends Floats>(
   dCosines: A,
   features: Floats,
   weight: Floats,
-  { rows, projectWeightGradient = true, out = {} }: CosineLogitsBackwardOptions<A>,
+  options: CosineLogitsBackwardOptions<A>,
 ): Job<'cosineLogitsBackward', CosineGradients<A>> {
-  const [N, D, R] = extents(features, weight, rows);
+  checkOptions(backwardOperation, options, ['rows', 'projectWeightGradient', 'out']);
+  const { rows, projectWeightGradient = true, out = {} } = options;
+  const [N, D, R] = extents(backwardOperation, features, weight, rows);
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'cosineLogitsBackward',
     work: 2 * workOf(features, N, D, R),
     inputs: [

@@ -1,7 +1,9 @@
+import { checkOptions } from '../errors.js';
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'curricularReweight';
+const backwardOperation = 'curricularReweightBackward';
 
 export interface CurricularReweightOptions<A extends Floats> {
   /** In [−1, 1]; nextT() moves it from step to step. */
@@ -15,8 +17,10 @@ export interface CurricularReweightOptions<A extends Floats> {
 function forward<A extends Floats>(
   cosines: A,
   labels: Ints,
-  { t, margin, out }: CurricularReweightOptions<A>,
+  options: CurricularReweightOptions<A>,
 ): Job<'curricularReweightForward', Like<A>> {
+  checkOptions(operation, options, ['t', 'margin', 'out']);
+  const { t, margin, out } = options;
   const [N, C] = matrix(operation, 'cosines', cosines, countOf(operation, 'labels', labels, ints));
   return {
     operation,
@@ -59,11 +63,18 @@ function backward<A extends Floats>(
   dReweighted: A,
   cosines: Floats,
   labels: Ints,
-  { t, margin, out }: CurricularReweightOptions<A>,
+  options: CurricularReweightOptions<A>,
 ): Job<'curricularReweightBackward', Like<A>> {
-  const [N, C] = matrix(operation, 'dReweighted', dReweighted, countOf(operation, 'labels', labels, ints));
+  checkOptions(backwardOperation, options, ['t', 'margin', 'out']);
+  const { t, margin, out } = options;
+  const [N, C] = matrix(
+    backwardOperation,
+    'dReweighted',
+    dReweighted,
+    countOf(backwardOperation, 'labels', labels, ints),
+  );
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'curricularReweightBackward',
     work: costOf(dReweighted, N * C, 0.45, 1.2),
     inputs: [

@@ -1,10 +1,12 @@
 import type { MarginParams } from '../binding.js';
+import { checkOptions } from '../errors.js';
 import type { Margin, MarginState } from '../margins/index.js';
 import { transformParams } from '../ops/marginTransform.js';
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'marginTransform';
+const backwardOperation = 'marginTransformBackward';
 
 export interface MarginTransformInputs {
   /** [N]: each row's own margin, of CosFace's and ArcFace's kind. */
@@ -25,9 +27,16 @@ interface Call {
   readonly params: MarginParams;
 }
 
-function call(cosines: Floats, labels: Ints, margin: Margin, { state }: MarginTransformInputs): Call {
+function call(
+  operation: string,
+  cosines: Floats,
+  labels: Ints,
+  margin: Margin,
+  options: MarginTransformInputs & { readonly out?: unknown },
+): Call {
+  checkOptions(operation, options, ['margins', 'norms', 'state', 'out']);
   const [N, C] = matrix(operation, 'cosines', cosines, countOf(operation, 'labels', labels, ints));
-  return { N, C, params: transformParams(operation, margin, { numClasses: C, ...state }) };
+  return { N, C, params: transformParams(operation, margin, { numClasses: C, ...options.state }) };
 }
 
 function forward<A extends Floats>(
@@ -36,7 +45,7 @@ function forward<A extends Floats>(
   margin: Margin,
   options: MarginTransformOptions<A>,
 ): Job<'marginTransformForward', Like<A>> {
-  const { N, C, params } = call(cosines, labels, margin, options);
+  const { N, C, params } = call(operation, cosines, labels, margin, options);
   return {
     operation,
     kernel: 'marginTransformForward',
@@ -103,10 +112,10 @@ function backward<A extends Floats>(
   margin: Margin,
   options: MarginTransformBackwardOptions<A>,
 ): Job<'marginTransformBackward', MarginTransformGradients<A>> {
+  const { N, C, params } = call(backwardOperation, cosines, labels, margin, options);
   const { margins, norms, out = {} } = options;
-  const { N, C, params } = call(cosines, labels, margin, options);
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'marginTransformBackward',
     work: costOf(dLogits, N * C, 0.45, 1.2),
     inputs: [

@@ -1,9 +1,11 @@
+import { checkOptions } from '../errors.js';
 import type { Margin } from '../margins/index.js';
 import { transformParams } from '../ops/marginTransform.js';
 import { countOf, type Floats, floats, type Ints, ints, type Like } from './arrays.js';
 import { type Job, run, runSync } from './job.js';
 
 const operation = 'normRegularizer';
+const backwardOperation = 'normRegularizerBackward';
 
 function forward(norms: Floats, labels: Ints, margin: Margin): Job<'normRegularizerForward', number> {
   const N = countOf(operation, 'norms', norms, floats);
@@ -48,12 +50,14 @@ function backward<A extends Floats>(
   norms: A,
   labels: Ints,
   margin: Margin,
-  { dLoss = 1, out }: NormRegularizerBackwardOptions<A>,
+  options: NormRegularizerBackwardOptions<A>,
 ): Job<'normRegularizerBackward', Like<A>> {
-  const N = countOf(operation, 'norms', norms, floats);
-  const params = transformParams(operation, margin, { numClasses: 1 });
+  checkOptions(backwardOperation, options, ['dLoss', 'out']);
+  const { dLoss = 1, out } = options;
+  const N = countOf(backwardOperation, 'norms', norms, floats);
+  const params = transformParams(backwardOperation, margin, { numClasses: 1 });
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'normRegularizerBackward',
     work: N,
     inputs: [

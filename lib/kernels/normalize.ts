@@ -1,7 +1,9 @@
+import { checkOptions } from '../errors.js';
 import { countOf, type Floats, floats, type Like, matrix, type Rows } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'normalize';
+const backwardOperation = 'normalizeBackward';
 
 export interface Normalized<A extends Floats> {
   /** [N, D], rows of unit length; a row shorter than 1e-12 is divided by 1e-12. */
@@ -13,7 +15,9 @@ export interface NormalizeOptions<A extends Floats> extends Rows {
   readonly out?: Partial<Normalized<A>>;
 }
 
-function forward<A extends Floats>(x: A, { rows, out = {} }: NormalizeOptions<A>): Job<'normalizeInto', Normalized<A>> {
+function forward<A extends Floats>(x: A, options: NormalizeOptions<A>): Job<'normalizeInto', Normalized<A>> {
+  checkOptions(operation, options, ['rows', 'out']);
+  const { rows, out = {} } = options;
   const [N, D] = matrix(operation, 'x', x, rows);
   return {
     operation,
@@ -55,12 +59,14 @@ function backward<A extends Floats>(
   dy: A,
   y: Floats,
   norm: Floats,
-  { dNorm, out }: NormalizeBackwardOptions<A>,
+  options: NormalizeBackwardOptions<A>,
 ): Job<'normalizeBackwardInto', Like<A>> {
-  const N = countOf(operation, 'norm', norm, floats);
-  const [, D] = matrix(operation, 'dy', dy, N);
+  checkOptions(backwardOperation, options, ['dNorm', 'out']);
+  const { dNorm, out } = options;
+  const N = countOf(backwardOperation, 'norm', norm, floats);
+  const [, D] = matrix(backwardOperation, 'dy', dy, N);
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'normalizeBackwardInto',
     work: costOf(dy, N * D, 0.7, 1.6),
     inputs: [

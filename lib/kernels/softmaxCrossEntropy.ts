@@ -1,7 +1,9 @@
+import { checkOptions } from '../errors.js';
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'softmaxCrossEntropy';
+const backwardOperation = 'softmaxCrossEntropyBackward';
 
 export interface SoftmaxCrossEntropy<A extends Floats> {
   /** Mean of rowLoss over the rows that have a target; 0 when none has. */
@@ -20,8 +22,10 @@ export interface SoftmaxCrossEntropyOptions<A extends Floats> {
 function forward<A extends Floats>(
   logits: A,
   labels: Ints,
-  { labelSmoothing = 0, out = {} }: SoftmaxCrossEntropyOptions<A>,
+  options: SoftmaxCrossEntropyOptions<A>,
 ): Job<'softmaxCrossEntropyForward', SoftmaxCrossEntropy<A>> {
+  checkOptions(operation, options, ['labelSmoothing', 'out']);
+  const { labelSmoothing = 0, out = {} } = options;
   const [N, C] = matrix(operation, 'logits', logits, countOf(operation, 'labels', labels, ints));
   return {
     operation,
@@ -74,11 +78,13 @@ export interface SoftmaxCrossEntropyBackwardOptions<A extends Floats> {
 function backward<A extends Floats>(
   logits: A,
   labels: Ints,
-  { labelSmoothing = 0, dLoss = 1, out }: SoftmaxCrossEntropyBackwardOptions<A>,
+  options: SoftmaxCrossEntropyBackwardOptions<A>,
 ): Job<'softmaxCrossEntropyBackward', Like<A>> {
-  const [N, C] = matrix(operation, 'logits', logits, countOf(operation, 'labels', labels, ints));
+  checkOptions(backwardOperation, options, ['labelSmoothing', 'dLoss', 'out']);
+  const { labelSmoothing = 0, dLoss = 1, out } = options;
+  const [N, C] = matrix(backwardOperation, 'logits', logits, countOf(backwardOperation, 'labels', labels, ints));
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'softmaxCrossEntropyBackward',
     work: costOf(logits, N * C, 0.45, 4.8),
     inputs: [

@@ -1,8 +1,9 @@
-import { expected } from '../errors.js';
+import { checkOptions, expected } from '../errors.js';
 import { type Floats, type Ints, ints, type Like, matrix, type Rows } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
 const operation = 'subCenterMax';
+const backwardOperation = 'subCenterMaxBackward';
 
 /** int32: an array for an array, a tensor for a tensor. */
 type Centers<A extends Floats> = Like<A> extends Float32Array | Float64Array ? Int32Array : Ints;
@@ -17,16 +18,18 @@ export interface SubCenterMaxOptions<A extends Floats> extends Rows {
   readonly out?: Partial<SubCenterMax<A>>;
 }
 
-function checkCenters(K: number): void {
+function checkCenters(operation: string, K: number): void {
   expected(Number.isSafeInteger(K) && K >= 1 && K <= 1024, operation, 'subCenters, an integer in [1, 1024]', K);
 }
 
 function forward<A extends Floats>(
   cosines: A,
   subCenters: number,
-  { rows, out = {} }: SubCenterMaxOptions<A>,
+  options: SubCenterMaxOptions<A>,
 ): Job<'subCenterMaxForward', SubCenterMax<A>> {
-  checkCenters(subCenters);
+  checkOptions(operation, options, ['rows', 'out']);
+  const { rows, out = {} } = options;
+  checkCenters(operation, subCenters);
   const [N, R] = matrix(operation, 'cosines', cosines, rows);
   const C = R / subCenters;
   expected(Number.isInteger(C), operation, `cosines [N, C·${subCenters}]`, [N, R]);
@@ -77,12 +80,14 @@ function backward<A extends Floats>(
   dCosines: A,
   centers: Ints,
   subCenters: number,
-  { rows, out }: SubCenterMaxBackwardOptions<A>,
+  options: SubCenterMaxBackwardOptions<A>,
 ): Job<'subCenterMaxBackward', Like<A>> {
-  checkCenters(subCenters);
-  const [N, C] = matrix(operation, 'dCosines', dCosines, rows);
+  checkOptions(backwardOperation, options, ['rows', 'out']);
+  const { rows, out } = options;
+  checkCenters(backwardOperation, subCenters);
+  const [N, C] = matrix(backwardOperation, 'dCosines', dCosines, rows);
   return {
-    operation,
+    operation: backwardOperation,
     kernel: 'subCenterMaxBackward',
     work: costOf(dCosines, N * C * subCenters, 0.8, 1.1),
     inputs: [

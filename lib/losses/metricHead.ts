@@ -1,6 +1,6 @@
 import { backward } from '../autograd.js';
 import { native } from '../binding.js';
-import { ArgumentTypeError, expected } from '../errors.js';
+import { ArgumentTypeError, checkOptions, expected } from '../errors.js';
 import { keep, parameter, Tensor, zeros } from '../tensor.js';
 import { type ContrastiveOptions, checkContrastive, contrastiveLoss } from './contrastive.js';
 import { checkTriplet, type TripletOptions, tripletLoss } from './triplet.js';
@@ -41,7 +41,9 @@ export class MetricHead {
   /** int32 [1]: steps so far. */
   readonly draws: Tensor;
 
-  constructor({ loss, seed = 0, device = 'cpu' }: MetricHeadOptions) {
+  constructor(options: MetricHeadOptions) {
+    checkOptions('MetricHead', options, ['loss', 'seed', 'device']);
+    const { loss, seed = 0, device = 'cpu' } = options;
     expected(
       loss?.kind === 'triplet' || loss?.kind === 'contrastive',
       'MetricHead',

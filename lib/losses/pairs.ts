@@ -1,5 +1,5 @@
 /** What the losses on pairs of a batch share: checked labels, their distances, and how often a nearest row agrees. */
-import { expected, NonFiniteError, ShapeError } from '../errors.js';
+import { ArgumentTypeError, expected, NonFiniteError, ShapeError } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Tensor, tensor } from '../tensor.js';
 
@@ -14,6 +14,10 @@ export interface PairDistances {
 
 /** Labels as an array of one a row of features [N, D]. */
 export function labelsOf(operation: string, features: Tensor, labels: Tensor | Int32Array): Int32Array {
+  if (!(features instanceof Tensor))
+    throw new ArgumentTypeError(`${operation}: expected features as a tensor, got ${typeof features}`, {
+      code: 'ERR_FM_TYPE',
+    });
   const array = labels instanceof Tensor ? labels.toArray() : labels;
   if (features.shape.length !== 2)
     throw new ShapeError(`${operation}: expected features [N, D], got [${features.shape.join(', ')}]`, {

@@ -8,7 +8,7 @@
  * is the number of active triplets that pull it together less the number that push it apart, and one dot product of
  * the [N, N] distances with those coefficients is the whole loss, however many triplets there are.
  */
-import { expected } from '../errors.js';
+import { checkOptions, expected } from '../errors.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
 import { nearestAgrees, pairDistances, weighted } from './pairs.js';
@@ -53,8 +53,11 @@ export type Triplet = readonly [anchor: number, positive: number, negative: numb
 export function* mineTriplets(
   distances: ArrayLike<number>,
   labels: Int32Array,
-  { mining = 'semi-hard', margin = 0.3, seed = 0 }: Pick<TripletOptions, 'mining' | 'margin' | 'seed'> = {},
+  options: Pick<TripletOptions, 'mining' | 'margin' | 'seed'> = {},
 ): Generator<Triplet> {
+  checkOptions('mineTriplets', options, ['mining', 'margin', 'seed']);
+  checkTriplet('mineTriplets', options);
+  const { mining = 'semi-hard', margin = 0.3, seed = 0 } = options;
   const N = labels.length;
   const rng = new Random(seed);
   const at = (a: number, b: number) => distances[a * N + b] as number;
@@ -90,7 +93,9 @@ export function* mineTriplets(
 const minings: readonly string[] = ['all', 'semi-hard', 'hard'];
 
 /** Throws unless the options make sense. */
-export function checkTriplet(operation: string, { margin, mining, average, seed }: TripletOptions): void {
+export function checkTriplet(operation: string, options: TripletOptions & { readonly kind?: string }): void {
+  checkOptions(operation, options, ['kind', 'margin', 'mining', 'average', 'seed', 'normalize']);
+  const { margin, mining, average, seed } = options;
   if (margin !== undefined)
     expected(Number.isFinite(margin) && margin >= 0, operation, 'a margin of at least 0', margin);
   if (mining !== undefined)

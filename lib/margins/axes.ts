@@ -1,5 +1,5 @@
 /** What a head composes with any margin: the scale, the negatives, λ's annealing.  Plain objects, fit for a file. */
-import { expected } from '../errors.js';
+import { checkOptions } from '../errors.js';
 
 /** √2·ln(C − 1), AdaCos's fixed scale; dynamic: moved by every step (Zhang et al. 2019, arXiv:1905.00292). */
 export interface AdacosScale {
@@ -52,7 +52,7 @@ export interface Annealing {
 
 function given<T extends object>(operation: string, defaults: T, options: Partial<T>): T {
   const known = Object.keys(defaults).filter((key) => key !== 'rule');
-  for (const key of Object.keys(options)) expected(known.includes(key), operation, `options ${known.join(', ')}`, key);
+  checkOptions(operation, options, known);
   const set = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   return { ...defaults, ...set } as T;
 }

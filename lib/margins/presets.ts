@@ -1,5 +1,5 @@
 /** Every method with its published defaults. */
-import { expected } from '../errors.js';
+import { checkOptions } from '../errors.js';
 import { type Margin, type MarginName, type MarginOptions, margins, optionsOf } from './methods.js';
 
 /**
@@ -9,9 +9,7 @@ import { type Margin, type MarginName, type MarginOptions, margins, optionsOf } 
  * const margin = presetOf('arcface', { margin: 0.3 });
  */
 export function presetOf<M extends MarginName>(method: M, options: MarginOptions<M> = {}): Margin<M> {
-  expected(typeof options === 'object' && options !== null, method, 'options, an object', options);
-  const known: readonly string[] = optionsOf(method);
-  for (const key of Object.keys(options)) expected(known.includes(key), method, `options ${known.join(', ')}`, key);
+  checkOptions(method, options, optionsOf(method));
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   return { method, ...margins[method].params, ...published(method, given), ...given } as unknown as Margin<M>;
 }

@@ -9,7 +9,7 @@
  * The loss adds λ·CE(p, label) to that of the embedding.
  */
 import { native } from '../binding.js';
-import { expected, NonFiniteError } from '../errors.js';
+import { checkOptions, expected, NonFiniteError } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import { ones, type Tensor, tensor } from '../tensor.js';
@@ -51,6 +51,21 @@ export interface GroupFaceResult {
   readonly groupLoss: Tensor;
 }
 
+const optionNames = [
+  'features',
+  'embeddingSize',
+  'groups',
+  'hidden',
+  'mode',
+  'activation',
+  'expectation',
+  'momentum',
+  'lossWeight',
+  'rng',
+  'device',
+  'dtype',
+];
+
 /**
  * Features [N, I] → embeddings of instance and groups, and the loss of the groups.
  *
@@ -79,19 +94,21 @@ export class GroupFace extends Module<GroupFaceResult> {
   readonly lossWeight: number;
   readonly #momentum: number;
 
-  constructor({
-    features,
-    embeddingSize = features,
-    groups = 4,
-    hidden = 256,
-    mode = 'soft',
-    activation = 'relu',
-    expectation = 'batch',
-    momentum = 0.1,
-    lossWeight = 0.1,
-    ...layer
-  }: GroupFaceOptions) {
+  constructor(given: GroupFaceOptions) {
     super();
+    checkOptions('GroupFace', given, optionNames);
+    const {
+      features,
+      embeddingSize = features,
+      groups = 4,
+      hidden = 256,
+      mode = 'soft',
+      activation = 'relu',
+      expectation = 'batch',
+      momentum = 0.1,
+      lossWeight = 0.1,
+      ...layer
+    } = given;
     for (const [name, size] of Object.entries({ features, embeddingSize, groups, hidden }))
       expected(Number.isSafeInteger(size) && size >= 1, 'GroupFace', `${name} of at least 1`, size);
     expected(mode === 'soft' || mode === 'hard', 'GroupFace', "mode 'soft' or 'hard'", mode);

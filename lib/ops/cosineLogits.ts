@@ -1,6 +1,7 @@
 import { defineOp } from '../autograd.js';
 import { native } from '../binding.js';
 import { deviceIndex } from '../device.js';
+import { checkOptions } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import { extents, written } from './headArguments.js';
 
@@ -29,7 +30,9 @@ const cosineLogitsOp = defineOp<readonly [Tensor, Tensor], { project: boolean },
 export function cosineLogits(
   features: Tensor,
   weight: Tensor,
-  { projectWeightGradient = true }: { projectWeightGradient?: boolean } = {},
+  options: { projectWeightGradient?: boolean } = {},
 ): Tensor {
+  checkOptions('cosineLogits', options, ['projectWeightGradient']);
+  const { projectWeightGradient = true } = options;
   return cosineLogitsOp([features, weight], { project: projectWeightGradient });
 }

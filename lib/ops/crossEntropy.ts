@@ -1,5 +1,6 @@
 import { defineOp } from '../autograd.js';
 import { type Handle, native } from '../binding.js';
+import { checkOptions } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { extents, scalar, withLabels, written } from './headArguments.js';
 
@@ -41,8 +42,10 @@ const softmaxCrossEntropyOp = defineOp<readonly [Tensor], SoftmaxContext, { labe
 export function softmaxCrossEntropy(
   logits: Tensor,
   labels: Tensor | Int32Array,
-  { labelSmoothing = 0 }: { labelSmoothing?: number } = {},
+  options: { labelSmoothing?: number } = {},
 ): { loss: Tensor; rowLoss: Tensor; lse: Tensor } {
+  checkOptions('softmaxCrossEntropy', options, ['labelSmoothing']);
+  const { labelSmoothing = 0 } = options;
   const out: SoftmaxContext['out'] = {};
   const loss = withLabels('softmaxCrossEntropy', labels, logits.device, (own) =>
     softmaxCrossEntropyOp([logits], { labels: own, labelSmoothing, out }),
@@ -92,8 +95,10 @@ const binaryCrossEntropyOp = defineOp<readonly [Tensor], BinaryContext, { labels
 export function binaryCrossEntropy(
   logits: Tensor,
   labels: Tensor | Int32Array,
-  { positiveWeight = 1, negativeWeight = 1 }: { positiveWeight?: number; negativeWeight?: number } = {},
+  options: { positiveWeight?: number; negativeWeight?: number } = {},
 ): { loss: Tensor; rowLoss: Tensor } {
+  checkOptions('binaryCrossEntropy', options, ['positiveWeight', 'negativeWeight']);
+  const { positiveWeight = 1, negativeWeight = 1 } = options;
   const out: BinaryContext['out'] = {};
   const loss = withLabels('binaryCrossEntropy', labels, logits.device, (own) =>
     binaryCrossEntropyOp([logits], { labels: own, positiveWeight, negativeWeight, out }),

@@ -1,6 +1,6 @@
 import { defineOp } from '../autograd.js';
 import { type MarginParams, native, type Precision } from '../binding.js';
-import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
+import { ArgumentTypeError, checkOptions, expected, ShapeError } from '../errors.js';
 import { checkMargin, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
 import { Tensor } from '../tensor.js';
 import { again, borrowLabels, scalar, withLabels } from './headArguments.js';
@@ -101,8 +101,10 @@ export function marginSoftmax(
   weight: Tensor,
   labels: Tensor | Int32Array,
   margin: Margin,
-  { margins, state, precision = 'float32' }: MarginSoftmaxOptions = {},
+  options: MarginSoftmaxOptions = {},
 ): MarginSoftmaxResult {
+  checkOptions('marginSoftmax', options, ['margins', 'state', 'precision']);
+  const { margins, state, precision = 'float32' } = options;
   if (features.shape.length !== 2 || weight.shape.length !== 2 || features.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
       `marginSoftmax: expected weight [C, ${features.shape[1]}] to match features [${features.shape.join(', ')}], got [${weight.shape.join(', ')}]`,
@@ -141,8 +143,10 @@ export function marginLogits(
   weight: Tensor,
   labels: Tensor | Int32Array,
   margin: Margin,
-  { margins, state }: MarginSoftmaxOptions = {},
+  options: Pick<MarginSoftmaxOptions, 'margins' | 'state'> = {},
 ): Tensor {
+  checkOptions('marginLogits', options, ['margins', 'state']);
+  const { margins, state } = options;
   const params = paramsOf('marginLogits', weight, margin, state);
   return borrowLabels('marginLogits', labels, features.device, (targets) => {
     const logits = native.marginLogits(features.handle, weight.handle, targets.handle, margins?.handle, params);
@@ -158,8 +162,10 @@ export function targetCosines(
   features: Tensor,
   weight: Tensor,
   labels: Tensor | Int32Array,
-  { subCenters = 1 }: { subCenters?: number } = {},
+  options: { subCenters?: number } = {},
 ): Tensor {
+  checkOptions('targetCosines', options, ['subCenters']);
+  const { subCenters = 1 } = options;
   return borrowLabels('targetCosines', labels, features.device, (targets) => {
     const cosines = native.targetCosines(features.handle, weight.handle, targets.handle, subCenters);
     return new Tensor(cosines, features.device);
@@ -174,8 +180,10 @@ export function negativeLse(
   features: Tensor,
   weight: Tensor,
   labels: Tensor | Int32Array,
-  { scale, subCenters = 1 }: { scale: number; subCenters?: number },
+  options: { scale: number; subCenters?: number },
 ): Tensor {
+  checkOptions('negativeLse', options, ['scale', 'subCenters']);
+  const { scale, subCenters = 1 } = options;
   return borrowLabels('negativeLse', labels, features.device, (targets) => {
     const params = { method: 'softmax', scale, subCenters };
     return new Tensor(native.negativeLse(features.handle, weight.handle, targets.handle, params), features.device);

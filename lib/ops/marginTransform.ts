@@ -1,6 +1,7 @@
 import { defineOp } from '../autograd.js';
 import { type Handle, type MarginParams, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
+import { checkOptions } from '../errors.js';
 import { checkMargin, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
 import type { Tensor } from '../tensor.js';
 import { extents, scalar, withLabels, written } from './headArguments.js';
@@ -69,8 +70,10 @@ export function marginTransform(
   cosines: Tensor,
   labels: Tensor | Int32Array,
   margin: Margin,
-  { margins, norms, state }: MarginTransformOpOptions = {},
+  options: MarginTransformOpOptions = {},
 ): Tensor {
+  checkOptions('marginTransform', options, ['margins', 'norms', 'state']);
+  const { margins, norms, state } = options;
   const [, numClasses] = extents('marginTransform', 'cosines', cosines);
   const params = transformParams('marginTransform', margin, { numClasses, ...state });
   const inputs: TransformInputs = [cosines, ...[margins, norms].filter((x) => x !== undefined)];
@@ -109,8 +112,10 @@ const curricularReweightOp = defineOp<readonly [Tensor], CurricularContext, { la
 export function curricularReweight(
   cosines: Tensor,
   labels: Tensor | Int32Array,
-  { t, margin }: { readonly t: number; readonly margin: number },
+  options: { readonly t: number; readonly margin: number },
 ): Tensor {
+  checkOptions('curricularReweight', options, ['t', 'margin']);
+  const { t, margin } = options;
   return withLabels('curricularReweight', labels, cosines.device, (own) =>
     curricularReweightOp([cosines], { labels: own, t, margin }),
   );

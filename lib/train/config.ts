@@ -7,9 +7,8 @@ import { z } from 'zod';
 import { ConfigError } from '../errors.js';
 import { backbones } from '../nn/index.js';
 import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
-import { marginSchema } from './marginConfig.js';
+import { headSchema, marginSchema } from './marginConfig.js';
 
-const bytesOrName = "expected 'lean', 'fast' or a number of bytes";
 const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.keys(table) as [T, ...T[]];
 const count = z.number().int().min(1);
 const natural = z.number().int().min(0);
@@ -49,12 +48,7 @@ const fields = z.strictObject({
   /** Beside `margin`. */
   centerLoss: centerLossSchema.optional(),
   /** How the head computes: MarginHead's precision and memory. */
-  head: z
-    .strictObject({
-      precision: z.enum(['float32', 'bfloat16']).default('float32'),
-      memory: z.union([z.enum(['lean', 'fast']), z.number().min(0, bytesOrName)], bytesOrName).default('lean'),
-    })
-    .prefault({}),
+  head: headSchema.prefault({}),
   optimizer: z
     .strictObject({
       lr: z.number().positive().default(0.1),
@@ -121,14 +115,14 @@ export function resolveConfig(input: unknown, where = 'config'): Config {
   const result = configSchema.safeParse(input);
   if (result.success) return result.data;
   throw new ConfigError(
-    `${where}: ${result.error.issues.length === 1 ? '1 problem' : `${result.error.issues.length} problems`}\n${problems(result.error)}`,
+    `${where}: ${result.error.issues.length === 1 ? '1 problem' : `${result.error.issues.length} problems`}\n${problems(result.error, input)}`,
     {
       code: 'ERR_FM_CONFIG',
     },
   );
 }
 
-function problems(error: z.ZodError): string {
+function problems(error: z.ZodError, input: unknown): string {
   return error.issues
     .map((issue) => {
       const at = issue.path.map(String).join('.');
@@ -138,6 +132,10 @@ function problems(error: z.ZodError): string {
           .map((key) => `  ${[...issue.path.map(String), key].join('.')}: unknown key${suggestion(key, known)}`)
           .join('\n');
       }
+      const known = issue.code === 'invalid_value' ? issue.values.map(String) : [];
+      const given = issue.path.reduce((value, key) => (value as Record<PropertyKey, unknown>)?.[key], input);
+      if (known.length > 1 && typeof given === 'string')
+        return `  ${at}: expected one of ${known.join(', ')}, got '${given}'${nearest(given, known)}`;
       return `  ${at || '(top)'}: ${issue.message}`;
     })
     .join('\n');
@@ -154,12 +152,15 @@ function keysAt(at: readonly PropertyKey[]): string[] {
   return Object.keys((unwrap(schema) as { shape?: Record<string, unknown> } | undefined)?.shape ?? {});
 }
 
-function suggestion(key: string, known: readonly string[]): string {
+const suggestion = (key: string, known: readonly string[]): string =>
+  nearest(key, known) || (known.length > 0 ? `; known here: ${known.join(', ')}` : '');
+
+/** The name that was probably meant. */
+function nearest(key: string, known: readonly string[]): string {
   const near = known
     .map((name) => [distance(key.toLowerCase(), name.toLowerCase()), name] as const)
     .sort(([a], [b]) => a - b)[0];
-  if (near && near[0] <= Math.max(2, key.length / 3)) return `; did you mean '${near[1]}'?`;
-  return known.length > 0 ? `; known here: ${known.join(', ')}` : '';
+  return near && near[0] <= Math.max(2, key.length / 3) ? `; did you mean '${near[1]}'?` : '';
 }
 
 /** Levenshtein distance. */

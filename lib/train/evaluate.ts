@@ -192,6 +192,7 @@ export async function evaluate(
   if (request.test !== undefined) {
     const dataset = openDataset(request.test);
     try {
+      checkGallery(dataset, request.gallery); // before the long part
       onNote(`embedding ${dataset.size} images of ${dataset.name}`);
       const images = await decodeAll(dataset);
       const labels = dataset.labels();

@@ -50,7 +50,10 @@ export async function inspectRun(
   const backbone = buildBackbone(config, dataset.imageShape);
   const head = buildHead(config, dataset, backbone, 'cpu') as MarginHead;
   try {
-    restore(checkpoint, { backbone: backbone.namedTensors(), head: head.namedTensors() });
+    const parts = { backbone: backbone.namedTensors(), head: head.namedTensors() };
+    const other =
+      rec && `give a set of the very classes that ${config.data.train} has; ${rec} has ${dataset.numClasses}`;
+    restore(checkpoint, parts, other);
     backbone.eval();
     const features: Float32Array[] = [];
     const labels: number[] = [];

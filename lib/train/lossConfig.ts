@@ -1,5 +1,7 @@
 /** What a configuration says of GroupFace and of losses other than the margins. */
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
+import { headSchema, marginSchema } from './marginConfig.js';
 
 const size = z.number().int().min(1).max(65_536);
 
@@ -45,17 +47,31 @@ export const centerLossSchema = z.strictObject({
 interface Parts {
   readonly data: { readonly sampler?: z.infer<typeof samplerSchema> };
   readonly batchSize: number;
+  readonly margin: z.infer<typeof marginSchema>;
+  readonly head: z.infer<typeof headSchema>;
   readonly loss?: z.infer<typeof lossSchema>;
   readonly centerLoss?: z.infer<typeof centerLossSchema>;
 }
 
 /** What these parts ask of each other. */
-export function checkLosses({ data: { sampler }, batchSize, loss, centerLoss }: Parts, context: z.RefinementCtx): void {
+export function checkLosses(parts: Parts, context: z.RefinementCtx): void {
+  const {
+    data: { sampler },
+    batchSize,
+    loss,
+    centerLoss,
+  } = parts;
   const problem = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });
   if (sampler && sampler.classes * sampler.images !== batchSize)
     problem(['batchSize'], `expected ${sampler.classes} × ${sampler.images}, as data.sampler says, got ${batchSize}`);
   if (loss && (sampler?.images ?? 1) < 2)
     problem(['data', 'sampler'], `expected at least 2 images a class: ${loss.kind} compares images of one class`);
+  for (const [name, schema] of [
+    ['margin', marginSchema],
+    ['head', headSchema],
+  ] as const)
+    if (loss && !isDeepStrictEqual(parts[name], schema.parse({})))
+      problem([name], `expected none beside loss.kind ${loss.kind}, which has no classes: remove ${name}, or loss`);
   if (loss && centerLoss) problem(['centerLoss'], `expected no ${loss.kind} loss: center loss stands beside a margin`);
 }
 

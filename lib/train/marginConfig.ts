@@ -1,6 +1,18 @@
 /** The `margin` part of a configuration: a method, its options, and what it is composed with. */
 import { z } from 'zod';
-import { type Margin, type MarginName, type MarginOptions, margins, optionsOf, presetOf } from '../margins/index.js';
+import { FlashmarginError } from '../errors.js';
+import {
+  checkMargin,
+  type Margin,
+  type MarginName,
+  type MarginOptions,
+  margins,
+  optionsOf,
+  presetOf,
+} from '../margins/index.js';
+
+/** No composition is right for some numbers of classes and wrong for others. */
+const ANY_CLASSES = 1000;
 
 const methods = Object.keys(margins) as [MarginName, ...MarginName[]];
 const unit = z.number().min(0).max(1);
@@ -8,12 +20,15 @@ const angle = z.number().min(-Math.PI).max(Math.PI);
 const nonNegative = z.number().min(0).max(1e9);
 
 /** Defaults are those of adacosScale() and its like. */
-const scale = z.union([
-  z.number().positive().max(10_000),
-  z.strictObject({ rule: z.literal('adacos'), dynamic: z.boolean().default(true) }),
-  z.strictObject({ rule: z.literal('learned'), initial: z.number().positive().max(10_000).default(64) }),
-  z.strictObject({ rule: z.literal('featureNorm') }),
-]);
+const scale = z.union(
+  [
+    z.number().positive().max(10_000),
+    z.strictObject({ rule: z.literal('adacos'), dynamic: z.boolean().default(true) }),
+    z.strictObject({ rule: z.literal('learned'), initial: z.number().positive().max(10_000).default(64) }),
+    z.strictObject({ rule: z.literal('featureNorm') }),
+  ],
+  'expected a number above 0, at most 10000, or {rule: adacos, dynamic}, {rule: learned, initial} or {rule: featureNorm}',
+);
 
 const negatives = z.discriminatedUnion('rule', [
   z.strictObject({ rule: z.literal('plain') }),
@@ -26,15 +41,18 @@ const negatives = z.discriminatedUnion('rule', [
   z.strictObject({ rule: z.literal('filter'), above: z.number().min(-1).max(1).default(0.4) }),
 ]);
 
-const lambda = z.union([
-  nonNegative,
-  z.strictObject({
-    base: nonNegative.default(1000),
-    gamma: nonNegative.default(0.12),
-    power: nonNegative.default(1),
-    least: nonNegative.default(5),
-  }),
-]);
+const lambda = z.union(
+  [
+    nonNegative,
+    z.strictObject({
+      base: nonNegative.default(1000),
+      gamma: nonNegative.default(0.12),
+      power: nonNegative.default(1),
+      least: nonNegative.default(5),
+    }),
+  ],
+  'expected a number of at least 0, or {base, gamma, power, least}, each of at least 0',
+);
 
 const fields = z.strictObject({
   method: z.enum(methods).default('arcface'),
@@ -80,8 +98,10 @@ const fields = z.strictObject({
   learnBias: z.boolean().optional(),
 });
 
-/** Each method takes its own options. */
-export const marginSchema = fields.superRefine(({ method, ...options }, context) => {
+/** Each method takes its own options, and not every composition has a meaning. */
+export const marginSchema = fields.superRefine((config, context) => {
+  const { method, ...options } = config;
+  const before = context.issues.length;
   const known: readonly string[] = optionsOf(method);
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined || known.includes(key)) continue;
@@ -95,6 +115,13 @@ export const marginSchema = fields.superRefine(({ method, ...options }, context)
     context.addIssue({ code: 'custom', path: ['overflow'], message: `expected none, easy or clamp for ${method}` });
   if ((method === 'sphereface2' || method === 'uniface') && typeof options.scale === 'object')
     context.addIssue({ code: 'custom', path: ['scale'], message: `expected a number for ${method}` });
+  if (context.issues.length > before) return;
+  try {
+    checkMargin(marginOf(config), ANY_CLASSES, method);
+  } catch (error) {
+    if (!(error instanceof FlashmarginError)) throw error;
+    context.addIssue({ code: 'custom', message: error.message });
+  }
 });
 
 /** A margin configuration with the method's published defaults. */
@@ -114,3 +141,11 @@ export function marginTitle(config: z.infer<typeof marginSchema>): string {
   ].filter(Boolean);
   return config.method + (detail.length > 0 ? ` (${detail.join(', ')})` : '');
 }
+
+const bytesOrName = "expected 'lean', 'fast' or a number of bytes";
+
+/** How the head computes: MarginHead's precision and memory. */
+export const headSchema = z.strictObject({
+  precision: z.enum(['float32', 'bfloat16']).default('float32'),
+  memory: z.union([z.enum(['lean', 'fast']), z.number().min(0, bytesOrName)], bytesOrName).default('lean'),
+});

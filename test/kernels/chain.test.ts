@@ -60,6 +60,12 @@ const rowMargins = (margin: Margin): boolean => ['elasticface', 'adaptiveface'].
 const binary = (margin: Margin): boolean => ['sphereface2', 'uniface'].includes(margin.method);
 const smoothing = (margin: Margin): number => (margin as { labelSmoothing?: number }).labelSmoothing ?? 0;
 
+/** Of the losses a class. */
+function binaryWeights(margin: Margin) {
+  const { positiveWeight = 1, negativeWeight = 1 } = nativeMargin(margin, { numClasses: C });
+  return { positiveWeight, negativeWeight };
+}
+
 function fused(margin: Margin) {
   const { features, weight, margins } = batch(margin.subCenters ?? 1);
   return tidy(() => {
@@ -84,9 +90,9 @@ function byOps(margin: Margin) {
     const norms = ops.rowNorms(x);
     const options = rowMargins(margin) ? { margins: m, norms } : { norms };
     const logits = ops.marginTransform(cosines, labels, margin, options);
-    const params = nativeMargin(margin, { numClasses: C });
+    const weights = binaryWeights(margin);
     const { loss } = binary(margin)
-      ? ops.binaryCrossEntropy(logits, labels, params)
+      ? ops.binaryCrossEntropy(logits, labels, weights)
       : ops.softmaxCrossEntropy(logits, labels, { labelSmoothing: smoothing(margin) });
     const total = margin.method === 'magface' ? ops.add(loss, ops.normRegularizer(norms, labels, margin)) : loss;
     backward(total);
@@ -105,14 +111,14 @@ function byKernels(margin: Margin) {
   const cosines = pooled?.cosines ?? all;
   const options = { norms: norm, ...(rowMargins(margin) ? { margins } : {}) };
   const logits = kernels.marginTransformSync(cosines, labels, margin, options);
-  const params = nativeMargin(margin, { numClasses: C });
+  const weights = binaryWeights(margin);
   const entropy = binary(margin)
-    ? kernels.binaryCrossEntropySync(logits, labels, params)
+    ? kernels.binaryCrossEntropySync(logits, labels, weights)
     : kernels.softmaxCrossEntropySync(logits, labels, { labelSmoothing: smoothing(margin) });
   const loss = entropy.loss + kernels.normRegularizerSync(norm, labels, margin);
 
   const dLogits = binary(margin)
-    ? kernels.binaryCrossEntropyBackwardSync(logits, labels, { ...params, out: logits })
+    ? kernels.binaryCrossEntropyBackwardSync(logits, labels, { ...weights, out: logits })
     : kernels.softmaxCrossEntropyBackwardSync(logits, labels, { labelSmoothing: smoothing(margin), out: logits });
   const d = kernels.marginTransformBackwardSync(dLogits, cosines, labels, margin, options);
   const dAll = pooled ? kernels.subCenterMaxBackwardSync(d.dCosines, pooled.centers, K, { rows }) : d.dCosines;

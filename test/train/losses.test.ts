@@ -27,9 +27,9 @@ const variants: Record<string, Partial<ConfigInput>> = {
   'groupFace with a running expectation': {
     groupFace: { groups: 3, mode: 'hard', activation: 'prelu', expectation: 'running' },
   },
-  triplet: { data, loss: { kind: 'triplet', mining: 'all' } },
-  'semi-hard triplets': { data, loss: { kind: 'triplet' } },
-  contrastive: { data, loss: { kind: 'contrastive', average: 'separate' } },
+  triplet: { data, margin: {}, loss: { kind: 'triplet', mining: 'all' } },
+  'semi-hard triplets': { data, margin: {}, loss: { kind: 'triplet' } },
+  contrastive: { data, margin: {}, loss: { kind: 'contrastive', average: 'separate' } },
   centerLoss: { centerLoss: { weight: 0.05 } },
 };
 /** What a checkpoint holds beside the parts of every run. */
@@ -130,8 +130,8 @@ describe('on Kanji-28', () => {
   });
 
   it.each([
-    ['triplet', { loss: { kind: 'triplet', mining: 'all' } }],
-    ['contrastive', { loss: { kind: 'contrastive', average: 'separate' } }],
+    ['triplet', { margin: {}, loss: { kind: 'triplet', mining: 'all' } }],
+    ['contrastive', { margin: {}, loss: { kind: 'contrastive', average: 'separate' } }],
     ['groupFace', { groupFace: { groups: 4, hidden: 32 } }],
     ['centerLoss', { centerLoss: {} }],
   ] satisfies [string, Partial<ConfigInput>][])('%s lowers its loss', async (name, rest) => {

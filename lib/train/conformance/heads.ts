@@ -37,12 +37,12 @@ export const isHead = ({ family }: GoldenFile): boolean => family in heads;
 export function headCases(file: GoldenFile): HeadCase[] {
   const numClasses = file.shape('W')[0];
   const margin = marginOf(file, numClasses);
-  const steps = Number(file.metadata.steps ?? 1);
   const start = startOf(margin, numClasses);
   const first = file.number('it0', file.number('iter0', 0));
   // A leading step axis, whatever the number of steps: X is [T, N, D] then.
   const several = file.shape('X').length === 3;
-  return Array.from({ length: several ? steps : 1 }, (_, step): HeadCase => {
+  const steps = several ? (file.shape('X')[0] as number) : 1;
+  return Array.from({ length: steps }, (_, step): HeadCase => {
     const own = several ? file.step(step, constant) : file;
     const before: Numbers = {
       ...start,
