@@ -97,10 +97,13 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
         const Vec<T> z = load(rows.scale + i) * phi - load(rows.shift + i);
         Vec<T> e;
         if constexpr (binary) {
-          const Vec<T> small = exp(z < splat(T(0)) ? z : -z), inverse = splat(T(1)) / (small + splat(T(1)));
+          // One division for 1/(1 + small) and 1/(2 + small): it is the slowest of all that is done here.
+          const Vec<T> small = exp(z < splat(T(0)) ? z : -z), plus_one = small + splat(T(1)),
+                       plus_two = small + splat(T(2)), both = splat(T(1)) / (plus_one * plus_two),
+                       inverse = plus_two * both;
           e = z < splat(T(0)) ? small * inverse : inverse;
           if constexpr (sums) {
-            store(rows.sums + i, load(rows.sums + i) + max<T>(z, splat(T(0))) + log1p(small));
+            store(rows.sums + i, load(rows.sums + i) + max<T>(z, splat(T(0))) + log1p(small, plus_one * both));
             store(rows.counts + i, load(rows.counts + i) + e);
           }
         } else {

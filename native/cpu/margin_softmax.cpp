@@ -119,8 +119,7 @@ struct Head {
         const T *xi = x + i * D, *wy = w + center * D;
         const double norm = exact_norm(wy, D), inverse = 1 / std::max(norm, kTiny);
         if (!std::isfinite(norm)) return void(bad_center[i] = center);
-        double cos = 0;
-        for (int64_t k = 0; k < D; k++) cos += (xi[k] * row.inverse) * (wy[k] * inverse);
+        const double cos = sum_of(D, [&](int64_t k) { return (xi[k] * row.inverse) * (wy[k] * inverse); });
         if (row.center >= 0 && cos <= row.cos) continue;
         row.center = center, row.cos = cos, row.class_inverse = inverse;
       }
@@ -284,7 +283,7 @@ struct Head {
     for (int64_t i = 0; i < N; i++) count += rows[i].label >= 0 && seen_target_cos[i] >= largest[i];
     return count;
   }
-  double sum_of(double Row::*field) const {
+  double total_of(double Row::*field) const {
     double total = 0;
     for (const Row& row : rows) total += row.*field;
     return total;
@@ -303,14 +302,12 @@ struct Head {
       const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
       const T *xi = x + i * D, *wy = w + row.center * D;
       std::vector<double> sum(D);
-      double negatives = 0;  // ⟨Σ of the negatives, e⟩
-      for (int64_t k = 0; k < D; k++) {
+      for (int64_t k = 0; k < D; k++)
         sum[k] = all * d[k] + center * wy[k] - (smooth > 0 ? smooth * sum_of_centers[k] : 0);
-        negatives += sum[k] * (xi[k] * row.inverse);
-      }
+      // ⟨Σ of the negatives, e⟩, and with the target's part
+      const double negatives = sum_of(D, [&](int64_t k) { return sum[k] * (xi[k] * row.inverse); });
+      const double along = negatives + sum_of(D, [&](int64_t k) { return target * wy[k] * (xi[k] * row.inverse); });
       const double along_norm = finish_norm(row, p, quality, weight, negatives);
-      double along = negatives;
-      for (int64_t k = 0; k < D; k++) along += target * wy[k] * (xi[k] * row.inverse);
       for (int64_t k = 0; k < D; k++) {
         const double e = xi[k] * row.inverse;
         d[k] = row.has_direction ? T((sum[k] + target * wy[k] - along * e) * row.inverse + along_norm * e) : T(0);
@@ -390,8 +387,8 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
     head.finish_features(out.d_features.template data<T>(), row_weight, false);
     head.finish_weight(out.d_weight.template data<T>());
     out.d_margins = row_tensor(head, &Row::d_quality);
-    out.d_scale = head.sum_of(&Row::d_scale);
-    out.d_bias = head.sum_of(&Row::d_bias);
+    out.d_scale = head.total_of(&Row::d_scale);
+    out.d_bias = head.total_of(&Row::d_bias);
     return out;
   });
 }
@@ -420,8 +417,8 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
                  row_tensor(head, &Row::lse),
                  d_features,
                  row_tensor(head, &Row::d_quality),
-                 head.sum_of(&Row::d_scale),
-                 head.sum_of(&Row::d_bias)};
+                 head.total_of(&Row::d_scale),
+                 head.total_of(&Row::d_bias)};
     head.with_negative([&](const auto& negative) {
       ClassSweep<T> s = head.sweep();
       kept.lend(s);

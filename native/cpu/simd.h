@@ -89,16 +89,20 @@ FM_INLINE Vec<double> exp(Vec<double> x) {
   return x;
 }
 
-// ln(1 + y) of y in [0, 1]:  2·artanh(w), w = y/(2 + y) ≤ 1/3, to 2e-8.
-FM_INLINE Vec<float> log1p(Vec<float> y) {
-  const Vec<float> w = y / (y + splat(2.f)), square = w * w;
+// ln(1 + y) of y in [0, 1], to 2e-8:  2·artanh(w), w = y/(2 + y) ≤ 1/3.  inverse: of 2 + y.
+FM_INLINE Vec<float> log1p(Vec<float> y, Vec<float> inverse) {
+  const Vec<float> w = y * inverse, square = w * w;
   Vec<float> p = splat(2 / 13.f);
   for (const float divisor : {11.f, 9.f, 7.f, 5.f, 3.f, 1.f}) p = p * square + splat(2 / divisor);
   return p * w;
 }
-FM_INLINE Vec<double> log1p(Vec<double> y) {
+FM_INLINE Vec<double> log1p(Vec<double> y, Vec<double>) {
   for (int i = 0; i < kLanes<double>; i++) y[i] = std::log1p(y[i]);
   return y;
+}
+template <class V>
+FM_INLINE V log1p(V y) {
+  return log1p(y, 1 / (y + 2));
 }
 
 // A uint32_t operand is two bfloat16, multiplied pair by pair and added up in float.
