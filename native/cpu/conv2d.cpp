@@ -10,29 +10,7 @@
 
 namespace fm {
 
-ConvShape::ConvShape(const Shape& x, const Shape& weight, ConvParams p) {
-  FM_CHECK(shape, x.size() == 4, "expected x with 4 axes, [N, H, W, C], got ", x);
-  FM_CHECK(shape, weight.size() == 4, "expected weight with 4 axes, [O, I, KH, KW], got ", weight);
-  FM_CHECK(shape, weight[1] == x[3], "expected weight for ", x[3], " input channels, got ", weight);
-  FM_CHECK(shape, weight[0] >= 1 && weight[1] >= 1, "expected weight with at least one channel, got ", weight);
-  FM_CHECK(range, p.stride >= 1, "expected a stride of at least 1, got ", p.stride);
-  FM_CHECK(range, p.padding >= 0 && p.padding <= 1024, "expected a padding in [0, 1024], got ", p.padding);
-  images = x[0], height = x[1], width = x[2], inputs = x[3];
-  outputs = weight[0], kernel_height = weight[2], kernel_width = weight[3];
-  stride = p.stride, padding = p.padding;
-  const int64_t free_y = height + 2 * padding - kernel_height, free_x = width + 2 * padding - kernel_width;
-  FM_CHECK(shape, kernel_height >= 1 && kernel_width >= 1 && free_y >= 0 && free_x >= 0,
-           "expected a kernel that fits into x ", x, " with padding ", padding, ", got ", weight);
-  out_height = free_y / stride + 1;
-  out_width = free_x / stride + 1;
-}
-
 namespace {
-
-// Where the weight of (kernel row a, kernel column b, channel c, output column j) of a product lies.
-struct WeightOrder {
-  int64_t base, row, column, channel, output;
-};
 
 // packed[panel][depth][width], zeros beyond the last column.
 template <class T>
@@ -63,8 +41,8 @@ void pack_weight(const T* weight, WeightOrder order, const ConvWindows& w, int64
 }
 
 template <class T>
-void product(const T* source, const ConvWindows& w, const T* weight, WeightOrder order, T* to,
-             const ConvTarget& target) {
+void multiply(const ConvProduct& product, const T* source, const T* weight, T* to) {
+  const auto& [w, order, target] = product;
   const int64_t width = FM_KERNEL(panel_width<T>)(target.channels),
                 columns = (target.channels + width - 1) / width * width;
   Scratch<T> packed(size_t(columns) * w.depth());
@@ -81,53 +59,22 @@ void product(const T* source, const ConvWindows& w, const T* weight, WeightOrder
   });
 }
 
-ConvWindows forward_windows(const ConvShape& s) {
-  return {s.images,        s.out_height,   s.out_width, s.height,   s.width,   s.inputs,
-          s.kernel_height, s.kernel_width, s.stride,    -s.padding, -s.padding};
-}
-
 template <class T>
 void forward(const ConvShape& s, const T* x, const T* weight, T* y) {
-  const int64_t taps = s.kernel_height * s.kernel_width;
-  product(x, forward_windows(s), weight, {0, s.kernel_width, 1, taps, s.inputs * taps}, y,
-          {s.out_height, s.out_width, s.outputs, 1, 0, 0});
-}
-
-// One axis of one residue: input pixels residue, residue + stride, …; kernel taps first, first − stride, … reach them, from
-// output pixels beginning at `offset` plus the place on the grid.
-struct Residue {
-  int64_t grid, taps, first, offset;
-};
-Residue residue_of(int64_t residue, int64_t extent, int64_t kernel, int64_t stride, int64_t padding) {
-  const int64_t grid = (extent - residue + stride - 1) / stride;
-  const int64_t lowest =
-      (residue + padding) % stride;  // the smallest tap t with residue + padding − t divisible by stride
-  if (lowest >= kernel) return {grid, 0, 0, 0};
-  const int64_t taps = (kernel - 1 - lowest) / stride + 1, first = lowest + (taps - 1) * stride;
-  return {grid, taps, first, (residue + padding - first) / stride};
+  multiply(forward_product(s), x, weight, y);
 }
 
 template <class T>
 void backward_data(const ConvShape& s, const T* dy, const T* weight, T* dx) {
-  const int64_t taps = s.kernel_height * s.kernel_width;
-  for (int64_t ry = 0; ry < std::min(s.stride, s.height); ry++)
-    for (int64_t rx = 0; rx < std::min(s.stride, s.width); rx++) {
-      const Residue y = residue_of(ry, s.height, s.kernel_height, s.stride, s.padding);
-      const Residue x = residue_of(rx, s.width, s.kernel_width, s.stride, s.padding);
-      if (y.taps == 0 || x.taps == 0) {
-        parallel_for(s.images * y.grid, [&](int64_t i) {
-          const int64_t row = i / y.grid * s.height + i % y.grid * s.stride + ry;
-          for (int64_t column = rx; column < s.width; column += s.stride)
-            std::fill_n(dx + (row * s.width + column) * s.inputs, s.inputs, T(0));
-        });
-        continue;
-      }
-      const ConvWindows w{s.images, y.grid, x.grid, s.out_height, s.out_width, s.outputs,
-                          y.taps,   x.taps, 1,      y.offset,     x.offset};
-      const WeightOrder order{y.first * s.kernel_width + x.first, -s.stride * s.kernel_width, -s.stride,
-                              s.inputs * taps, taps};
-      product(dy, w, weight, order, dx, {s.height, s.width, s.inputs, s.stride, ry, rx});
-    }
+  each_backward_data_product(s, [&](const ConvProduct& product) {
+    const auto& [w, order, target] = product;
+    if (w.depth() > 0) return multiply(product, dy, weight, dx);
+    parallel_for(w.images * w.grid_height, [&](int64_t i) {
+      const int64_t row = i / w.grid_height * target.height + i % w.grid_height * target.step + target.offset_y;
+      for (int64_t column = target.offset_x; column < target.width; column += target.step)
+        std::fill_n(dx + (row * target.width + column) * target.channels, target.channels, T(0));
+    });
+  });
 }
 
 template <class T>

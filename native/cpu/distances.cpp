@@ -1,7 +1,7 @@
 // Squared Euclidean distances of all pairs of rows, as sums of squared differences: ‖a‖² + ‖b‖² − 2⟨a, b⟩ would lose
 // the small ones, which a square root then divides by.
+#include "../common/check.h"
 #include "backend.h"
-#include "check.h"
 #include "parallel.h"
 
 #define FM_KERNELS "distances.inl"

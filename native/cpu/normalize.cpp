@@ -1,6 +1,6 @@
+#include "../common/check.h"
 #include "../common/head_rows.h"
 #include "backend.h"
-#include "check.h"
 #include "parallel.h"
 #include "row_check.h"
 

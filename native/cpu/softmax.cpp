@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../common/check.h"
 #include "backend.h"
-#include "check.h"
 #include "parallel.h"
 
 namespace fm {
