@@ -19,6 +19,9 @@ const allowances = {
   class_sweep_kernel: { registers: 168 }, // a tile's products; two blocks a multiprocessor in float32, one in float64
   features_product_kernel: { registers: 128 },
   weights_product_kernel: { registers: 128 },
+  matmul_kernel: { registers: 128 }, // a tile's products, two blocks a multiprocessor
+  conv_windows_kernel: { registers: 128 },
+  conv_weight_kernel: { registers: 128 },
   head_rows_kernel: { registers: 80 },
   target_kernel: { stackBytes: 40 }, // sin and cos of large angles, once a row
 };

@@ -26,6 +26,42 @@ class CudaBackend final : public Backend {
   Normalized normalize_forward(const Tensor& x) override;
   Tensor normalize_backward(const Tensor& dy, const Tensor& y, const Tensor& norm) override;
 
+  // gemm.cu, conv2d.cu, batch_norm.cu, elementwise.cu, reduce.cu, pool.cu, optimizer_step.cu
+  Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) override;
+  Tensor conv2d_forward(const Tensor& x, const Tensor& weight, ConvParams p) override;
+  Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) override;
+  Tensor conv2d_backward_weight(const Tensor& dy, const Tensor& x, const Shape& weight_shape, ConvParams p) override;
+  BatchNormForward batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                    const Tensor& running_mean, const Tensor& running_var, double momentum,
+                                    double epsilon) override;
+  BatchNormForward batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                   const Tensor& running_mean, const Tensor& running_var, double epsilon) override;
+  BatchNormGradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
+                                         const Tensor& inv_std, bool batch_statistics) override;
+  Tensor add_bias(const Tensor& x, const Tensor& bias) override;
+  Tensor prelu_forward(const Tensor& x, const Tensor& slope) override;
+  PreluGradients prelu_backward(const Tensor& dy, const Tensor& x, const Tensor& slope) override;
+  Tensor relu_forward(const Tensor& x) override;
+  Tensor relu_backward(const Tensor& dy, const Tensor& y) override;
+  Tensor add(const Tensor& a, const Tensor& b) override;
+  Tensor multiply(const Tensor& a, const Tensor& b) override;
+  void accumulate(const Tensor& into, const Tensor& x) override;
+  Tensor scale(const Tensor& x, double factor) override;
+  Tensor affine(const Tensor& x, double factor, double offset) override;
+  Tensor sqrt_forward(const Tensor& x, double epsilon) override;
+  Tensor sqrt_backward(const Tensor& dy, const Tensor& y) override;
+  Tensor dropout(const Tensor& x, double rate, double seed) override;
+  Tensor image_to_float(const Tensor& x) override;
+  Tensor sum_rows(const Tensor& x) override;
+  double sum(const Tensor& x) override;
+  double dot(const Tensor& a, const Tensor& b) override;
+  bool all_finite(const Tensor& x) override;
+  Tensor global_avg_pool_forward(const Tensor& x) override;
+  Tensor global_avg_pool_backward(const Tensor& dy, const Shape& x_shape) override;
+  Tensor flatten_forward(const Tensor& x) override;
+  Tensor flatten_backward(const Tensor& dy, const Shape& x_shape) override;
+  void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) override;
+
   // margin_softmax.cu
   MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                               const OptionalTensor& margins, const MarginParams& p,
@@ -47,6 +83,7 @@ class CudaBackend final : public Backend {
   void check_here(const char* what, const Tensor& x) const;
   // Waits for what is under way.
   void read(void* to, const void* from, size_t bytes) { staging_.to_host(stream_, to, from, bytes); }
+  int device() const { return device_; }
   const Stream& stream() const { return stream_; }
   DeviceAllocator& allocator() { return allocator_; }
 

@@ -79,6 +79,8 @@ struct Operand {
   }
 };
 
+constexpr int64_t kWidestRow = INT32_MAX / 128;  // of an operand in memory: a tile's offsets are ints
+
 __device__ inline int operand_rows(int64_t left, int most) { return int(left < most ? left : most); }
 
 // sums[r][c] += Σ a(row, k)·b(column, k) over k in [begin, end).

@@ -1,5 +1,5 @@
-// Every operation of the CPU against plain loops in double, every backward against finite differences, and every result
-// against itself on another number of threads.
+// Every operation of the CPU, and of the CUDA library under the host emulation, against plain loops in double; on the CPU
+// every backward against finite differences; and every result against itself on another number or order of threads.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -50,18 +50,18 @@ void test_conv(const Conv& c) {
           }
   const ConvParams p{c.stride, c.padding};
   for (bool plugin : {false, true}) {
-    if (plugin && !onednn_available()) continue;
+    if (plugin && (!on_cpu() || !onednn_available())) continue;
     set_onednn_use(plugin ? OnednnUse::always : OnednnUse::never);
     for (Dtype dtype : kFloats) {
       if (plugin && dtype == Dtype::float64) continue;
       const std::string name = c.name() + (plugin ? " oneDNN" : "");
       const Tensor tx = tensor(dtype, x_shape, x), tw = tensor(dtype, w_shape, w), tdy = tensor(dtype, y_shape, dy);
-      close(name + " forward", cpu().conv2d_forward(tx, tw, p), y);
-      close(name + " backward data", cpu().conv2d_backward_data(tdy, tw, x_shape, p), dx);
-      close(name + " backward weight", cpu().conv2d_backward_weight(tdy, tx, w_shape, p), dw, 4e-6);
+      close(name + " forward", dev().conv2d_forward(tx, tw, p), y);
+      close(name + " backward data", dev().conv2d_backward_data(tdy, tw, x_shape, p), dx);
+      close(name + " backward weight", dev().conv2d_backward_weight(tdy, tx, w_shape, p), dw, 4e-6);
       const auto all = [&] {
-        return std::vector<Tensor>{cpu().conv2d_forward(tx, tw, p), cpu().conv2d_backward_data(tdy, tw, x_shape, p),
-                                   cpu().conv2d_backward_weight(tdy, tx, w_shape, p)};
+        return std::vector<Tensor>{dev().conv2d_forward(tx, tw, p), dev().conv2d_backward_data(tdy, tw, x_shape, p),
+                                   dev().conv2d_backward_weight(tdy, tx, w_shape, p)};
       };
       same_for_threads(name, all);
     }
@@ -69,9 +69,9 @@ void test_conv(const Conv& c) {
   set_onednn_use(OnednnUse::where_faster);
   const Tensor tx = tensor(Dtype::float64, x_shape, x), tw = tensor(Dtype::float64, w_shape, w);
   const Tensor tdy = tensor(Dtype::float64, y_shape, dy);
-  const auto f = [&] { return inner(tdy, cpu().conv2d_forward(tx, tw, p)); };
-  differences(c.name() + " dx", tx, cpu().conv2d_backward_data(tdy, tw, x_shape, p), f, 6);
-  differences(c.name() + " d_weight", tw, cpu().conv2d_backward_weight(tdy, tx, w_shape, p), f, 6);
+  const auto f = [&] { return inner(tdy, dev().conv2d_forward(tx, tw, p)); };
+  differences(c.name() + " dx", tx, dev().conv2d_backward_data(tdy, tw, x_shape, p), f, 6);
+  differences(c.name() + " d_weight", tw, dev().conv2d_backward_weight(tdy, tx, w_shape, p), f, 6);
 }
 
 // --- matrices ---------------------------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ void test_matmul(int64_t m, int64_t k, int64_t n) {
         const Tensor y = tb ? tensor(dtype, {n, k}, transposed(b, k, n)) : tensor(dtype, {k, n}, b);
         std::ostringstream name;
         name << "matmul " << m << 'x' << k << 'x' << n << (ta ? " aᵀ" : "") << (tb ? " bᵀ" : "");
-        close(name.str(), cpu().matmul(x, y, ta, tb), c);
-        same_for_threads(name.str(), [&] { return std::vector<Tensor>{cpu().matmul(x, y, ta, tb)}; });
+        close(name.str(), dev().matmul(x, y, ta, tb), c);
+        same_for_threads(name.str(), [&] { return std::vector<Tensor>{dev().matmul(x, y, ta, tb)}; });
       }
 }
 
@@ -122,23 +122,23 @@ void test_rows(int64_t n, int64_t d) {
   label << ' ' << Shape{n, d};
   for (Dtype dtype : kFloats) {
     const Tensor tx = tensor(dtype, {n, d}, x), tdy = tensor(dtype, {n, d}, dy), tb = tensor(dtype, {d}, bias);
-    const Normalized unit = cpu().normalize_forward(tx);
+    const Normalized unit = dev().normalize_forward(tx);
     close("normalize y" + label.str(), unit.y, y);
     close("normalize norm" + label.str(), unit.norm, norm);
-    close("normalize dx" + label.str(), cpu().normalize_backward(tdy, unit.y, unit.norm), dx);
-    close("addBias" + label.str(), cpu().add_bias(tx, tb), biased);
-    close("sumRows" + label.str(), cpu().sum_rows(tx), sums);
+    close("normalize dx" + label.str(), dev().normalize_backward(tdy, unit.y, unit.norm), dx);
+    close("addBias" + label.str(), dev().add_bias(tx, tb), biased);
+    close("sumRows" + label.str(), dev().sum_rows(tx), sums);
     same_for_threads("rows" + label.str(), [&] {
-      const Normalized u = cpu().normalize_forward(tx);
-      return std::vector<Tensor>{u.y, u.norm, cpu().normalize_backward(tdy, u.y, u.norm), cpu().add_bias(tx, tb),
-                                 cpu().sum_rows(tx)};
+      const Normalized u = dev().normalize_forward(tx);
+      return std::vector<Tensor>{u.y, u.norm, dev().normalize_backward(tdy, u.y, u.norm), dev().add_bias(tx, tb),
+                                 dev().sum_rows(tx)};
     });
   }
   const Tensor tx = tensor(Dtype::float64, {n, d}, random_values(n * d, 0.2, 1)),
                tdy = tensor(Dtype::float64, {n, d}, dy);
-  const Normalized unit = cpu().normalize_forward(tx);
-  differences("normalize" + label.str(), tx, cpu().normalize_backward(tdy, unit.y, unit.norm),
-              [&] { return inner(tdy, cpu().normalize_forward(tx).y); });
+  const Normalized unit = dev().normalize_forward(tx);
+  differences("normalize" + label.str(), tx, dev().normalize_backward(tdy, unit.y, unit.norm),
+              [&] { return inner(tdy, dev().normalize_forward(tx).y); });
 }
 
 // --- batch norm and activations ---------------------------------------------------------------------------------
@@ -181,8 +181,8 @@ void test_batch_norm(const Shape& shape, double center) {
                    tb = tensor(dtype, {channels}, bias), tdy = tensor(dtype, shape, dy);
       Tensor m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
       const auto run = [&] {
-        return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
-                        : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
+        return training ? dev().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
+                        : dev().batch_norm_eval(tx, tw, tb, m, v, epsilon);
       };
       const BatchNormForward out = run();
       // The mean itself rounds to float: y inherits |mean|·2⁻²⁴/σ.
@@ -192,14 +192,14 @@ void test_batch_norm(const Shape& shape, double center) {
       close(name + " inv_std", out.inv_std, inv, 5e-6);
       close(name + " running mean", m, new_mean);
       close(name + " running var", v, new_var);
-      const BatchNormGradients g = cpu().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
+      const BatchNormGradients g = dev().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
       close(name + " dx", g.dx, dx, rounding);
       close(name + " d_weight", g.d_weight, d_weight, rounding);
       close(name + " d_bias", g.d_bias, d_bias);
       same_for_threads(name, [&] {
         m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
         const BatchNormForward o = run();
-        const BatchNormGradients d = cpu().batch_norm_backward(tdy, tx, tw, o.mean, o.inv_std, training);
+        const BatchNormGradients d = dev().batch_norm_backward(tdy, tx, tw, o.mean, o.inv_std, training);
         return std::vector<Tensor>{o.y, o.mean, o.inv_std, m, v, d.dx, d.d_weight, d.d_bias};
       });
     }
@@ -208,12 +208,12 @@ void test_batch_norm(const Shape& shape, double center) {
                  tb = tensor(Dtype::float64, {channels}, bias), tdy = tensor(Dtype::float64, shape, dy);
     const auto forward = [&] {
       const Tensor m = tensor(Dtype::float64, {channels}, old_mean), v = tensor(Dtype::float64, {channels}, old_var);
-      return training ? cpu().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
-                      : cpu().batch_norm_eval(tx, tw, tb, m, v, epsilon);
+      return training ? dev().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
+                      : dev().batch_norm_eval(tx, tw, tb, m, v, epsilon);
     };
     const auto f = [&] { return inner(tdy, forward().y); };
     const BatchNormForward out = forward();
-    const BatchNormGradients g = cpu().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
+    const BatchNormGradients g = dev().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
     differences(name + " dx", tx, g.dx, f);
     differences(name + " d_weight", tw, g.d_weight, f, 4);
     differences(name + " d_bias", tb, g.d_bias, f, 4);
@@ -244,56 +244,56 @@ void test_activations(const Shape& shape) {
   for (Dtype dtype : kFloats) {
     const Tensor tx = tensor(dtype, shape, x), tdy = tensor(dtype, shape, dy), ts = tensor(dtype, {channels}, slope),
                  to = tensor(dtype, shape, other);
-    close("prelu" + label, cpu().prelu_forward(tx, ts), prelu);
-    const PreluGradients g = cpu().prelu_backward(tdy, tx, ts);
+    close("prelu" + label, dev().prelu_forward(tx, ts), prelu);
+    const PreluGradients g = dev().prelu_backward(tdy, tx, ts);
     close("prelu dx" + label, g.dx, dx);
     close("prelu d_slope" + label, g.d_slope, d_slope);
-    const Tensor tr = cpu().relu_forward(tx);
+    const Tensor tr = dev().relu_forward(tx);
     close("relu" + label, tr, relu);
-    close("relu dx" + label, cpu().relu_backward(tdy, tr), d_relu);
-    close("add" + label, cpu().add(tx, to), plus);
-    close("multiply" + label, cpu().multiply(tx, to), times);
-    close("scale" + label, cpu().scale(tx, 0.3), half);
+    close("relu dx" + label, dev().relu_backward(tdy, tr), d_relu);
+    close("add" + label, dev().add(tx, to), plus);
+    close("multiply" + label, dev().multiply(tx, to), times);
+    close("scale" + label, dev().scale(tx, 0.3), half);
     const Tensor into = tensor(dtype, shape, x);
-    cpu().accumulate(into, to);
+    dev().accumulate(into, to);
     close("accumulate" + label, into, plus);
-    check(std::abs(cpu().sum(tx) - total) <= (dtype == Dtype::float32 ? 1e-6 * size : 1e-10), "sum" + label,
-          cpu().sum(tx) - total);
-    cpu().fill(into, 2.5);
+    check(std::abs(dev().sum(tx) - total) <= (dtype == Dtype::float32 ? 1e-6 * size : 1e-10), "sum" + label,
+          dev().sum(tx) - total);
+    dev().fill(into, 2.5);
     close("fill" + label, into, Values(size, 2.5));
-    const double sum = cpu().sum(tx);
+    const double sum = dev().sum(tx);
     same_for_threads("activations" + label, [&] {
-      const PreluGradients p = cpu().prelu_backward(tdy, tx, ts);
-      check(cpu().sum(tx) == sum, "sum" + label + ": threads agree");
-      return std::vector<Tensor>{p.dx, p.d_slope, cpu().dropout(tx, 0.4, 11), cpu().relu_forward(tx)};
+      const PreluGradients p = dev().prelu_backward(tdy, tx, ts);
+      check(dev().sum(tx) == sum, "sum" + label + ": threads agree");
+      return std::vector<Tensor>{p.dx, p.d_slope, dev().dropout(tx, 0.4, 11), dev().relu_forward(tx)};
     });
     // Dropout keeps exactly the elements that the counter says, and is linear, so its own backward.
-    const Tensor dropped = cpu().dropout(tx, 0.4, 11);
+    const Tensor dropped = dev().dropout(tx, 0.4, 11);
     Values masked(size);
     for (int64_t i = 0; i < size; i++) masked[i] = random_uniform(11, i) >= 0.4 ? x[i] / 0.6 : 0;
     close("dropout" + label, dropped, masked);
-    close("dropout 0" + label, cpu().dropout(tx, 0, 3), x);
-    check(cpu().all_finite(tx), "allFinite" + label);
+    close("dropout 0" + label, dev().dropout(tx, 0, 3), x);
+    check(dev().all_finite(tx), "allFinite" + label);
     for (double bad : {double(NAN), double(INFINITY), -double(INFINITY)}) {
       Values spoiled = x;
       spoiled[generator() % size] = bad;
-      check(!cpu().all_finite(tensor(dtype, shape, spoiled)), "allFinite finds one" + label);
+      check(!dev().all_finite(tensor(dtype, shape, spoiled)), "allFinite finds one" + label);
     }
     Values spoiled = x;
     spoiled[size / 2] = NAN;
-    check(std::isnan(values(cpu().relu_forward(tensor(dtype, shape, spoiled)))[size / 2]), "relu keeps NaN" + label);
+    check(std::isnan(values(dev().relu_forward(tensor(dtype, shape, spoiled)))[size / 2]), "relu keeps NaN" + label);
   }
   Values away = x;  // from the kink
   for (double& v : away) v += v < 0 ? -0.01 : 0.01;
   const Tensor tx = tensor(Dtype::float64, shape, away), ts = tensor(Dtype::float64, {channels}, slope),
                tdy = tensor(Dtype::float64, shape, dy);
-  const auto f = [&] { return inner(tdy, cpu().prelu_forward(tx, ts)); };
-  const PreluGradients g = cpu().prelu_backward(tdy, tx, ts);
+  const auto f = [&] { return inner(tdy, dev().prelu_forward(tx, ts)); };
+  const PreluGradients g = dev().prelu_backward(tdy, tx, ts);
   differences("prelu dx" + label, tx, g.dx, f);
   differences("prelu d_slope" + label, ts, g.d_slope, f);
-  differences("relu dx" + label, tx, cpu().relu_backward(tdy, cpu().relu_forward(tx)),
-              [&] { return inner(tdy, cpu().relu_forward(tx)); });
-  differences("dropout" + label, tx, cpu().dropout(tdy, 0.3, 5), [&] { return inner(tdy, cpu().dropout(tx, 0.3, 5)); });
+  differences("relu dx" + label, tx, dev().relu_backward(tdy, dev().relu_forward(tx)),
+              [&] { return inner(tdy, dev().relu_forward(tx)); });
+  differences("dropout" + label, tx, dev().dropout(tdy, 0.3, 5), [&] { return inner(tdy, dev().dropout(tx, 0.3, 5)); });
 }
 
 void test_shapes(const Shape& shape) {
@@ -309,12 +309,12 @@ void test_shapes(const Shape& shape) {
   std::ostringstream label;
   label << ' ' << shape;
   for (Dtype dtype : kFloats) {
-    const Tensor tx = tensor(dtype, shape, x), tf = cpu().flatten_forward(tx);
-    close("globalAvgPool" + label.str(), cpu().global_avg_pool_forward(tx), mean);
-    close("globalAvgPool dx" + label.str(), cpu().global_avg_pool_backward(tensor(dtype, {n, channels}, dy), shape),
+    const Tensor tx = tensor(dtype, shape, x), tf = dev().flatten_forward(tx);
+    close("globalAvgPool" + label.str(), dev().global_avg_pool_forward(tx), mean);
+    close("globalAvgPool dx" + label.str(), dev().global_avg_pool_backward(tensor(dtype, {n, channels}, dy), shape),
           spread);
     close("flatten" + label.str(), tf, flat, 0);
-    check(same_bits(cpu().flatten_backward(tf, shape), tx), "flatten backward" + label.str());
+    check(same_bits(dev().flatten_backward(tf, shape), tx), "flatten backward" + label.str());
   }
 }
 
@@ -328,23 +328,46 @@ void test_sgd(int64_t size) {
   }
   for (Dtype dtype : kFloats) {
     const Tensor tw = tensor(dtype, {size}, w), tv = tensor(dtype, {size}, v);
-    cpu().sgd_step(tw, tv, tensor(dtype, {size}, g), p);
+    dev().sgd_step(tw, tv, tensor(dtype, {size}, g), p);
     close("sgdStep w", tw, new_w);
     close("sgdStep v", tv, new_v);
   }
 }
 
+void test_elements(int64_t n) {
+  const Values x = random_values(n, 0.1, 2), dy = random_values(n);
+  Values line(n), root(n), d_root(n);
+  double product = 0, size = 0;
+  for (int64_t i = 0; i < n; i++) {
+    line[i] = -1.5 * x[i] + 0.25;
+    root[i] = std::sqrt(x[i] + 0.5);
+    d_root[i] = dy[i] / (2 * root[i]);
+    product += x[i] * dy[i];
+    size += std::abs(x[i] * dy[i]);
+  }
+  std::ostringstream label;
+  label << ' ' << Shape{n};
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, {n}, x), tdy = tensor(dtype, {n}, dy);
+    close("affine" + label.str(), dev().affine(tx, -1.5, 0.25), line);
+    close("sqrt" + label.str(), dev().sqrt_forward(tx, 0.5), root);
+    close("sqrt dx" + label.str(), dev().sqrt_backward(tdy, tensor(dtype, {n}, root)), d_root);
+    const double tolerance = (dtype == Dtype::float32 ? 1e-6 : 1e-14) * size;
+    const double error = std::abs(dev().dot(tx, tdy) - product);
+    check(error <= tolerance, "dot" + label.str(), error, tolerance);
+  }
+}
+
 void test_integers() {
-  const Tensor image = cpu().empty(Dtype::uint8, {256});
-  for (int i = 0; i < 256; i++) image.data<uint8_t>()[i] = uint8_t(i);
+  std::vector<uint8_t> bytes(256);
+  for (int i = 0; i < 256; i++) bytes[i] = uint8_t(i);
+  const Tensor image = tensor_of<uint8_t>({256}, bytes);
   Values want(256);
   for (int i = 0; i < 256; i++) want[i] = i / 127.5 - 1;
-  close("imageToFloat", cpu().image_to_float(image), want, 1e-7);
-  const Tensor labels = cpu().empty(Dtype::int32, {1001});
-  cpu().fill(labels, -1);
-  bool all = true;
-  for (int i = 0; i < 1001; i++) all = all && labels.data<int32_t>()[i] == -1;
-  check(all, "fill int32");
+  close("imageToFloat", dev().image_to_float(image), want, 1e-7);
+  const Tensor labels = dev().empty(Dtype::int32, {1001});
+  dev().fill(labels, -1);
+  check(elements<int32_t>(labels) == std::vector<int32_t>(1001, -1), "fill int32");
   double mean = 0, square = 0;
   const int draws = 200000;
   for (int i = 0; i < draws; i++) {
@@ -368,44 +391,105 @@ void refuses(const std::string& what, ErrorKind kind, const char* part, F&& f) {
   }
 }
 
-void test_empty_batch() {
-  const Tensor x = cpu().empty(Dtype::float32, {0, 4, 4, 2}), dy = cpu().empty(Dtype::float32, {0, 4, 4, 3});
+// What has no elements is no work, and no error.
+void test_empty() {
+  const Tensor x = dev().empty(Dtype::float32, {0, 4, 4, 2}), dy = dev().empty(Dtype::float32, {0, 4, 4, 3});
   const Tensor weight = tensor(Dtype::float32, {3, 2, 3, 3}, Values(54, 1));
-  check(cpu().conv2d_forward(x, weight, {1, 1}).shape == Shape{0, 4, 4, 3}, "conv of no images");
-  check(cpu().conv2d_backward_data(dy, weight, x.shape, {1, 1}).numel() == 0, "conv of no images: backward data");
-  close("conv of no images: backward weight", cpu().conv2d_backward_weight(dy, x, weight.shape, {1, 1}), Values(54, 0));
+  check(dev().conv2d_forward(x, weight, {1, 1}).shape == Shape{0, 4, 4, 3}, "conv of no images");
+  check(dev().conv2d_backward_data(dy, weight, x.shape, {1, 1}).numel() == 0, "conv of no images: backward data");
+  close("conv of no images: backward weight", dev().conv2d_backward_weight(dy, x, weight.shape, {1, 1}), Values(54, 0));
+
+  const Tensor rows = tensor(Dtype::float32, {0, 3}, {}), thin = tensor(Dtype::float32, {3, 0}, {}),
+               three = tensor(Dtype::float32, {3}, {1, 2, 3}), two = tensor(Dtype::float32, {2}, {1, 2});
+  check(dev().matmul(rows, thin, false, false).shape == Shape{0, 0}, "matmul of no rows");
+  close("matmul of no depth", dev().matmul(thin, rows, false, false), Values(9, 0));
+  close("sumRows of no rows", dev().sum_rows(rows), Values(3, 0));
+  check(dev().sum_rows(thin).numel() == 0, "sumRows of no columns");
+  check(dev().add_bias(rows, three).shape == Shape{0, 3}, "addBias of no rows");
+  check(dev().sum(rows) == 0 && dev().dot(rows, rows) == 0 && dev().all_finite(rows), "sums of nothing");
+  for (const Tensor& y :
+       {dev().relu_forward(rows), dev().relu_backward(rows, rows), dev().add(rows, rows), dev().multiply(rows, rows),
+        dev().scale(rows, 2), dev().affine(rows, 2, 1), dev().sqrt_forward(rows, 1), dev().sqrt_backward(rows, rows),
+        dev().dropout(rows, 0.5, 1), dev().prelu_forward(rows, three)})
+    check(y.shape == Shape{0, 3}, "an operation on no rows");
+  const PreluGradients prelu = dev().prelu_backward(rows, rows, three);
+  close("prelu of no rows: d_slope", prelu.d_slope, Values(3, 0));
+  const BatchNormForward norm = dev().batch_norm_eval(rows, three, three, three, three, 0);
+  close("batchNorm of no rows: mean", norm.mean, {1, 2, 3});
+  const BatchNormGradients g = dev().batch_norm_backward(rows, rows, three, three, three, true);
+  close("batchNorm of no rows: d_weight", g.d_weight, Values(3, 0));
+  close("batchNorm of no rows: d_bias", g.d_bias, Values(3, 0));
+  check(dev().global_avg_pool_forward(x).shape == Shape{0, 2} && dev().flatten_forward(x).shape == Shape{0, 32} &&
+            dev().global_avg_pool_backward(tensor(Dtype::float32, {0, 2}, {}), x.shape).shape == x.shape &&
+            dev().flatten_backward(tensor(Dtype::float32, {0, 32}, {}), x.shape).shape == x.shape,
+        "shapes of no images");
+  dev().accumulate(rows, rows);
+  dev().sgd_step(rows, rows, rows, {});
+}
+
+// An operand may be given twice, and accumulate's into may be its x.
+void test_aliases() {
+  for (Dtype dtype : kFloats) {
+    const Values x = random_values(1000), twice = [&] {
+      Values v = x;
+      for (double& each : v) each *= 2;
+      return v;
+    }();
+    const Tensor tx = tensor(dtype, {1000}, x);
+    close("x + x", dev().add(tx, tx), twice);
+    dev().accumulate(tx, tx);
+    close("x += x", tx, twice);
+    const Tensor square = tensor(dtype, {20, 20}, random_values(400));
+    close("x·xᵀ of one tensor", dev().matmul(square, square, false, true),
+          values(dev().matmul(square, tensor(dtype, {20, 20}, values(square)), false, true)));
+  }
+}
+
+// Equal values, and such as are far from 0: what is left of the variance is rounding.
+void test_flat_channels() {
+  for (Dtype dtype : kFloats)
+    for (double value : {0.1, 1000.1}) {
+      const Tensor x = tensor(dtype, {500, 3}, Values(1500, value)), one = tensor(dtype, {3}, Values(3, 1)),
+                   zero = tensor(dtype, {3}, Values(3, 0)), mean = tensor(dtype, {3}, Values(3, 0)),
+                   var = tensor(dtype, {3}, Values(3, 1));
+      const BatchNormForward out = dev().batch_norm_train(x, one, zero, mean, var, 1, 1e-5);
+      // What rounding may leave of the mean, times the largest inv_std there is.
+      const double rounding = value * (dtype == Dtype::float32 ? 2.4e-7 : 4.4e-16),
+                   error = distance(values(out.y), Values(1500, 0));
+      check(error <= 317 * rounding, "batchNorm of equal values", error, 317 * rounding);
+      check(values(var)[1] >= 0, "a variance of at least 0");
+    }
 }
 
 void test_refusals() {
   const Tensor a = tensor(Dtype::float32, {2, 3}, Values(6, 1)), b = tensor(Dtype::float64, {2, 3}, Values(6, 1)),
                c = tensor(Dtype::float32, {3, 2}, Values(6, 1)),
                image = tensor(Dtype::float32, {1, 2, 2, 3}, Values(12, 1));
-  refuses("add of two dtypes", ErrorKind::type, "one dtype", [&] { cpu().add(a, b); });
-  refuses("add of two shapes", ErrorKind::shape, "[2, 3]", [&] { cpu().add(a, c); });
-  refuses("matmul", ErrorKind::shape, "inner extents", [&] { cpu().matmul(a, a, false, false); });
+  refuses("add of two dtypes", ErrorKind::type, "one dtype", [&] { dev().add(a, b); });
+  refuses("add of two shapes", ErrorKind::shape, "[2, 3]", [&] { dev().add(a, c); });
+  refuses("matmul", ErrorKind::shape, "inner extents", [&] { dev().matmul(a, a, false, false); });
   refuses("conv2d channels", ErrorKind::shape, "3 input channels", [&] {
-    cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 2, 1, 1}, {1, 1}), {});
+    dev().conv2d_forward(image, tensor(Dtype::float32, {1, 2, 1, 1}, {1, 1}), {});
   });
   refuses("conv2d stride", ErrorKind::range, "stride", [&] {
-    cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 1, 1}, {1, 1, 1}), {0, 0});
+    dev().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 1, 1}, {1, 1, 1}), {0, 0});
   });
   refuses("conv2d kernel", ErrorKind::shape, "fits", [&] {
-    cpu().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 5, 5}, Values(75, 1)), {1, 1});
+    dev().conv2d_forward(image, tensor(Dtype::float32, {1, 3, 5, 5}, Values(75, 1)), {1, 1});
   });
-  refuses("dropout rate", ErrorKind::range, "[0, 1)", [&] { cpu().dropout(a, 1, 0); });
+  refuses("dropout rate", ErrorKind::range, "[0, 1)", [&] { dev().dropout(a, 1, 0); });
   refuses("prelu slope", ErrorKind::shape, "slope [3]", [&] {
-    cpu().prelu_forward(a, tensor(Dtype::float32, {2}, {1, 1}));
+    dev().prelu_forward(a, tensor(Dtype::float32, {2}, {1, 1}));
   });
-  refuses("imageToFloat", ErrorKind::type, "uint8", [&] { cpu().image_to_float(a); });
+  const Tensor index = tensor_of<int32_t>({1}, {0});
+  refuses("integers", ErrorKind::type, "float32 or float64", [&] { dev().affine(index, 1, 0); });
+  refuses("imageToFloat", ErrorKind::type, "uint8", [&] { dev().image_to_float(a); });
   Tensor gone = a;
   gone.storage = nullptr;
-  refuses("a disposed tensor", ErrorKind::disposed, "disposed", [&] { cpu().relu_forward(gone); });
+  refuses("a disposed tensor", ErrorKind::disposed, "disposed", [&] { dev().relu_forward(gone); });
 }
 
-}  // namespace
-
-int main() {
-  std::printf("%s\n", onednn_status());
+void test_device() {
   for (const Conv& c :
        {Conv{2, 7, 5, 3, 4, 3, 3, 1, 1}, Conv{1, 9, 8, 1, 24, 3, 3, 2, 1}, Conv{3, 6, 6, 5, 17, 1, 1, 2, 0},
         Conv{2, 6, 7, 16, 33, 1, 1, 1, 0}, Conv{1, 11, 10, 2, 48, 5, 5, 2, 1}, Conv{2, 8, 8, 24, 24, 3, 3, 2, 1},
@@ -432,9 +516,118 @@ int main() {
   for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 64}, Shape{1, 1, 1, 1}, Shape{3, 17, 2, 35}})
     test_shapes(shape);
   for (int64_t size : {1, 17, 40000}) test_sgd(size);
+  for (int64_t n : {1, 19, 70000}) test_elements(n);
   test_integers();
-  test_empty_batch();
+  test_empty();
+  test_aliases();
+  test_flat_channels();
   test_refusals();
+}
+
+// --- a GPU, under the host emulation ------------------------------------------------------------------------------
+
+int64_t draw(int64_t low, int64_t high) { return low + int64_t(generator() % uint64_t(high - low + 1)); }
+
+void test_random_shapes() {
+  for (int i = 0; i < 40; i++) {
+    const int64_t kh = draw(1, 5), kw = draw(1, 5);
+    const int stride = int(draw(1, 3)), padding = int(draw(0, 2));
+    test_conv({draw(1, 4), draw(kh, 12), draw(kw, 12), draw(1, 40), draw(1, 80), kh, kw, stride, padding});
+    test_matmul(draw(1, 150), draw(1, 700), draw(1, 150));
+  }
+  for (int i = 0; i < 12; i++) {
+    const Shape shape{draw(1, 4), draw(1, 20), draw(2, 20), draw(1, 90)};
+    test_batch_norm(shape, double(draw(-3, 3)));
+    test_activations(shape);
+    test_shapes(shape);
+    test_rows(draw(1, 300), draw(1, 300));
+    test_elements(draw(1, 40000));
+    test_sgd(draw(1, 3000));
+  }
+}
+
+// Masks are a function of seed and place: the devices agree on every bit.
+void test_same_masks() {
+  Backend* const gpu = chosen_device;
+  for (Dtype dtype : kFloats)
+    for (double seed : {0.0, -1.0, 9007199254740992.0})
+      for (double rate : {0.0, 0.1, 0.999999}) {
+        const Values x = random_values(4097);
+        const Tensor there = dev().dropout(tensor(dtype, {4097}, x), rate, seed);
+        chosen_device = &cpu();
+        const Tensor here = dev().dropout(tensor(dtype, {4097}, x), rate, seed);
+        chosen_device = gpu;
+        check(same_bits(here, there), "dropout's mask is the CPU's");
+      }
+}
+
+void test_other_devices() {
+  const Values ones(12, 1);
+  const Tensor here = tensor(Dtype::float32, {2, 6}, ones), six = tensor(Dtype::float32, {6}, Values(6, 1)),
+               image = tensor(Dtype::float32, {1, 2, 2, 3}, ones), weight = tensor(Dtype::float32, {4, 3, 1, 1}, ones);
+  Backend* const gpu = chosen_device;
+  chosen_device = &cpu();
+  const Tensor there = tensor(Dtype::float32, {2, 6}, ones), six_there = tensor(Dtype::float32, {6}, Values(6, 1)),
+               image_there = tensor(Dtype::float32, {1, 2, 2, 3}, ones),
+               weight_there = tensor(Dtype::float32, {4, 3, 1, 1}, ones), bytes = tensor_of<uint8_t>({2}, {1, 2});
+  chosen_device = gpu;
+  const auto elsewhere = [&](const char* what, auto&& f) {
+    refuses(std::string(what) + " of the CPU's tensor", ErrorKind::device, "on cuda:0, got cpu", f);
+  };
+  const auto mixed = [&](const char* what, auto&& f) {
+    refuses(std::string(what) + " of two devices", ErrorKind::device, "on one device", f);
+  };
+  const Shape shape{1, 2, 2, 3};
+  elsewhere("relu", [&] { dev().relu_forward(there); });
+  elsewhere("relu backward", [&] { dev().relu_backward(there, there); });
+  elsewhere("add", [&] { dev().add(there, there); });
+  elsewhere("multiply", [&] { dev().multiply(there, there); });
+  elsewhere("accumulate", [&] { dev().accumulate(there, there); });
+  elsewhere("scale", [&] { dev().scale(there, 2); });
+  elsewhere("affine", [&] { dev().affine(there, 2, 1); });
+  elsewhere("sqrt", [&] { dev().sqrt_forward(there, 0); });
+  elsewhere("sqrt backward", [&] { dev().sqrt_backward(there, there); });
+  elsewhere("dropout", [&] { dev().dropout(there, 0.5, 0); });
+  elsewhere("imageToFloat", [&] { dev().image_to_float(bytes); });
+  elsewhere("prelu", [&] { dev().prelu_forward(there, six_there); });
+  elsewhere("prelu backward", [&] { dev().prelu_backward(there, there, six_there); });
+  elsewhere("addBias", [&] { dev().add_bias(there, six_there); });
+  elsewhere("sumRows", [&] { dev().sum_rows(there); });
+  elsewhere("sum", [&] { dev().sum(there); });
+  elsewhere("dot", [&] { dev().dot(there, there); });
+  elsewhere("allFinite", [&] { dev().all_finite(there); });
+  elsewhere("matmul", [&] { dev().matmul(there, there, false, true); });
+  elsewhere("conv2d", [&] { dev().conv2d_forward(image_there, weight_there, {}); });
+  elsewhere("conv2d backward data", [&] { dev().conv2d_backward_data(image_there, weight_there, {1, 2, 2, 3}, {}); });
+  elsewhere("globalAvgPool", [&] { dev().global_avg_pool_forward(image_there); });
+  elsewhere("globalAvgPool backward", [&] { dev().global_avg_pool_backward(there, {2, 1, 1, 6}); });
+  elsewhere("flatten", [&] { dev().flatten_forward(image_there); });
+  elsewhere("flatten backward", [&] { dev().flatten_backward(there, {2, 1, 1, 6}); });
+  elsewhere("sgdStep", [&] { dev().sgd_step(there, there, there, {}); });
+  elsewhere("batchNorm", [&] { dev().batch_norm_train(there, six_there, six_there, six_there, six_there, 0.1, 1e-5); });
+  mixed("add", [&] { dev().add(here, there); });
+  mixed("accumulate", [&] { dev().accumulate(here, there); });
+  mixed("matmul", [&] { dev().matmul(here, there, false, true); });
+  mixed("conv2d", [&] { dev().conv2d_forward(image, weight_there, {}); });
+  mixed("prelu", [&] { dev().prelu_forward(here, six_there); });
+  mixed("batchNorm", [&] { dev().batch_norm_eval(here, six, six, six_there, six, 0); });
+  mixed("sgdStep", [&] { dev().sgd_step(here, here, there, {}); });
+  refuses("rows too wide for a tile", ErrorKind::shape, "rows of at most 16777215", [&] {
+    dev().matmul(tensor(Dtype::float32, {0, 16777216}, {}), tensor(Dtype::float32, {0, 16777216}, {}), false, true);
+  });
+}
+
+}  // namespace
+
+int main() {
+  std::printf("%s\n", onednn_status());
+  test_device();
+  setenv("FLASHMARGIN_CUDA", FM_EMULATED_CUDA, 0);  // or a library that was named, for a GPU
+  chosen_device = &backend_of(Device{0});
+  test_device();
+  test_random_shapes();
+  test_same_masks();
+  test_other_devices();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed != 0;
 }

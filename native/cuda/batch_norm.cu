@@ -1,0 +1,185 @@
+#include <cmath>
+
+#include "../common/check.h"
+#include "backend.h"
+#include "columns.cuh"
+#include "each.cuh"
+
+namespace fm {
+namespace {
+
+void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                     const Tensor& running_var, double epsilon) {
+  check_channels("weight", x, weight);
+  check_channels("bias", x, bias);
+  check_channels("running_mean", x, running_mean);
+  check_channels("running_var", x, running_var);
+  FM_CHECK(range, epsilon >= 0, "expected epsilon of at least 0, got ", epsilon);
+}
+
+// The mean is summed first and x about it afterwards, so that a mean far from 0 costs no digits.
+template <class T>
+struct StoreMean {
+  T* mean;
+  double pixels;
+  __device__ void operator()(int64_t c, const double (&totals)[1]) const { mean[c] = T(totals[0] / pixels); }
+};
+template <class T>
+struct AboutMean {
+  const T *x, *mean;
+  __device__ void operator()(int64_t i, int64_t c, T (&sums)[2]) const {
+    const T d = x[i] - mean[c];
+    sums[0] += d;
+    sums[1] += d * d;
+  }
+};
+// The rounded mean's own error is Σ (x − mean)/n.
+template <class T>
+struct StoreStatistics {
+  T *mean, *inv_std, *running_mean, *running_var;
+  double pixels, momentum, epsilon;
+  __device__ void operator()(int64_t c, const double (&totals)[2]) const {
+    const double error = totals[0] / pixels, exact = double(mean[c]) + error, left = totals[1] - totals[0] * error;
+    const double m2 = left < 0 ? 0 : left;  // equal values leave rounding of either sign; NaN stays NaN
+    mean[c] = T(exact);
+    inv_std[c] = T(1 / std::sqrt(m2 / pixels + epsilon));
+    running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * exact);
+    running_var[c] = T((1 - momentum) * double(running_var[c]) + momentum * m2 / (pixels - 1));
+  }
+};
+template <class T>
+struct RunningStatistics {
+  const T *running_mean, *running_var;
+  T *mean, *inv_std;
+  double epsilon;
+  __device__ void operator()(int64_t c) const {
+    mean[c] = running_mean[c];
+    inv_std[c] = T(1 / std::sqrt(double(running_var[c]) + epsilon));
+  }
+};
+
+template <class T>
+struct Normalize {
+  const T *x, *mean, *inv_std, *weight, *bias;
+  T* y;
+  __device__ void operator()(int64_t i, int64_t c) const {
+    y[i] = (x[i] - mean[c]) * (weight[c] * inv_std[c]) + bias[c];
+  }
+};
+
+template <class T>
+struct GradientTerms {
+  const T *dy, *x, *mean;
+  __device__ void operator()(int64_t i, int64_t c, T (&sums)[2]) const {
+    const T g = dy[i];
+    sums[0] += g;
+    sums[1] += g * (x[i] - mean[c]);
+  }
+};
+// Of dx = dy·factor + (x − mean)·slope + offset.
+template <class T>
+struct Line {
+  T *factor, *slope, *offset;
+};
+template <class T>
+struct StoreGradients {
+  const T *weight, *inv_std;
+  T *d_weight, *d_bias;
+  Line<T> line;
+  double pixels;
+  bool batch_statistics;
+  __device__ void operator()(int64_t c, const double (&totals)[2]) const {
+    const double spread = double(inv_std[c]), gain = double(weight[c]) * spread;
+    d_bias[c] = T(totals[0]);
+    d_weight[c] = T(totals[1] * spread);
+    line.factor[c] = T(gain);
+    line.slope[c] = batch_statistics ? T(-gain * spread * spread * totals[1] / pixels) : T(0);
+    line.offset[c] = batch_statistics ? T(-gain * totals[0] / pixels) : T(0);
+  }
+};
+template <class T>
+struct Backward {
+  const T *dy, *x, *mean;
+  Line<T> line;
+  T* dx;
+  __device__ void operator()(int64_t i, int64_t c) const {
+    dx[i] = dy[i] * line.factor[c] + ((x[i] - mean[c]) * line.slope[c] + line.offset[c]);
+  }
+};
+
+template <class T>
+Tensor normalized(CudaBackend& on, const Tensor& x, const Tensor& mean, const Tensor& inv_std, const Tensor& weight,
+                  const Tensor& bias) {
+  const Tensor y = on.empty(x.dtype, x.shape);
+  for_each_channel(
+      on.stream(), x.numel(), x.shape.back(),
+      Normalize<T>{x.data<T>(), mean.data<T>(), inv_std.data<T>(), weight.data<T>(), bias.data<T>(), y.data<T>()});
+  return y;
+}
+
+}  // namespace
+
+BatchNormForward CudaBackend::batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                               const Tensor& running_mean, const Tensor& running_var, double momentum,
+                                               double epsilon) {
+  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t channels = x.shape.back();
+    FM_CHECK(shape, x.numel() > channels, "expected more than one value a channel when training, got x ", x.shape);
+    const double pixels = double(x.numel() / channels);
+    const Tensor mean = empty(x.dtype, {channels}), inv_std = empty(x.dtype, {channels});
+    sum_columns<T, 1>(*this, x.numel(), channels, Elements<T>{x.data<T>()}, StoreMean<T>{mean.data<T>(), pixels});
+    sum_columns<T, 2>(*this, x.numel(), channels, AboutMean<T>{x.data<T>(), mean.data<T>()},
+                      StoreStatistics<T>{mean.data<T>(), inv_std.data<T>(), running_mean.data<T>(),
+                                         running_var.data<T>(), pixels, momentum, epsilon});
+    return BatchNormForward{normalized<T>(*this, x, mean, inv_std, weight, bias), mean, inv_std};
+  });
+}
+
+BatchNormForward CudaBackend::batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                              const Tensor& running_mean, const Tensor& running_var, double epsilon) {
+  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t channels = x.shape.back();
+    const Tensor mean = empty(x.dtype, {channels}), inv_std = empty(x.dtype, {channels});
+    for_each(stream_, channels,
+             RunningStatistics<T>{running_mean.data<T>(), running_var.data<T>(), mean.data<T>(), inv_std.data<T>(),
+                                  epsilon});
+    return BatchNormForward{normalized<T>(*this, x, mean, inv_std, weight, bias), mean, inv_std};
+  });
+}
+
+// With x̂ = (x − mean)·inv_std over n pixels:  d_bias = Σ dy,  d_weight = Σ dy·x̂,
+//   dx = weight·inv_std·(dy − d_bias/n − x̂·d_weight/n), without the two means where mean and inv_std are constants.
+BatchNormGradients CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                                    const Tensor& mean, const Tensor& inv_std, bool batch_statistics) {
+  check_alike("x", x, "dy", dy);
+  check_channels("weight", x, weight);
+  check_channels("mean", x, mean);
+  check_channels("inv_std", x, inv_std);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t channels = x.shape.back();
+    const double pixels = channels > 0 ? double(x.numel() / channels) : 0;
+    BatchNormGradients result{empty(x.dtype, x.shape), empty(x.dtype, weight.shape), empty(x.dtype, weight.shape)};
+    DeviceScratch scratch(allocator_);
+    T* const of_line = scratch.take<T>(3 * channels);
+    const Line<T> line{of_line, of_line + channels, of_line + 2 * channels};
+    sum_columns<T, 2>(*this, x.numel(), channels, GradientTerms<T>{dy.data<T>(), x.data<T>(), mean.data<T>()},
+                      StoreGradients<T>{weight.data<T>(), inv_std.data<T>(), result.d_weight.data<T>(),
+                                        result.d_bias.data<T>(), line, pixels, batch_statistics});
+    for_each_channel(stream_, x.numel(), channels,
+                     Backward<T>{dy.data<T>(), x.data<T>(), mean.data<T>(), line, result.dx.data<T>()});
+    return result;
+  });
+}
+
+}  // namespace fm

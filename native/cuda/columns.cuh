@@ -1,0 +1,88 @@
+// Sums over all axes but the last, [rows, columns] → [columns], in a fixed order and in two passes: blocks sum a chunk of
+// rows, and a second kernel the chunks.  A thread sums in T over 64 rows and in double over those, as the CPU does.
+#pragma once
+#include <cstdint>
+
+#include "backend.h"
+#include "launch.h"
+
+namespace fm {
+
+constexpr int kColumnLanes = 32, kColumnWays = 8, kColumnThreads = kColumnLanes * kColumnWays;
+constexpr int kRowsInT = 64;
+
+// The ways' totals of each column, added in order; to be used where column_way() is 0.
+template <int kSums>
+__device__ void add_ways(double (&total)[kSums]) {
+  __shared__ double ways[kColumnWays][kSums][kColumnLanes];
+  const int lane = threadIdx.x % kColumnLanes, way = threadIdx.x / kColumnLanes;
+  for (int s = 0; s < kSums; s++) ways[way][s][lane] = total[s];
+  __syncthreads();
+  for (int s = 0; s < kSums; s++) {
+    total[s] = ways[0][s][lane];
+    for (int w = 1; w < kColumnWays; w++) total[s] += ways[w][s][lane];
+  }
+}
+__device__ inline int column_way() { return int(threadIdx.x) / kColumnLanes; }
+__device__ inline int64_t column_of_thread() { return int64_t(blockIdx.x) * kColumnLanes + threadIdx.x % kColumnLanes; }
+
+// parts[chunk][sum][column] = Σ over the chunk's rows of what f(i, column, sums) adds to sums.  Blocks: columns, chunks.
+template <class T, int kSums, class F>
+__global__ void __launch_bounds__(kColumnThreads)
+    column_sums_kernel(F f, int64_t rows, int64_t columns, int64_t rows_a_chunk, double* parts) {
+  const int64_t c = column_of_thread(), begin = blockIdx.y * rows_a_chunk;
+  const int64_t end = begin + rows_a_chunk < rows ? begin + rows_a_chunk : rows;
+  double total[kSums] = {};
+  for (int64_t row = begin + column_way(); c < columns && row < end;) {
+    T sums[kSums] = {};
+    for (int i = 0; i < kRowsInT && row < end; i++, row += kColumnWays) f(row * columns + c, c, sums);
+    for (int s = 0; s < kSums; s++) total[s] += double(sums[s]);
+  }
+  add_ways(total);
+  if (column_way() > 0 || c >= columns) return;
+  for (int s = 0; s < kSums; s++) parts[(blockIdx.y * kSums + s) * columns + c] = total[s];
+}
+
+// f(column, totals over all chunks)
+template <int kSums, class F>
+__global__ void __launch_bounds__(kColumnThreads)
+    column_totals_kernel(F f, const double* parts, int64_t chunks, int64_t columns) {
+  const int64_t c = column_of_thread();
+  double total[kSums] = {};
+  for (int64_t chunk = column_way(); c < columns && chunk < chunks; chunk += kColumnWays)
+    for (int s = 0; s < kSums; s++) total[s] += parts[(chunk * kSums + s) * columns + c];
+  add_ways(total);
+  if (column_way() == 0 && c < columns) f(c, total);
+}
+
+// add(i, column, sums) meets each element once and adds its terms; finish(column, totals) takes them.
+template <class T, int kSums, class Add, class Finish>
+void sum_columns(CudaBackend& on, int64_t elements, int64_t columns, const Add& add, const Finish& finish) {
+  if (columns == 0) return;
+  constexpr int64_t kBlocks = 1024, kFewestRows = kColumnWays * 8;
+  const int64_t rows = elements / columns;
+  const unsigned tiles = unsigned(blocks_for(columns, kColumnLanes));
+  int64_t chunks = kBlocks / tiles < 1 ? 1 : kBlocks / tiles;
+  if (chunks > blocks_for(rows, kFewestRows)) chunks = blocks_for(rows, kFewestRows);
+  DeviceScratch scratch(on.allocator());
+  double* const parts = scratch.take<double>(chunks * kSums * columns);
+  if (rows > 0) {
+    const int64_t rows_a_chunk = blocks_for(rows, chunks);
+    launch(on.stream(), dim3(tiles, unsigned(chunks)), kColumnThreads, column_sums_kernel<T, kSums, Add>, add, rows,
+           columns, rows_a_chunk, parts);
+  }
+  launch(on.stream(), tiles, kColumnThreads, column_totals_kernel<kSums, Finish>, finish, parts, chunks, columns);
+}
+
+template <class T>
+struct Elements {
+  const T* x;
+  __device__ void operator()(int64_t i, int64_t, T (&sums)[1]) const { sums[0] += x[i]; }
+};
+template <class T>
+struct StoreSum {
+  T* to;
+  __device__ void operator()(int64_t c, const double (&totals)[1]) const { to[c] = T(totals[0]); }
+};
+
+}  // namespace fm

@@ -1,0 +1,224 @@
+#include <cmath>
+
+#include "../common/check.h"
+#include "../common/random.h"
+#include "backend.h"
+#include "columns.cuh"
+#include "each.cuh"
+
+namespace fm {
+namespace {
+
+struct Relu {
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x < 0 ? T(0) : x;  // NaN stays NaN
+  }
+};
+struct ReluSlope {
+  template <class T>
+  __device__ T operator()(T dy, T y) const {
+    return y > 0 ? dy : T(0);
+  }
+};
+struct Plus {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct Times {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a * b;
+  }
+};
+template <class T>
+struct Scale {
+  T factor;
+  __device__ T operator()(T x) const { return x * factor; }
+};
+template <class T>
+struct Affine {
+  T factor, offset;
+  __device__ T operator()(T x) const { return x * factor + offset; }
+};
+template <class T>
+struct Root {
+  T epsilon;
+  __device__ T operator()(T x) const { return std::sqrt(x + epsilon); }
+};
+// dx = dy/(2y); 0 where dy is, even at the root's infinite slope.
+struct RootSlope {
+  template <class T>
+  __device__ T operator()(T dy, T y) const {
+    return dy == 0 ? T(0) : dy * T(0.5) / y;
+  }
+};
+
+template <class T>
+struct AddBias {
+  const T *x, *bias;
+  T* y;
+  __device__ void operator()(int64_t i, int64_t c) const { y[i] = x[i] + bias[c]; }
+};
+template <class T>
+struct Prelu {
+  const T *x, *slope;
+  T* y;
+  __device__ void operator()(int64_t i, int64_t c) const {
+    const T v = x[i];
+    y[i] = v > 0 ? v : v * slope[c];
+  }
+};
+// dx, and the terms of d_slope = Σ dy·min(x, 0).
+template <class T>
+struct PreluBackward {
+  const T *dy, *x, *slope;
+  T* dx;
+  __device__ void operator()(int64_t i, int64_t c, T (&sums)[1]) const {
+    const T v = x[i], g = dy[i];
+    dx[i] = v > 0 ? g : g * slope[c];
+    sums[0] += v > 0 ? T(0) : g * v;
+  }
+};
+
+template <class T>
+struct Dropout {
+  const T* x;
+  T* y;
+  T kept;
+  uint64_t seed;
+  uint32_t below;
+  __device__ void operator()(int64_t i) const { y[i] = random_bits(seed, uint64_t(i)) >= below ? x[i] * kept : T(0); }
+};
+struct ImageToFloat {
+  const uint8_t* x;
+  float* y;
+  __device__ void operator()(int64_t i) const { y[i] = float(x[i]) * (1 / 127.5f) - 1.f; }
+};
+
+// make(zero of T): the op for tensors of T.
+template <class Make>
+Tensor map(CudaBackend& on, const Tensor& x, Make&& make) {
+  on.check_here("x", x);
+  const DeviceGuard guard(on.device());
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    using Op = decltype(make(zero));
+    const Tensor y = on.empty(x.dtype, x.shape);
+    for_each(on.stream(), x.numel(), Map<T, Op>{make(zero), x.data<T>(), y.data<T>()});
+    return y;
+  });
+}
+
+template <class Op>
+void map_into(CudaBackend& on, const Tensor& a, const Tensor& b, const Tensor& y) {
+  const DeviceGuard guard(on.device());
+  dispatch_float(a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    for_each(on.stream(), a.numel(), Map2<T, Op>{Op{}, a.data<T>(), b.data<T>(), y.data<T>()});
+  });
+}
+
+template <class Op>
+Tensor map(CudaBackend& on, const char* a_name, const Tensor& a, const char* b_name, const Tensor& b) {
+  check_alike(a_name, a, b_name, b);
+  on.check_here(a_name, a);
+  const Tensor y = on.empty(a.dtype, a.shape);
+  map_into<Op>(on, a, b, y);
+  return y;
+}
+
+}  // namespace
+
+Tensor CudaBackend::relu_forward(const Tensor& x) {
+  return map(*this, x, [](auto) { return Relu{}; });
+}
+Tensor CudaBackend::relu_backward(const Tensor& dy, const Tensor& y) { return map<ReluSlope>(*this, "dy", dy, "y", y); }
+Tensor CudaBackend::add(const Tensor& a, const Tensor& b) { return map<Plus>(*this, "a", a, "b", b); }
+Tensor CudaBackend::multiply(const Tensor& a, const Tensor& b) { return map<Times>(*this, "a", a, "b", b); }
+void CudaBackend::accumulate(const Tensor& into, const Tensor& x) {
+  check_alike("into", into, "x", x);
+  check_here("into", into);
+  map_into<Plus>(*this, into, x, into);
+}
+Tensor CudaBackend::scale(const Tensor& x, double factor) {
+  return map(*this, x, [&](auto zero) { return Scale<decltype(zero)>{decltype(zero)(factor)}; });
+}
+Tensor CudaBackend::affine(const Tensor& x, double factor, double offset) {
+  return map(*this, x, [&](auto zero) {
+    using T = decltype(zero);
+    return Affine<T>{T(factor), T(offset)};
+  });
+}
+Tensor CudaBackend::sqrt_forward(const Tensor& x, double epsilon) {
+  return map(*this, x, [&](auto zero) { return Root<decltype(zero)>{decltype(zero)(epsilon)}; });
+}
+Tensor CudaBackend::sqrt_backward(const Tensor& dy, const Tensor& y) { return map<RootSlope>(*this, "dy", dy, "y", y); }
+
+Tensor CudaBackend::add_bias(const Tensor& x, const Tensor& bias) {
+  check_rank("x", x, 2);
+  check_channels("bias", x, bias);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Tensor y = empty(x.dtype, x.shape);
+    for_each_channel(stream_, x.numel(), x.shape.back(), AddBias<T>{x.data<T>(), bias.data<T>(), y.data<T>()});
+    return y;
+  });
+}
+
+Tensor CudaBackend::prelu_forward(const Tensor& x, const Tensor& slope) {
+  check_channels("slope", x, slope);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Tensor y = empty(x.dtype, x.shape);
+    for_each_channel(stream_, x.numel(), x.shape.back(), Prelu<T>{x.data<T>(), slope.data<T>(), y.data<T>()});
+    return y;
+  });
+}
+
+PreluGradients CudaBackend::prelu_backward(const Tensor& dy, const Tensor& x, const Tensor& slope) {
+  check_alike("x", x, "dy", dy);
+  check_channels("slope", x, slope);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t channels = x.shape.back();
+    const Tensor dx = empty(x.dtype, x.shape), d_slope = empty(x.dtype, slope.shape);
+    sum_columns<T, 1>(*this, x.numel(), channels,
+                      PreluBackward<T>{dy.data<T>(), x.data<T>(), slope.data<T>(), dx.data<T>()},
+                      StoreSum<T>{d_slope.data<T>()});
+    return PreluGradients{dx, d_slope};
+  });
+}
+
+Tensor CudaBackend::dropout(const Tensor& x, double rate, double seed) {
+  FM_CHECK(range, rate >= 0 && rate < 1, "expected rate in [0, 1), got ", rate);
+  FM_CHECK(range, std::abs(seed) <= 9007199254740992.0, "expected a seed of at most 2^53 in magnitude, got ", seed);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Tensor y = empty(x.dtype, x.shape);
+    for_each(stream_, x.numel(),
+             Dropout<T>{x.data<T>(), y.data<T>(), T(1 / (1 - rate)), uint64_t(int64_t(seed)), random_threshold(rate)});
+    return y;
+  });
+}
+
+Tensor CudaBackend::image_to_float(const Tensor& x) {
+  check_dtype("x", x, Dtype::uint8);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  const Tensor y = empty(Dtype::float32, x.shape);
+  for_each(stream_, x.numel(), ImageToFloat{x.data<uint8_t>(), y.data<float>()});
+  return y;
+}
+
+}  // namespace fm

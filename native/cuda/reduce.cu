@@ -1,0 +1,97 @@
+#include "../common/check.h"
+#include "backend.h"
+#include "columns.cuh"
+#include "reduce.cuh"
+
+namespace fm {
+namespace {
+
+constexpr int kBlock = 256;
+
+// parts[block] = Σ f(i), in T over 64 elements of a thread and in double over those.
+template <class T, class F>
+__global__ void __launch_bounds__(kBlock) sum_kernel(F f, int64_t n, double* parts) {
+  const int64_t step = int64_t(gridDim.x) * kBlock;
+  double total = 0;
+  for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < n;) {
+    T sum = 0;
+    for (int k = 0; k < 64 && i < n; k++, i += step) sum += f(i);
+    total += double(sum);
+  }
+  total = row_reduce<kBlock>(total, Sum{});
+  if (threadIdx.x == 0) parts[blockIdx.x] = total;
+}
+
+// The host adds the blocks, in order: it waits for the number in any case.
+template <class T, class F>
+double sum_of(CudaBackend& on, int64_t n, const F& f) {
+  if (n == 0) return 0;
+  constexpr int64_t kMostBlocks = 512, kElements = 16 * kBlock;
+  const int64_t wanted = blocks_for(n, kElements), blocks = wanted < kMostBlocks ? wanted : kMostBlocks;
+  const DeviceGuard guard(on.device());
+  DeviceScratch scratch(on.allocator());
+  double* const parts = scratch.take<double>(blocks);
+  launch(on.stream(), unsigned(blocks), kBlock, sum_kernel<T, F>, f, n, parts);
+  double host[kMostBlocks], total = 0;
+  on.read(host, parts, size_t(blocks) * sizeof(double));
+  for (int64_t i = 0; i < blocks; i++) total += host[i];
+  return total;
+}
+
+template <class T>
+struct Value {
+  const T* x;
+  __device__ T operator()(int64_t i) const { return x[i]; }
+};
+template <class T>
+struct Product {
+  const T *a, *b;
+  __device__ T operator()(int64_t i) const { return a[i] * b[i]; }
+};
+// 0 for finite x and NaN for the others, and NaN stays in the sum.
+template <class T>
+struct Nothing {
+  const T* x;
+  __device__ T operator()(int64_t i) const { return x[i] * T(0); }
+};
+
+}  // namespace
+
+double CudaBackend::sum(const Tensor& x) {
+  check_here("x", x);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return sum_of<T>(*this, x.numel(), Value<T>{x.data<T>()});
+  });
+}
+
+double CudaBackend::dot(const Tensor& a, const Tensor& b) {
+  check_alike("a", a, "b", b);
+  check_here("a", a);
+  return dispatch_float(a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return sum_of<T>(*this, a.numel(), Product<T>{a.data<T>(), b.data<T>()});
+  });
+}
+
+bool CudaBackend::all_finite(const Tensor& x) {
+  check_here("x", x);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return sum_of<T>(*this, x.numel(), Nothing<T>{x.data<T>()}) == 0;
+  });
+}
+
+Tensor CudaBackend::sum_rows(const Tensor& x) {
+  check_rank("x", x, 2);
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Tensor y = empty(x.dtype, {x.dim(1)});
+    sum_columns<T, 1>(*this, x.numel(), x.dim(1), Elements<T>{x.data<T>()}, StoreSum<T>{y.data<T>()});
+    return y;
+  });
+}
+
+}  // namespace fm
