@@ -62,6 +62,11 @@ export function underName(operation: string, error: FlashmarginError, hint = err
   return new Class(`${operation}: ${what}`, { code: error.code, ...(hint ? { hint } : {}), cause: error });
 }
 
+/** What an error says, without its remedy. */
+export function firstLine(error: unknown): string {
+  return String(error instanceof Error ? error.message : error).split('\n')[0] as string;
+}
+
 /** Throws unless the condition holds: `expected(n > 0, 'matmul', 'a positive size', n)`. */
 export function expected(condition: unknown, operation: string, wanted: string, got: unknown): asserts condition {
   if (!condition)

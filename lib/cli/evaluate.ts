@@ -13,6 +13,7 @@ interface Options {
   readonly gallery?: string;
   readonly flip?: boolean;
   readonly pixels?: boolean;
+  readonly device: string;
   readonly json?: boolean;
 }
 
@@ -31,6 +32,7 @@ export function evalCommand(): Command {
     .option('--gallery <family>', "rank-1 against the images of one family, such as 'noto-sans-jp'")
     .option('--flip', 'adds the features of the mirrored image')
     .option('--pixels', 'also scores raw pixels')
+    .option('--device <device>', 'where embeddings are computed: cpu, cuda, cuda:1 or auto', 'cpu')
     .option('--json', 'machine-readable, on stdout')
     .action(async (options: Options) => {
       if ((options.run === undefined) === (options.checkpoint === undefined)) {
@@ -44,14 +46,17 @@ export function evalCommand(): Command {
       }
       const shape =
         options.rec === undefined ? openPairSet(options.pairs[0] as string).imageShape : shapeOf(options.rec);
-      const { backbone, step } = loadBackbone(options, shape, (error) =>
-        process.stderr.write(`${(error as Error).message}\n`),
+      const { rec, pairs, gallery, flip, pixels, device } = options;
+      const { backbone, step } = loadBackbone(
+        options,
+        shape,
+        (error) => process.stderr.write(`${(error as Error).message}\n`),
+        device,
       );
-      const { rec, pairs, gallery, flip, pixels } = options;
       const evaluation = await evaluate(
         backbone,
         { ...(rec === undefined ? {} : { test: rec }), pairs, gallery, flip, pixels },
-        { onNote: (message) => process.stderr.write(`${message}\n`) },
+        { device, onNote: (message) => process.stderr.write(`${message}\n`) },
       );
       if (options.json) {
         console.log(

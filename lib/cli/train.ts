@@ -6,6 +6,7 @@ import { evaluationTable } from './tables.js';
 
 interface Options {
   readonly out?: string;
+  readonly device?: string;
   readonly resume?: boolean;
   readonly overwrite?: boolean;
   readonly json?: boolean;
@@ -16,12 +17,14 @@ export function trainCommand(): Command {
     .description('trains from a .ts, .json or .yaml configuration, then evaluates and writes a report')
     .argument('<config>', 'the configuration file')
     .option('--out <dir>', 'the run folder, instead of the one in the configuration')
+    .option('--device <device>', "cpu, cuda, cuda:1 or auto, instead of the configuration's")
     .option('--resume', 'goes on from the newest whole checkpoint')
     .option('--overwrite', 'removes a run that is already in the folder')
     .option('--json', 'prints the summary as JSON on stdout')
     .action(async (file: string, options: Options) => {
       const loaded = await loadConfig(file);
-      const config: Config = options.out ? { ...loaded, out: options.out } : loaded;
+      const { out = loaded.out, device = loaded.device } = options;
+      const config: Config = { ...loaded, out, device };
       const progress = new Progress();
       const { signal, release } = interruptSignal(() =>
         progress.note('stopping after this step; once more ends at once'),

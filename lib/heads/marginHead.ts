@@ -7,7 +7,7 @@ import {
   type Precision,
   type SgdParams,
 } from '../binding.js';
-import { deviceIndex } from '../device.js';
+import { deviceIndex, deviceName } from '../device.js';
 import {
   ArgumentRangeError,
   ArgumentTypeError,
@@ -28,6 +28,7 @@ export interface MarginHeadOptions {
   readonly numClasses: number;
   readonly embeddingSize: number;
   readonly margin?: Margin;
+  /** 'cpu', 'cuda', 'cuda:1', …, or 'auto': CUDA where there is one that works, otherwise the CPU and a warning. */
   readonly device?: string;
   /** Of the initial class centers, N(0, 0.01²), and of what a method draws. */
   readonly seed?: number;
@@ -209,7 +210,7 @@ export class MarginHead {
     this.numClasses = numClasses;
     this.embeddingSize = embeddingSize;
     this.margin = margin;
-    this.device = device;
+    this.device = deviceName(deviceIndex(device));
     this.subCenters = margin.subCenters ?? 1;
     this.#sgd = { momentum, weightDecay };
     this.precision = precision;

@@ -1,5 +1,6 @@
 import { backward } from '../autograd.js';
 import { native } from '../binding.js';
+import { deviceIndex, deviceName } from '../device.js';
 import { ArgumentTypeError, checkOptions, expected } from '../errors.js';
 import { keep, parameter, Tensor, zeros } from '../tensor.js';
 import { type ContrastiveOptions, checkContrastive, contrastiveLoss } from './contrastive.js';
@@ -55,8 +56,8 @@ export class MetricHead {
     expected(Number.isSafeInteger(seed) && seed >= 0, 'MetricHead', 'seed, an integer of at least 0', seed);
     this.loss = loss;
     this.seed = seed;
-    this.device = device;
-    this.draws = keep(zeros([1], 'int32', device));
+    this.device = deviceName(deviceIndex(device));
+    this.draws = keep(zeros([1], 'int32')); // read at every step, which on a GPU would wait for its queue
   }
 
   /** What a checkpoint needs. */

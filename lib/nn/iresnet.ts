@@ -123,7 +123,7 @@ export class IResNet extends Module {
     this.layer4 = stage(3);
     const last = widths[blocks.length - 1] as number;
     this.bn2 = new BatchNorm(last, options);
-    this.dropout = dropout > 0 ? new Dropout(dropout, options) : undefined;
+    this.dropout = dropout > 0 ? new Dropout(dropout) : undefined;
     let side = Math.ceil(imageSize / stemStride);
     for (const _ of blocks) side = Math.ceil(side / 2);
     this.fc = new Linear(last * side * side, embeddingSize, options);

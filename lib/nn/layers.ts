@@ -129,15 +129,13 @@ export class PRelu extends Module {
 /** Dropout while training; every forward draws the next seed of its own sequence, which a checkpoint holds. */
 export class Dropout extends Module {
   readonly #rate: number;
-  readonly #device: string;
   /** int32 [1]: forwards so far. */
   readonly draws: Tensor;
 
-  constructor(rate: number, options: LayerOptions = {}) {
+  constructor(rate: number) {
     super();
     this.#rate = rate;
-    this.#device = options.device ?? 'cpu';
-    this.draws = buffer(zeros([1], 'int32', this.#device));
+    this.draws = buffer(zeros([1], 'int32')); // the CPU's: read at every step, which on a GPU would wait for its queue
   }
 
   override forward(x: Tensor): Tensor {

@@ -28,11 +28,5 @@ export {
   train,
 } from './run.js';
 export { type RunFacts, type RunSummary, writeRunReport } from './runReport.js';
-export {
-  type FitResult,
-  readMetrics,
-  type StepMetrics,
-  Trainer,
-  type TrainerOptions,
-  type TrainingHead,
-} from './trainer.js';
+export type { StepParts, TrainingHead } from './step.js';
+export { type FitResult, readMetrics, type StepMetrics, Trainer, type TrainerOptions } from './trainer.js';

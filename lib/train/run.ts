@@ -1,19 +1,24 @@
 /** From a configuration to a trained, evaluated run folder. */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { noGrad } from '../autograd.js';
 import { native } from '../binding.js';
 import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
-import { ConfigError, DataError, DeviceError } from '../errors.js';
-import { MarginHead } from '../heads/index.js';
+import { automaticDevice, deviceIndex, deviceName } from '../device.js';
+import { ConfigError, DataError } from '../errors.js';
+import { MarginHead, type MarginHeadOptions } from '../heads/index.js';
 import { lastGoodCheckpoint, lockFolder, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { CenterLoss, MetricHead } from '../losses/index.js';
 import { type Backbone, type BackboneName, backbones, GroupedBackbone, GroupFace } from '../nn/index.js';
+import { imageToFloat, normalize } from '../ops/index.js';
 import { Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
+import { tensor, tidy } from '../tensor.js';
 import { type Config, type ConfigInput, resolveConfig } from './config.js';
 import { checkGallery, type Evaluation, evaluate } from './evaluate.js';
 import { marginOf } from './marginConfig.js';
 import type { RunFacts } from './runReport.js';
+import { trainStep } from './step.js';
 import { type FitResult, fullBatches, type StepMetrics, Trainer } from './trainer.js';
 
 export interface TrainOptions {
@@ -32,17 +37,36 @@ export interface TrainedRun extends FitResult, RunFacts {
   readonly head: MarginHead | MetricHead;
 }
 
-/** The CUDA library holds tensors, copies and normalize; no backbone can run on it. */
-function resolveDevice(device: string, onNote: (message: string) => void): 'cpu' {
-  if (device.startsWith('cuda')) {
-    throw new DeviceError(`device '${device}': training runs on the CPU in this version`, {
-      code: 'ERR_FM_DEVICE',
-      hint: "use device 'cpu' or 'auto'",
-    });
+/** Throws unless a device can do the whole job: one step and one evaluation of it, with fewer channels and classes. */
+function rehearse(config: Config, set: Pick<RecordDataset, 'imageShape' | 'numClasses'>, device: string): void {
+  const { imageShape, numClasses } = set;
+  const few = { numClasses: Math.min(numClasses, 8) };
+  const slim = { ...config.backbone, stemWidth: 8, widths: [8, 8, 8, 8] };
+  const backbone = buildBackbone({ ...config, backbone: slim }, imageShape, device);
+  const head = buildHead(config, few, backbone, device, { onAdvice: () => {} });
+  const centerLoss = buildCenterLoss(config, few, backbone, device);
+  const optimizer = new Sgd(backbone.namedParameters());
+  const labels = Int32Array.from({ length: 8 }, (_, i) => (i >> 1) % few.numClasses);
+  const random = new Random(0);
+  const images = Uint8Array.from({ length: labels.length * imageShape.reduce((a, b) => a * b, 1) }, () =>
+    Math.floor(256 * random.uniform()),
+  );
+  try {
+    trainStep({ backbone, head, centerLoss, optimizer }, { images, labels }, imageShape, 1e-3);
+    backbone.eval();
+    const x = () => imageToFloat(tensor(images, [labels.length, ...imageShape], device));
+    tidy(() => noGrad(() => normalize(backbone.forward(x()))).toArray());
+  } finally {
+    for (const each of [backbone, head, centerLoss, optimizer]) each?.dispose();
   }
-  if (device === 'auto' && native.status().cudaDevices > 0)
-    onNote('device: using the CPU (the CUDA library of this version cannot train)');
-  return 'cpu';
+}
+
+/** A device by its name; 'auto' is CUDA where that can do the whole job. */
+function trainingDevice(config: Config, dataset: RecordDataset, onNote: (message: string) => void): string {
+  if (config.device !== 'auto') return deviceName(deviceIndex(config.device));
+  const { device, sentence } = automaticDevice((device) => rehearse(config, dataset, device));
+  onNote(sentence);
+  return device;
 }
 
 /** The backbone that a configuration describes, for images of a set. */
@@ -103,10 +127,11 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   const config = resolveConfig(input);
   const onNote = options.onNote ?? (() => {});
   if (config.threads > 0) native.setNumThreads(config.threads);
-  const device = resolveDevice(config.device, onNote);
+  if (config.device !== 'auto') deviceIndex(config.device); // a device that is not there is said first
   const dataset = openDataset(config.data.train);
   try {
     checkEvaluation(config);
+    const device = trainingDevice(config, dataset, onNote);
     const backbone = buildBackbone(config, dataset.imageShape, device);
     const head = buildHead(config, dataset, backbone, device);
     const { lr, momentum, weightDecay } = config.optimizer;
@@ -156,23 +181,27 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   }
 }
 
-function buildCenterLoss(config: Config, dataset: RecordDataset, { embeddingSize }: Backbone, device: string) {
-  return (
-    config.centerLoss && new CenterLoss({ ...config.centerLoss, numClasses: dataset.numClasses, embeddingSize, device })
-  );
+function buildCenterLoss(
+  config: Config,
+  { numClasses }: Pick<RecordDataset, 'numClasses'>,
+  { embeddingSize }: Backbone,
+  device: string,
+) {
+  return config.centerLoss && new CenterLoss({ ...config.centerLoss, numClasses, embeddingSize, device });
 }
 
 /** A run's head before training. */
 export function buildHead(
   config: Config,
-  dataset: RecordDataset,
+  { numClasses }: Pick<RecordDataset, 'numClasses'>,
   backbone: Backbone,
   device: string,
+  options: Pick<MarginHeadOptions, 'onAdvice'> = {},
 ): MarginHead | MetricHead {
   if (config.loss) return new MetricHead({ loss: config.loss, seed: config.seed, device });
   const { momentum, weightDecay, headWeightDecay } = config.optimizer;
   return new MarginHead({
-    numClasses: dataset.numClasses,
+    numClasses,
     embeddingSize: backbone.embeddingSize,
     margin: marginOf(config.margin),
     device,
@@ -180,6 +209,7 @@ export function buildHead(
     momentum,
     weightDecay: headWeightDecay ?? weightDecay,
     ...config.head,
+    ...options,
   });
 }
 
@@ -196,6 +226,7 @@ export function loadBackbone(
   { run, checkpoint }: { run?: string; checkpoint?: string },
   imageShape: readonly number[],
   onBad: (error: unknown) => void = () => {},
+  device = 'cpu',
 ): { backbone: Backbone; config: Config; step: number } {
   if (run !== undefined && !existsSync(path.join(run, 'config.json'))) {
     throw new DataError(`${run}: is not a run folder (no config.json)`, {
@@ -211,7 +242,7 @@ export function loadBackbone(
     });
   }
   const config = resolveConfig(loaded.state.config, `${loaded.file}: config`);
-  const backbone = buildBackbone(config, imageShape);
+  const backbone = buildBackbone(config, imageShape, device);
   restore(loaded, { backbone: backbone.namedTensors() });
   return { backbone: backbone.eval(), config, step: loaded.state.step };
 }

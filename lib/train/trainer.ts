@@ -1,6 +1,5 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { backwardFrom } from '../autograd.js';
 import { native } from '../binding.js';
 import {
   type AugmentOptions,
@@ -24,11 +23,8 @@ import {
   setAsideCheckpoints,
 } from '../io/index.js';
 import { writeSafetensors } from '../io/safetensors.js';
-import type { CenterLoss } from '../losses/index.js';
-import { GroupedBackbone, type Module } from '../nn/index.js';
-import { imageToFloat } from '../ops/index.js';
-import type { Sgd } from '../optim/index.js';
-import { type Tensor, tensor, tidy } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
+import { type StepParts, trainStep } from './step.js';
 
 /** One line of metrics.jsonl: means since the line before. */
 export interface StepMetrics {
@@ -49,23 +45,7 @@ export interface StepMetrics {
   readonly seconds: number;
 }
 
-/** What turns features into a loss: a MarginHead or a MetricHead. */
-export interface TrainingHead {
-  readonly device: string;
-  stepSync(
-    features: Tensor,
-    labels: Int32Array,
-    options: { lr: number },
-  ): { loss: number; accuracy: number; gradEmbeddings: Tensor };
-  namedTensors(): Iterable<[string, Tensor]>;
-}
-
-export interface TrainerOptions {
-  readonly backbone: Module;
-  readonly head: TrainingHead;
-  /** Beside the head's loss. */
-  readonly centerLoss?: CenterLoss;
-  readonly optimizer: Sgd;
+export interface TrainerOptions extends StepParts {
   /** The rate at each step, from 0. */
   readonly schedule: (step: number) => number;
   readonly dataset: RecordDataset;
@@ -178,7 +158,13 @@ export class Trainer {
         const { value: batch } = await loader.next();
         const waited = performance.now() - began;
         const lr = this.#o.schedule(progress.step);
-        const { loss, accuracy, headSeconds } = this.#step(batch as Batch, lr, progress.step);
+        const { loss, accuracy, headSeconds } = trainStep(
+          this.#o,
+          batch as Batch,
+          dataset.imageShape,
+          lr,
+          (error, features) => this.#nonFinite(error, batch as Batch, features, progress.step),
+        );
         progress.step++;
         window.add({
           loss,
@@ -208,29 +194,6 @@ export class Trainer {
       imagesPerSecond: (progress.step * batchSize) / progress.seconds,
       headShare: progress.headSeconds / progress.seconds,
     };
-  }
-
-  #step(batch: Batch, lr: number, step: number): { loss: number; accuracy: number; headSeconds: number } {
-    const { backbone, head, optimizer, dataset, centerLoss } = this.#o;
-    return tidy(() => {
-      const images = imageToFloat(tensor(batch.images, [batch.labels.length, ...dataset.imageShape], head.device));
-      const grouped = backbone instanceof GroupedBackbone ? backbone.forwardWithLoss(images) : undefined;
-      const features = grouped?.embedding ?? backbone.forward(images);
-      const began = performance.now();
-      let result: ReturnType<TrainingHead['stepSync']>;
-      try {
-        result = head.stepSync(features, batch.labels, { lr });
-      } catch (error) {
-        throw error instanceof NonFiniteError ? this.#nonFinite(error, batch, features, step) : error;
-      }
-      const beside = [grouped?.groupLoss, centerLoss?.forward(features, batch.labels)].filter((x) => x !== undefined);
-      const loss = beside.reduce((sum, x) => sum + x.item(), result.loss);
-      centerLoss?.update(features, batch.labels);
-      const headSeconds = (performance.now() - began) / 1000;
-      backwardFrom([[features, result.gradEmbeddings], ...beside.map((x) => [x] as const)]);
-      optimizer.step(lr);
-      return { loss, accuracy: result.accuracy, headSeconds };
-    });
   }
 
   /** Saves the batch, and says which rows are to blame. */
