@@ -1,8 +1,8 @@
 #include <cmath>
 
+#include "../common/check.h"
 #include "backend.h"
 #include "channels.h"
-#include "check.h"
 #include "parallel.h"
 
 #define FM_KERNELS "batch_norm.inl"

@@ -1,7 +1,7 @@
+#include "../common/check.h"
 #include "../common/random.h"
 #include "backend.h"
 #include "channels.h"
-#include "check.h"
 #include "parallel.h"
 
 #define FM_KERNELS "elementwise.inl"

@@ -1,5 +1,5 @@
+#include "../common/check.h"
 #include "backend.h"
-#include "check.h"
 #include "parallel.h"
 
 #define FM_KERNELS "optimizer_step.inl"

@@ -1,8 +1,8 @@
 #include <atomic>
 
+#include "../common/check.h"
 #include "backend.h"
 #include "channels.h"
-#include "check.h"
 #include "parallel.h"
 
 #define FM_KERNELS "reduce.inl"

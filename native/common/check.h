@@ -1,6 +1,6 @@
 // Checks that several operations share.
 #pragma once
-#include "../common/tensor.h"
+#include "tensor.h"
 
 namespace fm {
 
