@@ -100,7 +100,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   empty(dtype: Dtype, shape: readonly number[], device: number, counted?: boolean): Handle;
   /** The array's own memory: to be disposed before JavaScript runs on. */
   borrow(data: HostArray, shape: readonly number[]): Handle;
-  /** From `first` on, data's length, of a CPU tensor: from the array, or into it. */
+  /** From `first` on, data's length, of a tensor: from the array, or into it. */
   copyPart(x: Handle, first: number, data: HostArray, toArray: boolean): void;
   overlap(a: Handle, b: Handle): 'none' | 'same' | 'partly';
   readInto(x: Handle, out: HostArray): void;
@@ -109,12 +109,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   describe(x: Handle): { shape: number[]; dtype: Dtype };
   dispose(x: Handle): void;
   mapFile(path: string): ArrayBuffer;
-  nearest(
-    queries: Float32Array,
-    gallery: Float32Array,
-    dim: number,
-    k: number,
-  ): { index: Int32Array; score: Float32Array };
+  nearest(queries: Handle, gallery: Handle, k: number): { index: Handle; score: Handle };
   pairHistograms(
     embeddings: Float32Array,
     labels: Int32Array,

@@ -23,7 +23,15 @@ const allowances = {
   conv_windows_kernel: { registers: 128 },
   conv_weight_kernel: { registers: 128 },
   head_rows_kernel: { registers: 80 },
+  // a tile's products, two blocks a multiprocessor
+  cosines_kernel: { registers: 128 },
+  feature_slabs_kernel: { registers: 128 },
+  weight_product_kernel: { registers: 128 },
+  scores_kernel: { registers: 128 },
   target_kernel: { stackBytes: 40 }, // sin and cos of large angles, once a row
+  target_rows_kernel: { stackBytes: 40 },
+  kept_targets_kernel: { stackBytes: 40 },
+  transform_backward_kernel: { registers: 72 }, // in float64: the row's φ, slopes and two sums
 };
 const systemLibraries = /^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux-x86-64)\.so/;
 

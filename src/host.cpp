@@ -83,18 +83,19 @@ Napi::Value borrow(const Napi::CallbackInfo& info) {
   return to_handle(info.Env(), t, false);
 }
 
-// (handle, first element, typed array, to_array): copies a part of a CPU tensor from the array, or into it.
+// (handle, first element, typed array, to_array): copies a part of a tensor from the array, or into it.
 Napi::Value copy_part(const Napi::CallbackInfo& info) {
   const Tensor& t = from_handle(info[0], "tensor");
   const HostArray array = host_array(info[2], "data");
   check_dtype("tensor", t, array.dtype);
   const int64_t first = Js<int64_t>::from(info[1]), count = int64_t(array.bytes / size_of(array.dtype));
-  FM_CHECK(device, t.device().is_cpu(), "expected a tensor of device cpu, got ", t.device());
   FM_CHECK(range, first >= 0 && first <= t.numel() && count <= t.numel() - first, "expected at most ", t.numel(),
            " elements, got ", count, " from ", first);
   void* const part = static_cast<char*>(t.raw()) + first * size_of(t.dtype);
-  if (Js<bool>::from(info[3])) std::memcpy(array.data, part, array.bytes);
-  else std::memcpy(part, array.data, array.bytes);
+  const Tensor view{t.dtype, {count}, std::make_shared<Storage>(part, array.bytes, t.device(), nullptr)};
+  Backend& backend = backend_of(t.device());
+  if (Js<bool>::from(info[3])) backend.copy_to_host(array.data, view, array.bytes);
+  else backend.copy_from_host(view, array.data, array.bytes);
   return info.Env().Undefined();
 }
 
@@ -163,26 +164,6 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
   if (bytes == 0) return Napi::ArrayBuffer::New(info.Env(), 0);
   FM_CHECK(io, data != MAP_FAILED, "cannot map ", path, ": ", std::strerror(error));
   return Napi::ArrayBuffer::New(info.Env(), data, bytes, [bytes](Napi::Env, void* data) { munmap(data, bytes); });
-}
-
-Napi::Value nearest_rows(const Napi::CallbackInfo& info) {
-  const HostArray queries = host_array(info[0], "queries"), gallery = host_array(info[1], "gallery");
-  const int64_t dim = Js<int64_t>::from(info[2]);
-  const int k = Js<int>::from(info[3]);
-  FM_CHECK(type, queries.dtype == Dtype::float32 && gallery.dtype == Dtype::float32, "expected Float32Arrays");
-  FM_CHECK(range, dim >= 1 && queries.bytes % (dim * 4) == 0 && gallery.bytes % (dim * 4) == 0, "expected rows of ",
-           dim, " elements, got arrays of ", queries.bytes / 4, " and ", gallery.bytes / 4);
-  const int64_t q = queries.bytes / (dim * 4), g = gallery.bytes / (dim * 4);
-  FM_CHECK(range, k >= 1 && k <= g, "expected k in [1, ", g, "], got ", k);
-  auto index = Napi::Int32Array::New(info.Env(), size_t(q) * k);
-  auto score = Napi::Float32Array::New(info.Env(), size_t(q) * k);
-  const FixedThreads fixed;
-  nearest(static_cast<float*>(queries.data), q, static_cast<float*>(gallery.data), g, dim, k, index.Data(),
-          score.Data());
-  Napi::Object out = Napi::Object::New(info.Env());
-  out.Set("index", index);
-  out.Set("score", score);
-  return out;
 }
 
 Napi::Value histograms_of_pairs(const Napi::CallbackInfo& info) {
@@ -255,7 +236,6 @@ void bind_host(Napi::Object exports) {
     return info.Env().Undefined();
   });
   define(exports, "mapFile", map_file);
-  define(exports, "nearest", nearest_rows);
   define(exports, "pairHistograms", histograms_of_pairs);
   define(exports, "memory", memory);
   define(exports, "status", status);

@@ -195,6 +195,7 @@ FM_RESULT(MarginSoftmaxForward, loss, regularizer, row_loss, lse, correct, label
 FM_RESULT(MarginSoftmaxGradients, d_features, d_weight, d_margins, d_scale, d_bias)
 FM_RESULT(HeadStep, loss, regularizer, correct, labelled, row_loss, lse, d_features, d_margins, d_scale, d_bias)
 FM_RESULT(MarginTransformSums, d_scale, d_bias)
+FM_RESULT(Neighbours, index, score)
 FM_RESULT(HeadRows, norm, target_cos, nearest_cos, hard, center)
 
 inline Napi::Object object_from(const Napi::Value& v) {

@@ -44,6 +44,7 @@ void bind_ops(Napi::Object exports) {
   bind(exports, "weightedSumBackward", &Backend::weighted_sum_backward);
   bind(exports, "squaredDistancesForward", &Backend::squared_distances_forward);
   bind(exports, "squaredDistancesBackward", &Backend::squared_distances_backward);
+  bind(exports, "nearest", &Backend::nearest);
   bind(exports, "marginSoftmaxForward", &Backend::margin_softmax_forward);
   bind(exports, "marginSoftmaxBackward", &Backend::margin_softmax_backward);
   bind(exports, "checkMargin", &check_margin);

@@ -1,14 +1,8 @@
-import { native } from '../binding.js';
 import { ArgumentRangeError } from '../errors.js';
 import { checkLength, dot, rowsOf } from './embeddings.js';
+import { type Neighbours, nearest as nearestOn } from './nearest.js';
 
-/** The k nearest gallery rows of each query by dot product; `native.nearest` of the addon. */
-export type Nearest = (
-  queries: Float32Array,
-  gallery: Float32Array,
-  dim: number,
-  k: number,
-) => { readonly index: Int32Array; readonly score: Float32Array };
+export type Nearest = (queries: Float32Array, gallery: Float32Array, dim: number, k: number) => Neighbours;
 
 export interface LabelledEmbeddings {
   /** [n, dim], unit rows */
@@ -22,6 +16,8 @@ export interface IdentificationOptions {
   readonly ranks?: readonly number[];
   /** How many of the strongest wrong neighbours to return. Default 50. */
   readonly wrong?: number;
+  /** Where the search runs. Default `'cpu'`. */
+  readonly device?: string;
   readonly nearest?: Nearest;
 }
 
@@ -63,7 +59,7 @@ export function identify(
   options: IdentificationOptions = {},
 ): IdentificationResult {
   const { ranks = [1, 5], wrong = 50 } = options;
-  const nearest = options.nearest ?? ((...args: Parameters<Nearest>) => native.nearest(...args));
+  const nearest = options.nearest ?? ((...args: Parameters<Nearest>) => nearestOn(...args, options.device));
   for (const [set, what] of [
     [gallery, 'gallery labels'],
     [probes, 'probe labels'],

@@ -103,11 +103,23 @@ function checkOperand(operation: string, { name, value, shape, dtypes = floats }
   throw new ShapeError(`${operation}: expected ${name} ${shown(shape)}, got ${came}`, { code: 'ERR_FM_SHAPE' });
 }
 
+/** Where a kernel computes: where its first argument is. */
+export function deviceOf(inputs: readonly Operand[]): string {
+  const first = inputs.find(({ value }) => value !== undefined)?.value;
+  return first instanceof Tensor ? first.device : 'cpu';
+}
+
 /** A new result of the first argument's kind. */
 function place(first: Floats, { shape, dtypes = floats }: Place): HostArray | Handle {
   const dtype = dtypes.length === 1 ? (dtypes[0] as Dtype) : dtypeOf(first);
   if (first instanceof Tensor) return native.empty(dtype, shape, deviceIndex(first.device));
   return new arrays[dtype](shape.reduce((n, extent) => n * extent, 1));
+}
+
+/** A value in the shape that a kernel is to see. */
+export interface Located {
+  readonly target: Target;
+  readonly shape: Shape;
 }
 
 /** A result where it is: what the caller gave, a new array, or a new tensor's handle. */
@@ -160,10 +172,7 @@ export function shownTarget(target: Target, device: string): HostArray | Tensor 
 }
 
 /** Handles on the arrays' own memory, for the length of f. */
-export function withBorrowed<R>(
-  values: readonly { target: Target; shape: Shape }[],
-  f: (handles: (Handle | undefined)[]) => R,
-): R {
+export function withBorrowed<R>(values: readonly Located[], f: (handles: (Handle | undefined)[]) => R): R {
   const borrowed: Handle[] = [];
   try {
     return f(
@@ -175,6 +184,33 @@ export function withBorrowed<R>(
     );
   } finally {
     for (const each of borrowed) native.dispose(each);
+  }
+}
+
+/** The same beside tensors of another device than the CPU: copies of arrays there, and of results back into them. */
+export function withCopiesSync<R>(
+  device: string,
+  inputs: readonly Located[],
+  outputs: readonly Located[],
+  f: (inputs: (Handle | undefined)[], outputs: (Handle | undefined)[]) => R,
+): R {
+  const at = deviceIndex(device);
+  const own: Handle[] = [];
+  const hold =
+    (make: (array: HostArray, shape: Shape) => Handle) =>
+    ({ target, shape }: Located) => {
+      if (!isArray(target)) return target instanceof Tensor ? target.handle : target;
+      own.push(make(target, shape));
+      return own.at(-1);
+    };
+  try {
+    const from = inputs.map(hold((array, shape) => native.fromArray(array, shape, at)));
+    const to = outputs.map(hold((array, shape) => native.empty(dtypeOf(array), shape, at, false)));
+    const result = f(from, to);
+    for (const [i, { target }] of outputs.entries()) if (isArray(target)) native.readInto(to[i] as Handle, target);
+    return result;
+  } finally {
+    for (const each of own) native.dispose(each);
   }
 }
 
@@ -191,19 +227,21 @@ async function copyInParts(array: HostArray, handle: Handle, toArray: boolean): 
 }
 
 /**
- * Handles that stay whatever becomes of arrays and tensors: copies of arrays, made and read back in parts between which
- * the event loop turns, and second handles on tensors' memory.
+ * Handles that stay whatever becomes of arrays and tensors: copies of arrays on the device, made and read back in parts
+ * between which the event loop turns, and second handles on tensors' memory.
  */
 export async function withCopies<R>(
-  inputs: readonly { target: Target; shape: Shape }[],
-  outputs: readonly { target: Target; shape: Shape }[],
+  device: string,
+  inputs: readonly Located[],
+  outputs: readonly Located[],
   f: (inputs: (Handle | undefined)[], outputs: (Handle | undefined)[]) => Promise<R>,
 ): Promise<R> {
+  const at = deviceIndex(device);
   const own: Handle[] = [];
-  const hold = ({ target, shape }: { target: Target; shape: Shape }): Handle | undefined => {
+  const hold = ({ target, shape }: Located): Handle | undefined => {
     if (target === undefined) return undefined;
     const handle = isArray(target)
-      ? native.empty(dtypeOf(target), shape, -1, false)
+      ? native.empty(dtypeOf(target), shape, at, false)
       : native.reshape(target instanceof Tensor ? target.handle : target, shape);
     own.push(handle);
     return handle;

@@ -2,7 +2,9 @@
 import { type Handle, type HostArray, type NativeKernels, native } from '../binding.js';
 import { Tensor } from '../tensor.js';
 import {
+  deviceOf,
   type Floats,
+  type Located,
   type Operand,
   type Place,
   shownTarget,
@@ -10,6 +12,7 @@ import {
   targetsOf,
   withBorrowed,
   withCopies,
+  withCopiesSync,
 } from './arrays.js';
 
 type KernelName = keyof NativeKernels;
@@ -36,7 +39,7 @@ export function costOf(value: Floats, elements: number, single: number, double: 
   return elements * (wide ? double : single);
 }
 
-const located = (operands: readonly Operand[], targets?: readonly Target[]) =>
+const located = (operands: readonly Operand[], targets?: readonly Target[]): Located[] =>
   operands.map(({ value, shape }, i) => ({ target: targets ? targets[i] : value, shape }));
 
 function shown<K extends KernelName, Result>(
@@ -44,30 +47,36 @@ function shown<K extends KernelName, Result>(
   targets: readonly Target[],
   returned: unknown,
 ): Result {
-  const first = inputs[0]?.value;
-  const device = first instanceof Tensor ? first.device : 'cpu';
+  const device = deviceOf(inputs);
   const values = targets.filter((each) => each !== undefined).map((each) => shownTarget(each, device));
   return result(values, returned as ReturnType<NativeKernels[K]>);
 }
 
-/** On the calling thread, on the arrays' own memory. */
+/** On the calling thread, on the arrays' own memory where that is the device's. */
 export function runSync<K extends KernelName, Result>(job: Job<K, Result>): Result {
   const { operation, kernel, inputs, outputs, args } = job;
   const targets = targetsOf(operation, inputs, outputs);
   const call = native[kernel] as (...args: unknown[]) => unknown;
-  const returned = withBorrowed([...located(inputs), ...located(outputs, targets)], (handles) =>
-    call(...args(handles.slice(0, inputs.length), handles.slice(inputs.length))),
-  );
+  const device = deviceOf(inputs);
+  const returned =
+    device === 'cpu'
+      ? withBorrowed([...located(inputs), ...located(outputs, targets)], (handles) =>
+          call(...args(handles.slice(0, inputs.length), handles.slice(inputs.length))),
+        )
+      : withCopiesSync(device, located(inputs), located(outputs, targets), (from, to) => call(...args(from, to)));
   return shown(job, targets, returned);
 }
 
 /** At once when it is little; otherwise on the device's queue, with copies of arrays. */
 export async function run<K extends KernelName, Result>(job: Job<K, Result>): Promise<Result> {
   const { operation, kernel, inputs, outputs, args, work } = job;
-  // Beside a long operation even a short one would wait for the threads.
-  if (work < inlineWork && native.queued() === 0) return runSync(job);
+  const device = deviceOf(inputs);
+  // Beside a long operation even a short one would wait for the threads, and on a GPU for all that is under way there.
+  if (device === 'cpu' && work < inlineWork && native.queued() === 0) return runSync(job);
   const targets = targetsOf(operation, inputs, outputs);
   const call = native[`${kernel}Async`] as (...args: unknown[]) => Promise<unknown>;
-  const returned = await withCopies(located(inputs), located(outputs, targets), (from, to) => call(...args(from, to)));
+  const returned = await withCopies(device, located(inputs), located(outputs, targets), (from, to) =>
+    call(...args(from, to)),
+  );
   return shown(job, targets, returned);
 }

@@ -149,11 +149,12 @@ function scoreTiers(
   dataset: RecordDataset,
   labels: Int32Array,
   gallery: string | undefined,
+  device: string,
 ): readonly TierScores[] {
   const tiers = dataset.column('tier') ?? Array.from(labels, () => 'all');
   const families = checkGallery(dataset, gallery);
   if (families) {
-    return evaluateTiers({ embeddings, labels, families, tiers }, dim, { gallery, wrong: 24 });
+    return evaluateTiers({ embeddings, labels, families, tiers }, dim, { gallery, wrong: 24, device });
   }
   return [...new Set(tiers)].sort().map((tier) => {
     const rows = Array.from(labels.keys()).filter((row) => tiers[row] === tier);
@@ -196,10 +197,10 @@ export async function evaluate(
       onNote(`embedding ${dataset.size} images of ${dataset.name}`);
       const images = await decodeAll(dataset);
       const labels = dataset.labels();
-      tiers = scoreTiers(withFlip(backbone, images, options), dim, dataset, labels, request.gallery);
+      tiers = scoreTiers(withFlip(backbone, images, options), dim, dataset, labels, request.gallery, device);
       if (request.pixels) {
         const size = images.shape[0] * images.shape[1] * images.shape[2];
-        pixels = scoreTiers(pixelEmbeddings(images), size, dataset, labels, request.gallery);
+        pixels = scoreTiers(pixelEmbeddings(images), size, dataset, labels, request.gallery, device);
       }
     } finally {
       dataset.close();

@@ -32,6 +32,10 @@ struct WeightedSumGradients {
 
 using OptionalTensor = std::optional<Tensor>;
 
+struct Neighbours {
+  Tensor index, score;
+};  // int32 [q, k], float32 [q, k]
+
 // Rows without a target (label −1) have row_loss 0, take no part in the mean, and get no gradient.
 struct MarginSoftmaxForward {
   double loss;  // mean of row_loss over the rows that have a target, 0 when none has; plus norm_penalty·regularizer
@@ -296,6 +300,11 @@ class Backend {
                                          double d_loss, const Tensor& d_norms) {
     missing("normRegularizer");
   }
+
+  // --- search ---------------------------------------------------------------------------------------------------
+  // float32 [q, D] and [g, D]: the k rows of the gallery with the largest dot products, best first, of equal ones the
+  // lowest; 1 ≤ k ≤ g.  A place for which there is no comparable (non-NaN) score has index −1 and score −∞.
+  virtual Neighbours nearest(const Tensor& queries, const Tensor& gallery, int64_t k) { missing("nearest"); }
 
   // --- optimizer ------------------------------------------------------------------------------------------------
   virtual void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) {

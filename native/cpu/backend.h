@@ -82,6 +82,9 @@ class CpuBackend final : public Backend {
   Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
                        const OptionalTensor& margins, const MarginParams& p) override;
 
+  // --- search ---
+  Neighbours nearest(const Tensor& queries, const Tensor& gallery, int64_t k) override;
+
   // --- separate kernels ---
   void normalize_into(const Tensor& x, const Tensor& y, const Tensor& norm) override;
   void normalize_backward_into(const OptionalTensor& dy, const Tensor& y, const Tensor& norm,

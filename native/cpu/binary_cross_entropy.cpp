@@ -18,13 +18,11 @@ struct BinaryEntropy {
   const int32_t* label;
 
   BinaryEntropy(const Tensor& logits, const Tensor& labels, double positive, double negative) {
-    check_rows("logits", logits);
+    check_binary_cross_entropy(logits, labels, positive, negative);
     N = logits.dim(0), C = logits.dim(1);
-    labelled = check_labels(labels, logits, C);
+    labelled = check_labels(labels, C);
     z = logits.data<T>();
     label = labels.data<int32_t>();
-    FM_CHECK(range, positive >= 0 && negative >= 0 && positive + negative <= 1e6,
-             "expected weights of at least 0, and 1e6 together at the most, got ", positive, " and ", negative);
   }
   RowCheck<T> check() const {
     return RowCheck<T>("logits", kGradientRange, z, C, kLargestGradient<T>, FM_KERNEL(peak<T>));

@@ -39,20 +39,10 @@ struct UnitRows {
   }
 };
 
-int64_t checked_rows(const Tensor& features, const Tensor& weight) {
-  check_rows("features", features);
-  check_rank("weight", weight, 2);
-  FM_CHECK(shape, weight.dim(0) > 0 && weight.dim(1) == features.dim(1), "expected weight [R, ", features.dim(1),
-           "], got ", weight.shape);
-  check_dtype("weight", weight, features.dtype);
-  check_same_device(weight, features);
-  return weight.dim(0);
-}
-
 }  // namespace
 
 void CpuBackend::cosine_logits_forward(const Tensor& features, const Tensor& weight, const Tensor& cosines) {
-  const int64_t R = checked_rows(features, weight), N = features.dim(0), D = features.dim(1);
+  const int64_t R = check_cosine_logits(features, weight), N = features.dim(0), D = features.dim(1);
   check_result("out", cosines, {N, R}, features);
   dispatch_float(features.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -70,7 +60,7 @@ void CpuBackend::cosine_logits_forward(const Tensor& features, const Tensor& wei
 void CpuBackend::cosine_logits_backward(const Tensor& d_cosines, const Tensor& features, const Tensor& weight,
                                         bool project, const OptionalTensor& d_features,
                                         const OptionalTensor& d_weight) {
-  const int64_t R = checked_rows(features, weight), N = features.dim(0), D = features.dim(1);
+  const int64_t R = check_cosine_logits(features, weight), N = features.dim(0), D = features.dim(1);
   check_result("dCosines", d_cosines, {N, R}, features);
   if (d_features) check_result("out.dFeatures", *d_features, features.shape, features);
   if (d_weight) check_result("out.dWeight", *d_weight, weight.shape, weight);

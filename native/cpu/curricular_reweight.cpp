@@ -1,6 +1,5 @@
 // CurricularFace's reweighting alone (Huang et al. 2020, arXiv:2004.00288): the cosine of a negative above cos(θ_y + m)
 // becomes c·(t + c).  The threshold is constant in the gradient.
-#include "../common/methods.h"
 #include "backend.h"
 #include "margin_transform.h"
 #include "row_check.h"
@@ -10,17 +9,6 @@
 
 namespace fm {
 namespace {
-
-MarginParams curricular(double t, double margin) {
-  MarginParams p;
-  p.method = Method::arcface;
-  p.negatives = Negatives::curricular;
-  p.t = t;
-  p.margin = margin;
-  p.scale = 1;
-  check_margin(p);
-  return p;
-}
 
 template <class T>
 struct Reweighting {
@@ -34,13 +22,13 @@ struct Reweighting {
 
   Reweighting(const Tensor& cosines, const Tensor& labels, const MarginParams& p)
       : p(p), method(p, kSineFloor<T>), negative(p) {
-    check_rows("cosines", cosines);
+    check_labelled_rows("cosines", cosines, labels);
     N = cosines.dim(0), C = cosines.dim(1);
-    check_labels(labels, cosines, C);
+    check_labels(labels, C);
     cos = cosines.data<T>();
     label = labels.data<int32_t>();
   }
-  RowCheck<T> check() const { return RowCheck<T>("cosines", "in [-1, 1]", cos, C, kLargestCosine, FM_KERNEL(peak<T>)); }
+  RowCheck<T> check() const { return RowCheck<T>("cosines", kCosineRange, cos, C, kLargestCosine, FM_KERNEL(peak<T>)); }
   TransformRow<T> row(int64_t i) const {
     TransformRow<T> row;
     if (label[i] >= 0) row.threshold = T(method.margined(double(cos[i * C + label[i]]), p.margin));
@@ -54,7 +42,7 @@ void CpuBackend::curricular_reweight_forward(const Tensor& cosines, const Tensor
                                              const Tensor& reweighted) {
   dispatch_float(cosines.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Reweighting<T> all(cosines, labels, curricular(t, margin));
+    const Reweighting<T> all(cosines, labels, check_curricular(t, margin));
     check_result("out", reweighted, cosines.shape, cosines);
     T* const to = reweighted.data<T>();
     auto check = all.check();
@@ -74,7 +62,7 @@ void CpuBackend::curricular_reweight_backward(const Tensor& d_reweighted, const 
                                               double t, double margin, const Tensor& d_cosines) {
   dispatch_float(cosines.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Reweighting<T> all(cosines, labels, curricular(t, margin));
+    const Reweighting<T> all(cosines, labels, check_curricular(t, margin));
     check_result("dReweighted", d_reweighted, cosines.shape, cosines);
     check_result("dCosines", d_cosines, cosines.shape, cosines);
     const T* const d = d_reweighted.data<T>();

@@ -1,6 +1,6 @@
 // Squared Euclidean distances of all pairs of rows, as sums of squared differences: ‖a‖² + ‖b‖² − 2⟨a, b⟩ would lose
 // the small ones, which a square root then divides by.
-#include "../common/check.h"
+#include "../common/kernel_checks.h"
 #include "backend.h"
 #include "parallel.h"
 
@@ -30,10 +30,7 @@ Tensor CpuBackend::squared_distances_forward(const Tensor& x) {
 }
 
 Tensor CpuBackend::squared_distances_backward(const Tensor& dy, const Tensor& x) {
-  check_rank("x", x, 2);
-  check_same_device(dy, x);
-  check_dtype("dy", dy, x.dtype);
-  check_shape("dy", dy, {x.dim(0), x.dim(0)});
+  check_squared_distances_backward(dy, x);
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t rows = x.dim(0), width = x.dim(1);

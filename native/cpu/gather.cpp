@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../common/check.h"
+#include "../common/kernel_checks.h"
 #include "backend.h"
 #include "parallel.h"
 
@@ -10,19 +10,16 @@ namespace fm {
 namespace {
 
 const int32_t* checked_index(const Tensor& index, int64_t rows) {
-  check_rank("index", index, 1);
-  check_dtype("index", index, Dtype::int32);
   const int32_t* at = index.data<int32_t>();
   for (int64_t i = 0; i < index.dim(0); i++)
-    FM_CHECK(range, at[i] >= 0 && at[i] < rows, "expected index in [0, ", rows, "), got ", at[i], " at ", i);
+    if (at[i] < 0 || at[i] >= rows) fail_index(at[i], rows, i);
   return at;
 }
 
 }  // namespace
 
 Tensor CpuBackend::gather_rows(const Tensor& x, const Tensor& index) {
-  check_rank("x", x, 2);
-  check_same_device(x, index);
+  check_gather(x, index);
   const int32_t* at = checked_index(index, x.dim(0));
   const int64_t count = index.dim(0);
   const size_t bytes = size_t(x.dim(1)) * size_of(x.dtype);
@@ -37,12 +34,8 @@ Tensor CpuBackend::gather_rows(const Tensor& x, const Tensor& index) {
 }
 
 void CpuBackend::scatter_add_rows(const Tensor& into, const Tensor& index, const Tensor& x) {
-  check_rank("into", into, 2);
-  check_same_device(into, index);
-  check_same_device(into, x);
-  check_dtype("x", x, into.dtype);
+  check_scatter_add(into, index, x);
   const int64_t width = into.dim(1);
-  check_shape("x", x, {index.numel(), width});
   const int32_t* at = checked_index(index, into.dim(0));
   dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);

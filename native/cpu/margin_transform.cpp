@@ -1,7 +1,6 @@
 // Cosines to logits by a margin: the target's column in double, once a row; the others by margin_transform.inl.
 #include "margin_transform.h"
 
-#include "../common/head_rows.h"
 #include "backend.h"
 #include "row_check.h"
 
@@ -20,39 +19,27 @@ struct Transform {
   const T *margin, *norm;  // or nullptr
 
   Transform(const Tensor& cosines, const Tensor& labels, const OptionalTensor& margins, const OptionalTensor& norms,
-            MarginParams params)
-      : p(params), margin(nullptr), norm(nullptr) {
-    p.sub_centers = 1, p.label_smoothing = 0;
-    check_margin(p);
-    check_rows("cosines", cosines);
+            const MarginParams& params)
+      : p(check_margin_transform(cosines, labels, margins, norms, params)), margin(nullptr), norm(nullptr) {
     N = cosines.dim(0), C = cosines.dim(1);
     cos = cosines.data<T>();
-    check_labels(labels, cosines, C);
+    check_labels(labels, C);
     label = labels.data<int32_t>();
-    const Quality quality = fm::quality_of(p.method);
     if (margins) {
-      check_of_rows("margins", *margins, cosines);
-      FM_CHECK(range, quality == Quality::margin, "expected no margins of rows with ", name_of(p.method));
       margin = margins->data<T>();
       for (int64_t i = 0; i < N; i++)
         if (!is_margin(margin[i])) fail_margin(margin[i], i);
     }
-    FM_CHECK(range, norms || (quality != Quality::norm && !p.scale_by_norm), "expected norms [", N, "], which ",
-             quality == Quality::norm ? name_of(p.method) : "a scale by the feature's norm", " reads, got none");
     if (!norms) return;
-    check_of_rows("norms", *norms, cosines);
     norm = norms->data<T>();
     for (int64_t i = 0; i < N; i++)
-      FM_CHECK(range, norm[i] >= 0 && std::isfinite(norm[i]), "expected finite norms of at least 0, got ", norm[i],
-               " at row ", i);
+      if (!is_norm(norm[i])) fail_norm(norm[i], i);
   }
 
-  double scale_of(int64_t i) const {
-    return p.scale_by_norm ? std::min(p.scale * double(norm[i]), kLargestScale) : p.scale;
-  }
-  bool scale_moves(int64_t i) const { return p.scale_by_norm && p.scale * double(norm[i]) < kLargestScale; }
+  double norm_of(int64_t i) const { return norm ? double(norm[i]) : 0; }
+  double scale_of(int64_t i) const { return transform_scale(p, norm_of(i)); }
 
-  RowCheck<T> check() const { return RowCheck<T>("cosines", "in [-1, 1]", cos, C, kLargestCosine, FM_KERNEL(peak<T>)); }
+  RowCheck<T> check() const { return RowCheck<T>("cosines", kCosineRange, cos, C, kLargestCosine, FM_KERNEL(peak<T>)); }
 
   // f(method of the target, in double; negatives in T)
   template <class F>
@@ -78,15 +65,9 @@ struct Transform {
 
   template <class M>
   TransformRow<T> row(const M& method, int64_t i) const {
-    TransformRow<T> row;
-    row.scale = T(scale_of(i));
-    row.bias = T(M::binary ? p.bias : 0);
-    if (p.cosine_epsilon > 0) row.limit = T(1 - p.cosine_epsilon);
-    row.slope_outside = p.gradient == Gradient::detached ? T(1) : T(0);
     double margined = 2;
     if (label[i] >= 0) margined = method.margined(clipped_target(p, double(cos[i * C + label[i]])), quality_of<M>(i));
-    row.threshold = T(hard_above(p, margined));
-    return row;
+    return transform_row<T, M>(p, scale_of(i), margined);
   }
 };
 
@@ -159,7 +140,7 @@ MarginTransformSums CpuBackend::margin_transform_backward(const Tensor& d_logits
           sums.alone += rest.alone + (clipped ? 0 : g);
           to[at + label] = saturated<T>(g * phi.slope * scale);
         }
-        const bool moves = all.scale_moves(i);
+        const bool moves = scale_moves(all.p, all.norm_of(i));
         const double by_scale = !all.p.scale_by_norm ? 1 : moves ? double(all.norm[i]) : 0;
         of_row[i] = {sums.with_phi * by_scale, M::binary ? sums.alone : 0};
         const double d_quality = g * phi.slope_quality * scale;

@@ -1,15 +1,8 @@
 // What the kernels of margin_transform.inl take a row.
 #pragma once
+#include "../common/transform_rows.h"
 
 namespace fm {
-
-template <class T>
-struct TransformRow {
-  T scale = 1, bias = 0;
-  T threshold = 2;      // above it a negative is hard
-  T limit = 2;          // cosines are clipped to ± this
-  T slope_outside = 0;  // of a clipped cosine
-};
 
 template <class T, class N>
 struct TransformOf {

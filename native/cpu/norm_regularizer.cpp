@@ -11,18 +11,15 @@ namespace {
 // f(row, regulariser as Phi) for the rows with a target; returns how many there are.
 template <class T, class F>
 int64_t each_regularizer(const Tensor& norms, const Tensor& labels, const MarginParams& p, F&& f) {
-  check_margin(p);
-  check_rank("norms", norms, 1);
-  FM_CHECK(shape, norms.dim(0) > 0, "expected norms [N] with N of at least 1, got ", norms.shape);
-  const int64_t labelled = check_labels(labels, norms, std::numeric_limits<int32_t>::max());
+  check_norm_regularizer(norms, labels, p);
+  const int64_t labelled = check_labels(labels, std::numeric_limits<int32_t>::max());
   const T* norm = norms.data<T>();
   const int32_t* label = labels.data<int32_t>();
   dispatch_method(p.method, [&](auto tag) {
     using M = typename decltype(tag)::template Of<double>;
     const M method(p, kSineFloor<T>);
     for (int64_t i = 0; i < norms.dim(0); i++) {
-      FM_CHECK(range, norm[i] >= 0 && std::isfinite(norm[i]), "expected finite norms of at least 0, got ", norm[i],
-               " at row ", i);
+      if (!is_norm(norm[i])) fail_norm(norm[i], i);
       Phi<double> phi{0, 0};
       if constexpr (M::regularised)
         if (label[i] >= 0) phi = method.regularizer(double(norm[i]));

@@ -31,9 +31,7 @@ Normalized CpuBackend::normalize_forward(const Tensor& x) {
 }
 
 void CpuBackend::normalize_into(const Tensor& x, const Tensor& y, const Tensor& norm) {
-  check_rows("x", x);
-  check_result("out.y", y, x.shape, x);
-  check_of_rows("out.norm", norm, x);
+  check_normalize_into(x, y, norm);
   dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     normalize_all(x.data<T>(), x.dim(0), x.dim(1), y.data<T>(), norm.data<T>());
@@ -43,11 +41,7 @@ void CpuBackend::normalize_into(const Tensor& x, const Tensor& y, const Tensor& 
 
 void CpuBackend::normalize_backward_into(const OptionalTensor& dy, const Tensor& y, const Tensor& norm,
                                          const OptionalTensor& d_norm, const Tensor& dx) {
-  check_rows("y", y);
-  check_of_rows("norm", norm, y);
-  if (dy) check_result("dy", *dy, y.shape, y);
-  if (d_norm) check_of_rows("dNorm", *d_norm, y);
-  check_result("out", dx, y.shape, y);
+  check_normalize_backward_into(dy, y, norm, d_norm, dx);
   dispatch_float(y.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t rows = y.dim(0), width = y.dim(1);
@@ -55,7 +49,7 @@ void CpuBackend::normalize_backward_into(const OptionalTensor& dy, const Tensor&
     const T *g = dy ? dy->data<T>() : nullptr, *unit = y.data<T>(), *length = norm.data<T>(),
             *radial = d_norm ? d_norm->data<T>() : nullptr;
     T* const to = dx.data<T>();
-    RowCheck<T> check_y("y", "in [-1, 1]", unit, width, kLargestCosine, peak_of);
+    RowCheck<T> check_y("y", kCosineRange, unit, width, kLargestCosine, peak_of);
     RowCheck<T> check_g("dy", kGradientRange, g, width, kLargestGradient<T>, peak_of);
     RowCheck<T> check_radial("dNorm", kGradientRange, radial, 1, kLargestGradient<T>, peak_of);
     RowCheck<T> check_length("norm", "", length, 1, std::numeric_limits<T>::max(), peak_of);

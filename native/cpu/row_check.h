@@ -6,23 +6,10 @@
 #include <cstdint>
 #include <limits>
 
-#include "../common/head_checks.h"
+#include "../common/kernel_checks.h"
 #include "parallel.h"
 
 namespace fm {
-
-// Sums of this many elements of that size stay within T's range.
-template <class T>
-constexpr double kLargestGradient = sizeof(T) == 4 ? 1e30 : 1e290;
-constexpr const char* kGradientRange = "of at most 1e30 (float64: 1e290) in magnitude";
-// What rounding may leave of a cosine.
-constexpr double kLargestCosine = 1.001;
-
-template <class T>
-T saturated(double x) {
-  constexpr double largest = std::numeric_limits<T>::max();
-  return T(x > largest ? largest : x < -largest ? -largest : x);
-}
 
 // Calls f(row) for every row, in chunks that depend on the width alone.
 template <class F>
@@ -72,9 +59,7 @@ class RowCheck {
     if (row < 0) return;
     int64_t k = 0;
     while (std::fabs(x_[row * width_ + k]) <= limit_) k++;
-    const T x = x_[row * width_ + k];
-    FM_CHECK(non_finite, std::isfinite(x), "expected finite ", what_, ", got ", x, " at row ", row, ", column ", k);
-    fail(ErrorKind::range, "expected ", what_, " ", wanted_, ", got ", x, " at row ", row, ", column ", k);
+    fail_element(what_, wanted_, x_[row * width_ + k], row, k);
   }
 
  private:
@@ -86,35 +71,14 @@ class RowCheck {
   FirstBad bad_;
 };
 
-inline void check_rows(const char* what, const Tensor& x) {
-  check_rank(what, x, 2);
-  FM_CHECK(shape, x.dim(0) > 0 && x.dim(1) > 0, "expected ", what, " with two axes of at least 1, got ", x.shape);
-}
-
-// What is to be written: as `like`, where it is told.
-inline void check_result(const char* what, const Tensor& x, const Shape& shape, const Tensor& like) {
-  check_shape(what, x, shape);
-  check_dtype(what, x, like.dtype);
-  check_same_device(x, like);
-}
-
-// One number a row.
-inline void check_of_rows(const char* what, const Tensor& x, const Tensor& like) {
-  check_result(what, x, {like.dim(0)}, like);
-}
-
 template <class T>
 void check_norms(const char* what, const T* norm, int64_t rows, int64_t first = 0) {
   for (int64_t i = 0; i < rows; i++)
-    FM_CHECK(non_finite, std::isfinite(norm[i]), "expected finite ", what, ", got a row of norm ", norm[i], " at row ",
-             first + i);
+    if (!std::isfinite(norm[i])) fail_row_norm(what, norm[i], first + i);
 }
 
-// int32 [N] in [−1, classes); returns how many rows have a target.
-inline int64_t check_labels(const Tensor& labels, const Tensor& of, int64_t classes) {
-  check_shape("labels", labels, {of.dim(0)});
-  check_dtype("labels", labels, Dtype::int32);
-  check_same_device(labels, of);
+// In [−1, classes); returns how many rows have a target.
+inline int64_t check_labels(const Tensor& labels, int64_t classes) {
   const int32_t* label = labels.data<int32_t>();
   int64_t labelled = 0;
   for (int64_t i = 0; i < labels.dim(0); i++) {
@@ -122,11 +86,6 @@ inline int64_t check_labels(const Tensor& labels, const Tensor& of, int64_t clas
     labelled += label[i] >= 0;
   }
   return labelled;
-}
-
-inline void check_d_loss(double d_loss) {
-  FM_CHECK(range, std::fabs(d_loss) <= 1e30, "expected a gradient of the loss of at most 1e30 in magnitude, got ",
-           d_loss);
 }
 
 // Mean over the rows with a target; each row's part is divided first, so that a sum of large ones stays finite.

@@ -3,8 +3,9 @@
 #include <limits>
 #include <mutex>
 
-#include "../common/error.h"
+#include "../common/kernel_checks.h"
 #include "allocator.h"
+#include "backend.h"
 #include "gemm.h"
 #include "parallel.h"
 
@@ -34,9 +35,7 @@ size_t packed_size(int64_t count, int64_t d) { return size_t(count + 32) * d; }
 
 void nearest(const float* queries, int64_t q, const float* gallery, int64_t g, int64_t d, int k, int32_t* index,
              float* score) {
-  FM_CHECK(range, k >= 1 && k <= g, "expected k in [1, ", g, "] (the gallery's rows), got ", k);
-  FM_CHECK(range, d >= 1 && g <= std::numeric_limits<int32_t>::max(),
-           "expected d of at least 1 and fewer than 2^31 rows, got d ", d, " and ", g, " rows");
+  check_nearest(g, d, k);
   std::fill(index, index + q * k, -1);
   std::fill(score, score + q * k, -std::numeric_limits<float>::infinity());
   const auto multiply = FM_KERNEL(gemm_rows<float>);
@@ -59,6 +58,15 @@ void nearest(const float* queries, int64_t q, const float* gallery, int64_t g, i
       }
     });
   }
+}
+
+Neighbours CpuBackend::nearest(const Tensor& queries, const Tensor& gallery, int64_t k) {
+  check_nearest_rows(queries, gallery, k);
+  const int64_t q = queries.dim(0);
+  Neighbours out{cpu_empty<int32_t>({q, k}), cpu_empty<float>({q, k})};
+  fm::nearest(queries.data<float>(), q, gallery.data<float>(), gallery.dim(0), queries.dim(1), int(k),
+              out.index.data<int32_t>(), out.score.data<float>());
+  return out;
 }
 
 void pair_histograms(const float* embeddings, const int32_t* labels, int64_t n, int64_t d, int64_t bins,

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../common/check.h"
+#include "../common/kernel_checks.h"
 #include "backend.h"
 #include "parallel.h"
 
@@ -14,8 +14,7 @@ int64_t rows_a_chunk(int64_t width) { return std::max<int64_t>(1, 4096 / std::ma
 // y = f over the rows of x [N, K]: f(x, K, y).
 template <class F>
 Tensor over_rows(const Tensor& x, F&& f) {
-  check_rank("x", x, 2);
-  FM_CHECK(shape, x.dim(1) >= 1, "expected rows of at least one element, got ", x.shape);
+  check_softmax(x);
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     Tensor y = cpu_empty<T>(x.shape);

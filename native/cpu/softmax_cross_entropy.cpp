@@ -24,12 +24,11 @@ struct CrossEntropy {
   double (*const sum)(const T*, int64_t, T, T*) = FM_KERNEL(sum_of_exp<T>);
 
   CrossEntropy(const Tensor& logits, const Tensor& labels, double smoothing) : smoothing(smoothing) {
-    check_rows("logits", logits);
+    check_softmax_cross_entropy(logits, labels, smoothing);
     N = logits.dim(0), C = logits.dim(1);
-    labelled = check_labels(labels, logits, C);
+    labelled = check_labels(labels, C);
     z = logits.data<T>();
     label = labels.data<int32_t>();
-    FM_CHECK(range, smoothing >= 0 && smoothing < 1, "expected labelSmoothing in [0, 1), got ", smoothing);
   }
   RowCheck<T> check() const {
     return RowCheck<T>("logits", "", z, C, std::numeric_limits<T>::max(), FM_KERNEL(peak<T>));

@@ -6,22 +6,10 @@
 #include "for_each_isa.h"
 
 namespace fm {
-namespace {
-
-void check_sub_centers(int64_t K) { FM_CHECK(range, K >= 1 && K <= 1024, "expected subCenters in [1, 1024], got ", K); }
-
-}  // namespace
-
 void CpuBackend::sub_center_max_forward(const Tensor& cosines, int64_t K, const Tensor& largest,
                                         const Tensor& centers) {
-  check_rows("cosines", cosines);
-  check_sub_centers(K);
+  check_sub_center_max(cosines, K, largest, centers);
   const int64_t N = cosines.dim(0), R = cosines.dim(1), C = R / K;
-  FM_CHECK(shape, R % K == 0, "expected cosines [N, C * ", K, "] for ", K, " centers a class, got ", cosines.shape);
-  check_result("out.cosines", largest, {N, C}, cosines);
-  check_shape("out.centers", centers, {N, C});
-  check_dtype("out.centers", centers, Dtype::int32);
-  check_same_device(centers, cosines);
   dispatch_float(cosines.dtype, [&](auto zero) {
     using T = decltype(zero);
     const T* const cos = cosines.data<T>();
@@ -38,13 +26,8 @@ void CpuBackend::sub_center_max_forward(const Tensor& cosines, int64_t K, const 
 
 void CpuBackend::sub_center_max_backward(const Tensor& d_largest, const Tensor& centers, int64_t K,
                                          const Tensor& d_cosines) {
-  check_rows("dCosines", d_largest);
-  check_sub_centers(K);
+  check_sub_center_max_backward(d_largest, centers, K, d_cosines);
   const int64_t N = d_largest.dim(0), C = d_largest.dim(1);
-  check_shape("centers", centers, {N, C});
-  check_dtype("centers", centers, Dtype::int32);
-  check_same_device(centers, d_largest);
-  check_result("out", d_cosines, {N, C * K}, d_largest);
   dispatch_float(d_largest.dtype, [&](auto zero) {
     using T = decltype(zero);
     const T* const d = d_largest.data<T>();
@@ -64,7 +47,7 @@ void CpuBackend::sub_center_max_backward(const Tensor& d_largest, const Tensor& 
     if (bad.row() < 0) return;
     const int32_t* row = center + bad.row() * C;
     const int64_t j = std::find_if(row, row + C, [&](int32_t k) { return k < 0 || k >= K; }) - row;
-    fail(ErrorKind::range, "expected centers in [0, ", K, "), got ", row[j], " at row ", bad.row(), ", class ", j);
+    fail_sub_center(row[j], K, bad.row(), j);
   });
 }
 

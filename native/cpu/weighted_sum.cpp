@@ -1,4 +1,4 @@
-#include "../common/check.h"
+#include "../common/kernel_checks.h"
 #include "backend.h"
 #include "parallel.h"
 
@@ -8,14 +8,6 @@
 namespace fm {
 namespace {
 
-void check_terms(const Tensor& weights, const Tensor& x) {
-  check_rank("weights", weights, 2);
-  check_same_device(weights, x);
-  check_dtype("x", x, weights.dtype);
-  check_rank("x", x, 3);
-  FM_CHECK(shape, x.dim(0) == weights.dim(0) && x.dim(1) == weights.dim(1), "expected x [", weights.dim(0), ", ",
-           weights.dim(1), ", D] as weights, got ", x.shape);
-}
 int64_t rows_a_chunk(const Tensor& x) {
   return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, x.dim(1) * x.dim(2)));
 }
@@ -23,7 +15,7 @@ int64_t rows_a_chunk(const Tensor& x) {
 }  // namespace
 
 Tensor CpuBackend::weighted_sum_forward(const Tensor& weights, const Tensor& x) {
-  check_terms(weights, x);
+  check_weighted_sum(weights, x);
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t rows = x.dim(0), terms = x.dim(1), width = x.dim(2);
@@ -39,10 +31,7 @@ Tensor CpuBackend::weighted_sum_forward(const Tensor& weights, const Tensor& x) 
 }
 
 WeightedSumGradients CpuBackend::weighted_sum_backward(const Tensor& dy, const Tensor& weights, const Tensor& x) {
-  check_terms(weights, x);
-  check_same_device(dy, x);
-  check_dtype("dy", dy, x.dtype);
-  check_shape("dy", dy, {x.dim(0), x.dim(2)});
+  check_weighted_sum_backward(dy, weights, x);
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t rows = x.dim(0), terms = x.dim(1), width = x.dim(2);

@@ -1,3 +1,4 @@
+#include <cstdlib>
 #include <iomanip>
 
 #include "allocator.h"
@@ -13,6 +14,13 @@ std::string gibibytes(size_t bytes) {
 }
 
 }  // namespace
+
+int64_t scratch_bytes() {
+  const char* setting = std::getenv("FLASHMARGIN_CUDA_SCRATCH");
+  const double mebibytes = setting ? std::atof(setting) : 64;
+  FM_CHECK(range, mebibytes > 0 && mebibytes <= 1 << 20, "expected FLASHMARGIN_CUDA_SCRATCH in MiB, got ", setting);
+  return int64_t(mebibytes * (1 << 20));
+}
 
 void* DeviceBlocks::take(size_t bytes) {
   const DeviceGuard guard(device);

@@ -24,6 +24,9 @@ class DeviceAllocator {
   BlockCache<DeviceBlocks> cache_;
 };
 
+// What an operation that works in chunks may take for one of them: FLASHMARGIN_CUDA_SCRATCH, in MiB.
+int64_t scratch_bytes();
+
 // Scratch of one call.  It may end before the kernels that use it have run: whoever gets its memory next runs after them.
 class DeviceScratch {
  public:

@@ -62,6 +62,21 @@ class CudaBackend final : public Backend {
   Tensor flatten_backward(const Tensor& dy, const Shape& x_shape) override;
   void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) override;
 
+  // softmax.cu, gather.cu, weighted_sum.cu, distances.cu
+  Tensor softmax_forward(const Tensor& x) override;
+  Tensor softmax_backward(const Tensor& dy, const Tensor& y) override;
+  Tensor log_softmax_forward(const Tensor& x) override;
+  Tensor log_softmax_backward(const Tensor& dy, const Tensor& y) override;
+  Tensor gather_rows(const Tensor& x, const Tensor& index) override;
+  void scatter_add_rows(const Tensor& into, const Tensor& index, const Tensor& x) override;
+  Tensor weighted_sum_forward(const Tensor& weights, const Tensor& x) override;
+  WeightedSumGradients weighted_sum_backward(const Tensor& dy, const Tensor& weights, const Tensor& x) override;
+  Tensor squared_distances_forward(const Tensor& x) override;
+  Tensor squared_distances_backward(const Tensor& dy, const Tensor& x) override;
+
+  // search.cu
+  Neighbours nearest(const Tensor& queries, const Tensor& gallery, int64_t k) override;
+
   // margin_softmax.cu
   MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                               const OptionalTensor& margins, const MarginParams& p,
@@ -79,6 +94,41 @@ class CudaBackend final : public Backend {
                         const OptionalTensor& margins, const MarginParams& p) override;
   Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,
                        const OptionalTensor& margins, const MarginParams& p) override;
+
+  // normalize.cu, cosine_logits.cu, sub_center_max.cu, margin_transform.cu, curricular_reweight.cu,
+  // softmax_cross_entropy.cu, binary_cross_entropy.cu, norm_regularizer.cu
+  void normalize_into(const Tensor& x, const Tensor& y, const Tensor& norm) override;
+  void normalize_backward_into(const OptionalTensor& dy, const Tensor& y, const Tensor& norm,
+                               const OptionalTensor& d_norm, const Tensor& dx) override;
+  void cosine_logits_forward(const Tensor& features, const Tensor& weight, const Tensor& cosines) override;
+  void cosine_logits_backward(const Tensor& d_cosines, const Tensor& features, const Tensor& weight, bool project,
+                              const OptionalTensor& d_features, const OptionalTensor& d_weight) override;
+  void sub_center_max_forward(const Tensor& cosines, int64_t sub_centers, const Tensor& largest,
+                              const Tensor& centers) override;
+  void sub_center_max_backward(const Tensor& d_largest, const Tensor& centers, int64_t sub_centers,
+                               const Tensor& d_cosines) override;
+  void margin_transform_forward(const Tensor& cosines, const Tensor& labels, const OptionalTensor& margins,
+                                const OptionalTensor& norms, const MarginParams& p, const Tensor& logits) override;
+  MarginTransformSums margin_transform_backward(const Tensor& d_logits, const Tensor& cosines, const Tensor& labels,
+                                                const OptionalTensor& margins, const OptionalTensor& norms,
+                                                const MarginParams& p, const Tensor& d_cosines,
+                                                const OptionalTensor& d_margins,
+                                                const OptionalTensor& d_norms) override;
+  void curricular_reweight_forward(const Tensor& cosines, const Tensor& labels, double t, double margin,
+                                   const Tensor& reweighted) override;
+  void curricular_reweight_backward(const Tensor& d_reweighted, const Tensor& cosines, const Tensor& labels, double t,
+                                    double margin, const Tensor& d_cosines) override;
+  double softmax_cross_entropy_forward(const Tensor& logits, const Tensor& labels, double label_smoothing,
+                                       const Tensor& row_loss, const Tensor& lse) override;
+  void softmax_cross_entropy_backward(const Tensor& logits, const Tensor& labels, double label_smoothing, double d_loss,
+                                      const Tensor& d_logits) override;
+  double binary_cross_entropy_forward(const Tensor& logits, const Tensor& labels, double positive_weight,
+                                      double negative_weight, const Tensor& row_loss) override;
+  void binary_cross_entropy_backward(const Tensor& logits, const Tensor& labels, double positive_weight,
+                                     double negative_weight, double d_loss, const Tensor& d_logits) override;
+  double norm_regularizer_forward(const Tensor& norms, const Tensor& labels, const MarginParams& p) override;
+  void norm_regularizer_backward(const Tensor& norms, const Tensor& labels, const MarginParams& p, double d_loss,
+                                 const Tensor& d_norms) override;
 
   void check_here(const char* what, const Tensor& x) const;
   // Waits for what is under way.

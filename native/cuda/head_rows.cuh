@@ -4,8 +4,9 @@
 #include <cmath>
 
 #include "../common/head_checks.h"
+#include "chains.cuh"
 #include "head.h"
-#include "reduce.cuh"
+#include "rows.cuh"
 
 namespace fm {
 
@@ -13,8 +14,6 @@ constexpr int kRowThreads = 128;
 constexpr int kReportThreads = 256;
 
 __device__ inline void refuse(unsigned long long& lowest, int64_t row) { atomicMin(&lowest, (unsigned long long)row); }
-
-__device__ inline int64_t thread_of_grid() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 
 template <class T>
 __global__ void fill_rows_kernel(T* x, int64_t n, T value) {
@@ -110,22 +109,15 @@ __global__ void target_kernel(DeviceHead<T> head, M method) {
   head.threshold[i] = T(hard_above(head.p, row.threshold));
 }
 
-// A thread a row: who else has its target.  N² comparisons, of 8 bytes that all threads read together.
+// A thread a row: who else has its target.
 template <class T>
 __global__ void chains_kernel(DeviceHead<T> head) {
   const int64_t i = thread_of_grid();
   if (i >= head.N) return;
   const int64_t center = head.centers[i];
-  int32_t next = -1;
-  bool first = center >= 0;
-  if (center >= 0)
-    for (int64_t j = 0; j < head.N; j++) {
-      if (j == i || head.centers[j] != center) continue;
-      if (j < i) first = false;
-      else if (next < 0) next = int32_t(j);
-    }
-  head.next[i] = next;
-  if (first) head.first[center] = int32_t(i);
+  const Link link = center < 0 ? Link{false, -1} : link_of(head.centers, head.N, i);
+  head.next[i] = int32_t(link.next);
+  if (link.first) head.first[center] = int32_t(i);
 }
 
 // A warp a row of weight.

@@ -20,14 +20,6 @@ constexpr int64_t kCenterChunks = 256;   // of Σ ŵ
 // Offsets within a step of a tile fit an int: 128 rows of D, 16 rows of a chunk's columns.
 constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(1) << 23, kMostColumns = int64_t(1) << 26;
 
-// What a chunk's dL/dcos may take.
-int64_t scratch_bytes() {
-  const char* setting = std::getenv("FLASHMARGIN_CUDA_SCRATCH");
-  const double mebibytes = setting ? std::atof(setting) : 64;
-  FM_CHECK(range, mebibytes > 0 && mebibytes <= 1 << 20, "expected FLASHMARGIN_CUDA_SCRATCH in MiB, got ", setting);
-  return int64_t(mebibytes * (1 << 20));
-}
-
 // The bound of |φ| over the exponents, for the shift.
 double largest_phi(const MarginParams& p) {
   return p.negatives == Negatives::plain ? 1 : ReweightedNegative<double>(p).largest();

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "reduce.cuh"
+#include "rows.cuh"
 
 namespace fm {
 
@@ -16,11 +16,6 @@ template <class T>
 constexpr T kFewestSquares = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
 template <class T>
 constexpr T kMostSquares = std::numeric_limits<T>::max();
-
-template <int kRowThreads>
-__device__ int64_t row_of_thread() {
-  return (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / kRowThreads;
-}
 
 template <class T>
 __device__ T divisor(T norm) {
@@ -51,17 +46,22 @@ __device__ T row_norm(const T* x, int64_t D) {
   return largest * std::sqrt(row_reduce<kRowThreads>(scaled, Sum{}));
 }
 
+// y may be x.  refused, unless it is nullptr: the lowest row without a finite norm, whose y stays as it was.
 template <class T, int kRowThreads>
-__global__ void normalize_forward_kernel(const T* __restrict__ x,  // [N, D]
-                                         T* __restrict__ y,        // [N, D]
-                                         T* __restrict__ norm,     // [N]
-                                         int64_t N, int64_t D) {
+__global__ void normalize_forward_kernel(const T* x,  // [N, D]
+                                         T* y,        // [N, D]
+                                         T* norm,     // [N]
+                                         int64_t N, int64_t D, unsigned long long* refused) {
   const int64_t n = row_of_thread<kRowThreads>();
   if (n >= N) return;
   x += n * D;
   y += n * D;
-  const int first = threadIdx.x % kRowThreads;
+  const int first = thread_of_row<kRowThreads>();
   const T length = row_norm<kRowThreads>(x, D);
+  if (refused && !(length <= kMostSquares<T>)) {
+    if (first == 0) atomicMin(refused, (unsigned long long)n);
+    return;
+  }
   const T scale = divisor(length);
   for (int64_t d = first; d < D; d += kRowThreads) y[d] = x[d] / scale;
   if (first == 0) norm[n] = length;

@@ -11,6 +11,12 @@ struct Sum {
     return a + b;
   }
 };
+struct Min {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a < b ? a : b;
+  }
+};
 struct Max {
   template <class T>
   __device__ T operator()(T a, T b) const {

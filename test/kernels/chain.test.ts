@@ -34,6 +34,9 @@ import {
 import * as ops from '../../lib/ops/index.js';
 import { normalArray, Random } from '../../lib/random.js';
 import { parameter, tensor, tidy } from '../../lib/tensor.js';
+import { emulatedCuda } from '../emulatedCuda.js';
+
+if (emulatedCuda) process.env.FLASHMARGIN_CUDA ??= emulatedCuda;
 
 const [N, C, D] = [9, 7, 6];
 const labels = new Int32Array([2, 0, -1, 2, 6, 3, 5, 1, 4]);
@@ -66,25 +69,25 @@ function binaryWeights(margin: Margin) {
   return { positiveWeight, negativeWeight };
 }
 
-function fused(margin: Margin) {
+function fused(margin: Margin, device: string) {
   const { features, weight, margins } = batch(margin.subCenters ?? 1);
   return tidy(() => {
-    const x = parameter(tensor(features, [N, D]));
-    const w = parameter(tensor(weight, [weight.length / D, D]));
-    const m = parameter(tensor(margins, [N]));
+    const x = parameter(tensor(features, [N, D], device));
+    const w = parameter(tensor(weight, [weight.length / D, D], device));
+    const m = parameter(tensor(margins, [N], device));
     const { loss } = ops.marginSoftmax(x, w, labels, margin, rowMargins(margin) ? { margins: m } : {});
     backward(loss);
     return { loss: loss.item(), grads: [x, w, m].map(({ grad }) => grad?.toArray() as Float64Array | undefined) };
   });
 }
 
-function byOps(margin: Margin) {
+function byOps(margin: Margin, device: string) {
   const K = margin.subCenters ?? 1;
   const { features, weight, margins } = batch(K);
   return tidy(() => {
-    const x = parameter(tensor(features, [N, D]));
-    const w = parameter(tensor(weight, [weight.length / D, D]));
-    const m = parameter(tensor(margins, [N]));
+    const x = parameter(tensor(features, [N, D], device));
+    const w = parameter(tensor(weight, [weight.length / D, D], device));
+    const m = parameter(tensor(margins, [N], device));
     const all = ops.cosineLogits(ops.normalize(x), w);
     const cosines = K > 1 ? ops.subCenterMax(all, K).cosines : all;
     const norms = ops.rowNorms(x);
@@ -169,17 +172,24 @@ const compositions: readonly Margin[] = [
   uniface({ scale: 12, bias: 3 }),
 ];
 
+const every = [...(Object.keys(methods) as MarginName[]).map((name) => presetOf(name) as Margin), ...compositions];
+
+function same(ours: ReturnType<typeof fused>, wanted: ReturnType<typeof fused>): void {
+  expect(Math.abs(ours.loss - wanted.loss) / Math.max(1, Math.abs(wanted.loss))).toBeLessThan(1e-10);
+  agree(ours.grads, wanted.grads);
+}
+
 describe('the chain is the fused head', () => {
-  it.each([...(Object.keys(methods) as MarginName[]).map((name) => presetOf(name) as Margin), ...compositions])(
-    '%o',
-    (margin) => {
-      const wanted = fused(margin);
-      for (const ours of [byOps(margin), byKernels(margin)]) {
-        expect(Math.abs(ours.loss - wanted.loss) / Math.max(1, Math.abs(wanted.loss))).toBeLessThan(1e-10);
-        agree(ours.grads, wanted.grads);
-      }
-    },
-  );
+  it.each(every)('%o', (margin) => {
+    const wanted = fused(margin, 'cpu');
+    same(byOps(margin, 'cpu'), wanted);
+    same(byKernels(margin), wanted);
+  });
+  it.skipIf(!emulatedCuda).each(every)("%o, both on device 'cuda'", (margin) => {
+    const wanted = fused(margin, 'cpu');
+    same(fused(margin, 'cuda'), wanted);
+    same(byOps(margin, 'cuda'), wanted);
+  });
 
   it('gives the scale and the bias their gradients', () => {
     const h = 1e-5;

@@ -1,5 +1,4 @@
 /** The separate kernels: slopes, where results go, both ways of calling, threads, and the ends of the range. */
-import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { backward } from '../../lib/autograd.js';
 import { setNumThreads } from '../../lib/device.js';
@@ -23,12 +22,12 @@ import {
 } from '../../lib/margins/index.js';
 import * as ops from '../../lib/ops/index.js';
 import { normalArray, Random } from '../../lib/random.js';
-import { memory, parameter, Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
+import { memory, parameter, type Tensor, tensor, tidy, zeros } from '../../lib/tensor.js';
+import { arrays, async, bits, everything, labelsOf, sync, tensorsOn } from './everything.js';
 
 const rng = new Random(23);
 const draw = (count: number, spread = 1) => Float64Array.from(normalArray(count, spread, rng));
 const cosinesOf = (count: number) => Float64Array.from({ length: count }, () => 1.8 * rng.uniform() - 0.9);
-const labelsOf = (N: number, C: number) => Int32Array.from({ length: N }, (_, i) => (i % 5 === 3 ? -1 : (7 * i) % C));
 
 /** Central differences of ⟨f(inputs), probe⟩ against backward(). */
 function slopes(f: (inputs: Tensor[]) => Tensor, given: [Float64Array, number[]][], h = 1e-6): void {
@@ -255,71 +254,6 @@ describe('out', () => {
 
 // --- both ways of calling, and threads --------------------------------------------------------------------------------
 
-/** Every kernel, forward and backward, on arrays: results by name. */
-type Results = Record<string, unknown>;
-type Caller = (name: string, ...args: unknown[]) => unknown;
-
-async function everything(
-  call: Caller,
-  N: number,
-  C: number,
-  D: number,
-  K: number,
-  as: (x: Float32Array, shape: number[]) => unknown,
-): Promise<Results> {
-  const random = new Random(5);
-  const floats = (count: number, spread = 1) => normalArray(count, spread, random) as Float32Array;
-  const labels = labelsOf(N, C);
-  const rows = { rows: N };
-  const x = as(floats(N * D, 3), [N, D]);
-  const w = as(floats(C * K * D, 0.1), [C * K, D]);
-  const d = as(floats(N * C, 0.01), [N, C]);
-  const dAll = as(floats(N * C * K, 0.01), [N, C * K]);
-  const { y, norm } = (await call('normalize', x, rows)) as { y: unknown; norm: unknown };
-  const all = await call('cosineLogits', y, w, rows);
-  const pooled = (await call('subCenterMax', all, K, rows)) as { cosines: unknown; centers: unknown };
-  const margin = magface({ negatives: { rule: 'mv', t: 0.2, hard: 'adaptive' }, lowerNorm: 3, scale: 32 });
-  const logits = await call('marginTransform', pooled.cosines, labels, margin, { norms: norm });
-  const curricular = { t: 0.2, margin: 0.5 };
-  const entropy = { labelSmoothing: 0.1 };
-  return {
-    y,
-    norm,
-    all,
-    ...pooled,
-    logits,
-    dx: await call('normalizeBackward', x, y, norm, { dNorm: norm }),
-    dAll: await call('cosineLogitsBackward', dAll, x, w, rows),
-    scattered: await call('subCenterMaxBackward', d, pooled.centers, K, rows),
-    dTransform: await call('marginTransformBackward', d, pooled.cosines, labels, margin, { norms: norm }),
-    reweighted: await call('curricularReweight', pooled.cosines, labels, curricular),
-    dReweighted: await call('curricularReweightBackward', d, pooled.cosines, labels, curricular),
-    softmax: await call('softmaxCrossEntropy', logits, labels, entropy),
-    dSoftmax: await call('softmaxCrossEntropyBackward', logits, labels, entropy),
-    binary: await call('binaryCrossEntropy', logits, labels),
-    dBinary: await call('binaryCrossEntropyBackward', logits, labels),
-    regularizer: await call('normRegularizer', norm, labels, margin),
-    dRegularizer: await call('normRegularizerBackward', norm, labels, margin),
-  };
-}
-
-const table = kernels as unknown as Record<string, (...args: unknown[]) => unknown>;
-const sync: Caller = (name, ...args) => (table[`${name}Sync`] as Caller)(...(args as [string]));
-const async: Caller = (name, ...args) => (table[name] as Caller)(...(args as [string]));
-const arrays = (x: Float32Array) => x;
-const tensors = (x: Float32Array, shape: number[]) => tensor(x, shape);
-
-/** Arrays and tensors as digests of their bytes. */
-function bits(value: unknown): unknown {
-  if (value instanceof Tensor) return bits(value.toArray());
-  if (ArrayBuffer.isView(value)) {
-    const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-    return `${value.constructor.name} ${bytes.length} ${createHash('sha1').update(bytes).digest('hex')}`;
-  }
-  if (value === null || typeof value !== 'object') return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, bits(inner)]));
-}
-
 describe('both ways of calling', () => {
   it.each([
     [3, 5, 4, 2],
@@ -327,8 +261,8 @@ describe('both ways of calling', () => {
   ])('are the same to the bit, on arrays and on tensors: N %i, C %i, D %i, K %i', async (N, C, D, K) => {
     const wanted = bits(await everything(sync, N, C, D, K, arrays));
     expect(bits(await everything(async, N, C, D, K, arrays))).toEqual(wanted);
-    expect(bits(await everything(async, N, C, D, K, tensors))).toEqual(wanted);
-    expect(bits(await everything(sync, N, C, D, K, tensors))).toEqual(wanted);
+    expect(bits(await everything(async, N, C, D, K, tensorsOn()))).toEqual(wanted);
+    expect(bits(await everything(sync, N, C, D, K, tensorsOn()))).toEqual(wanted);
   });
 
   it('and any number of threads', async () => {

@@ -53,7 +53,7 @@ Result<T> run_kernels(const Rows<T>& x, const std::vector<T>& dy, uint64_t seed)
   const int64_t rows_a_block = kBlock / kRowThreads;
   const unsigned blocks = unsigned((x.N + rows_a_block - 1) / rows_a_block);
   emulate({blocks}, {kBlock}, seed, [&] {
-    fm::normalize_forward_kernel<T, kRowThreads>(x.values.data(), out.y.data(), out.norm.data(), x.N, x.D);
+    fm::normalize_forward_kernel<T, kRowThreads>(x.values.data(), out.y.data(), out.norm.data(), x.N, x.D, nullptr);
   });
   emulate({blocks}, {kBlock}, seed + 1, [&] {
     fm::normalize_backward_kernel<T, kRowThreads>(dy.data(), out.y.data(), out.norm.data(), out.dx.data(), x.N, x.D);
