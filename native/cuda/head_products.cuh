@@ -1,26 +1,28 @@
-// The gradients' two matrix products, of a chunk of classes whose dL/dcos are known ("scores", [N, columns]).
+// The gradients' two matrix products, of a chunk of classes whose dL/dcos are known: its scores.
 #pragma once
+#include <type_traits>
+
 #include "head.h"
 #include "tile.cuh"
 
 namespace fm {
 
 // slabs[split] += scores·ŵ over the split's part of the chunk.  Blocks: rows, axes, splits.
-template <class T>
+template <class T, class E>
 __global__ void __launch_bounds__(256, 2)
-    features_product_kernel(DeviceHead<T> head, const T* __restrict__ scores, int64_t first_center, int64_t columns,
-                            T* __restrict__ slabs) {  // [splits, N, D]
+    features_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, T* __restrict__ slabs) {  // [splits, N, D]
   using S = Tile<T>;
   __shared__ Four<T> staging[S::kStaging / 4];
+  constexpr Scaled scaled = std::is_same_v<T, E> ? Scaled::by_depth : Scaled::no;
   const int64_t row0 = int64_t(blockIdx.x) * S::kRows, axis0 = int64_t(blockIdx.y) * S::kColumns;
-  const int64_t begin = columns * blockIdx.z / gridDim.z, end = columns * (blockIdx.z + 1) / gridDim.z;
+  const int64_t begin = chunk.columns * blockIdx.z / gridDim.z, end = chunk.columns * (blockIdx.z + 1) / gridDim.z;
   T sums[S::kThreadRows][S::kThreadColumns];
   clear_tile<T>(sums);
   multiply_tile<T>(staging, begin, end,
-                   Operand<T, true>{scores + row0 * columns, operand_rows(head.N - row0, S::kRows), int(columns)},
-                   Operand<T, false, Scaled::by_depth>{head.w + first_center * head.D + axis0,
-                                                       operand_rows(head.D - axis0, S::kColumns), int(head.D),
-                                                       head.inverse + first_center},
+                   Operand<T, true, Scaled::no, E>{chunk.scores + row0 * chunk.stride,
+                                                   operand_rows(head.N - row0, S::kRows), int(chunk.stride)},
+                   Operand<T, false, scaled, E>{chunk.weight + axis0, operand_rows(head.D - axis0, S::kColumns),
+                                                int(chunk.depth), chunk.inverse},
                    sums);
 #pragma unroll
   for (int r = 0; r < S::kThreadRows; r++) {
@@ -37,11 +39,8 @@ __global__ void __launch_bounds__(256, 2)
 // Where dW goes.
 template <class T>
 struct WeightTask {
-  int64_t first_center, columns;
-  const T* scores;  // [N, columns]
-  const T* dots;    // [row tiles, columns]
-  bool project;     // dW tangent to its row and divided by ‖w‖
-  T* d_weight;      // [R, D]
+  bool project;  // dW tangent to its row and divided by ‖w‖
+  T* d_weight;   // [R, D]
   // in place of d_weight, with the targets' part:
   T *weight, *velocity;  // [R, D]
   T learning_rate, momentum, weight_decay;
@@ -49,27 +48,30 @@ struct WeightTask {
 
 // dW = scoresᵀ·e, projected on the tangent of its row: (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and ⟨dW, ŵ⟩ = Σᵢ dL/dcos·cos.
 // Blocks: centers, axes.
-template <class T, bool kUpdate>
-__global__ void __launch_bounds__(256, 2) weights_product_kernel(DeviceHead<T> head, WeightTask<T> task) {
+template <class T, class E, bool kUpdate>
+__global__ void __launch_bounds__(256, 2)
+    weights_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, WeightTask<T> task) {
   using S = Tile<T>;
   __shared__ Four<T> staging[S::kStaging / 4];
   if (kUpdate && head.report->failed()) return;
   const int64_t column0 = int64_t(blockIdx.x) * S::kRows, axis0 = int64_t(blockIdx.y) * S::kColumns;
   T sums[S::kThreadRows][S::kThreadColumns];
   clear_tile<T>(sums);
-  multiply_tile<T>(
-      staging, 0, head.N,
-      Operand<T, false>{task.scores + column0, operand_rows(task.columns - column0, S::kRows), int(task.columns)},
-      Operand<T, false>{head.embeddings + axis0, operand_rows(head.D - axis0, S::kColumns), int(head.D)}, sums);
+  multiply_tile<T>(staging, 0, head.N,
+                   Operand<T, false, Scaled::no, E>{chunk.scores + column0,
+                                                    operand_rows(chunk.columns - column0, S::kRows), int(chunk.stride)},
+                   Operand<T, false, Scaled::no, E>{chunk.embeddings + axis0, operand_rows(head.D - axis0, S::kColumns),
+                                                    int(chunk.depth)},
+                   sums);
 
   const int64_t row_tiles = (head.N + S::kRows - 1) / S::kRows;
 #pragma unroll
   for (int r = 0; r < S::kThreadRows; r++) {
     const int64_t column = column0 + tile_row<T>(r);
-    if (column >= task.columns) continue;
-    const int64_t center = task.first_center + column;
+    if (column >= chunk.columns) continue;
+    const int64_t center = chunk.first_class * head.K + column;
     T dot = 0;
-    for (int64_t tile = 0; tile < row_tiles; tile++) dot += task.dots[tile * task.columns + column];
+    for (int64_t tile = 0; tile < row_tiles; tile++) dot += chunk.dots[tile * chunk.columns + column];
     if (kUpdate)
       for (int64_t i = head.first[center]; i >= 0; i = head.next[i]) {
         const T g = head.target_gradient[i];

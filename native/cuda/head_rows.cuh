@@ -149,6 +149,15 @@ __global__ void weight_norms_kernel(DeviceHead<T> head) {
   head.inverse[j] = T(1 / (norm > kTiny ? norm : kTiny));
 }
 
+// A warp a row: to[row] = x[row]·scale[row] (or as it is) in E, 0 from D to depth.
+template <class T, class E>
+__global__ void round_rows_kernel(const T* x, const T* scale, int64_t rows, int64_t D, E* to, int64_t depth) {
+  const int64_t j = thread_of_grid() / kWarp;
+  if (j >= rows) return;
+  const T by = scale ? scale[j] : T(1);
+  for (int64_t d = threadIdx.x % kWarp; d < depth; d += kWarp) to[j * depth + d] = E(d < D ? x[j * D + d] * by : T(0));
+}
+
 // Σ ŵ of a chunk of classes.  Blocks: chunks, axes.
 template <class T>
 __global__ void sum_centers_kernel(DeviceHead<T> head, double* parts) {  // [chunks, D]
