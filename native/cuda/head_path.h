@@ -6,6 +6,7 @@
 #pragma once
 #include <string>
 
+#include "backend.h"
 #include "head_launch.h"
 #include "head_products.cuh"
 #include "head_sweep.cuh"
@@ -22,6 +23,7 @@ struct HeadCase {
 template <class T, class E>
 struct HeadPath {
   const char* name;                            // of FLASHMARGIN_CUDA_HEAD
+  const char* about;                           // what multiplies, for a person
   std::string (*why_not)(const HeadCase& of);  // empty where it suits
   int64_t rows;                                // of a sweep's tile, and of what HeadChunk::dots adds up
   int64_t axes;                                // of a tile of dX, which is `rows` high
@@ -35,6 +37,7 @@ struct HeadPath {
 template <class T, class E>
 const HeadPath<T, E>& plain_head_path() {
   static const HeadPath<T, E> path{"plain",
+                                   "plain multiply-adds",
                                    [](const HeadCase&) { return std::string(); },
                                    Tile<T>::kRows,
                                    Tile<T>::kColumns,
@@ -49,13 +52,27 @@ const HeadPath<T, E>& plain_head_path() {
 
 using Bfloat16Path = HeadPath<float, Bfloat16>;
 
-// head_path.cu: the first of the table that suits, or the one that FLASHMARGIN_CUDA_HEAD names.
-const Bfloat16Path& bfloat16_head_path(const HeadCase& of);
+// head_path.cu: the first of the table that suits and agrees with the plain path, or the one that FLASHMARGIN_CUDA_HEAD
+// names.
+const Bfloat16Path& bfloat16_head_path(CudaBackend& gpu, const HeadCase& of);
 
 template <class T, class E>
-const HeadPath<T, E>& head_path(const HeadCase& of) {
-  if constexpr (std::is_same_v<E, Bfloat16>) return bfloat16_head_path(of);
+const HeadPath<T, E>& head_path(CudaBackend& gpu, const HeadCase& of) {
+  if constexpr (std::is_same_v<E, Bfloat16>) return bfloat16_head_path(gpu, of);
   else return plain_head_path<T, E>();
 }
+
+// In words: which path heads of one center a class take, and which of the table disagree with the plain path; empty
+// where none does.
+struct HeadPathReport {
+  std::string chosen, warning;
+};
+HeadPathReport report_head_path(CudaBackend& gpu);
+
+// margin_softmax.cu: a step on this path.
+HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
+                      const Tensor& velocity, const Tensor& labels, const MarginParams& p, SgdParams sgd);
+// head_check.cu: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
+std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path);
 
 }  // namespace fm

@@ -46,8 +46,50 @@ struct WeightTask {
   T learning_rate, momentum, weight_decay;
 };
 
-// dW = scoresᵀ·e, projected on the tangent of its row: (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and ⟨dW, ŵ⟩ = Σᵢ dL/dcos·cos.
-// Blocks: centers, axes.
+// What becomes of a row of dW: on the tangent of its row of weight it is (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and
+// ⟨dW, ŵ⟩ = Σᵢ dL/dcos·cos is `dot`.
+template <class T>
+struct WeightRow {
+  const T* w;
+  const WeightTask<T>& task;
+  T across, along;
+
+  __device__ WeightRow(const DeviceHead<T>& head, const WeightTask<T>& task, int64_t center, T dot)
+      : w(head.w), task(task) {
+    const T inverse = has_direction(head.inverse[center]) ? head.inverse[center] : T(0);
+    across = task.project || inverse == 0 ? inverse : T(1);
+    along = task.project ? dot * inverse : T(0);
+  }
+  template <bool kUpdate>
+  __device__ void take(int64_t at, T sum) const {
+    const T before = w[at], gradient = across * (sum - along * before);
+    if (kUpdate) {
+      const T v = task.momentum * task.velocity[at] + (gradient + task.weight_decay * before);
+      task.velocity[at] = v;
+      task.weight[at] = before - task.learning_rate * v;
+    } else {
+      task.d_weight[at] = gradient;
+    }
+  }
+  // Of two neighbours, at an even place of memory.
+  template <bool kUpdate>
+  __device__ void take_pair(int64_t at, const T (&sums)[2]) const {
+    const auto pair = [at](const T* x) { return *reinterpret_cast<const Two<T>*>(x + at); };
+    const Two<T> before = pair(w);
+    Two<T> v{}, to;
+    if (kUpdate) v = pair(task.velocity);
+    for (int e = 0; e < 2; e++) {
+      to.at[e] = across * (sums[e] - along * before.at[e]);
+      if (!kUpdate) continue;
+      v.at[e] = task.momentum * v.at[e] + (to.at[e] + task.weight_decay * before.at[e]);
+      to.at[e] = before.at[e] - task.learning_rate * v.at[e];
+    }
+    if (kUpdate) *reinterpret_cast<Two<T>*>(task.velocity + at) = v;
+    *reinterpret_cast<Two<T>*>((kUpdate ? task.weight : task.d_weight) + at) = to;
+  }
+};
+
+// dW = scoresᵀ·e.  Blocks: centers, axes.
 template <class T, class E, bool kUpdate>
 __global__ void __launch_bounds__(256, 2)
     weights_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, WeightTask<T> task) {
@@ -82,20 +124,11 @@ __global__ void __launch_bounds__(256, 2)
           if (axis < head.D) sums[r][c] += g * head.embeddings[i * head.D + axis];
         }
       }
-    const T inverse = has_direction(head.inverse[center]) ? head.inverse[center] : T(0);
-    const T across = task.project || inverse == 0 ? inverse : T(1), along = task.project ? dot * inverse : T(0);
+    const WeightRow<T> row(head, task, center, dot);
 #pragma unroll
     for (int c = 0; c < S::kThreadColumns; c++) {
-      const int64_t axis = axis0 + tile_column<T>(c), at = center * head.D + axis;
-      if (axis >= head.D) continue;
-      const T w = head.w[at], gradient = across * (sums[r][c] - along * w);
-      if (kUpdate) {
-        const T v = task.momentum * task.velocity[at] + (gradient + task.weight_decay * w);
-        task.velocity[at] = v;
-        task.weight[at] = w - task.learning_rate * v;
-      } else {
-        task.d_weight[at] = gradient;
-      }
+      const int64_t axis = axis0 + tile_column<T>(c);
+      if (axis < head.D) row.template take<kUpdate>(center * head.D + axis, sums[r][c]);
     }
   }
 }

@@ -73,12 +73,14 @@ class Head {
     run_targets(stream_, on_);
   }
 
-  // What every sweep needs: the norms of all rows of weight.
-  void prepare_sweeps() {
+  // What every sweep needs: a path, by its default the one of choice, and the norms of all rows of weight.
+  void prepare_sweeps(const HeadPath<T, E>* path = nullptr) {
+    path_ = path ? path : &head_path<T, E>(gpu_, {gpu_.capability(), on_.N, on_.C, on_.K, on_.D});
     on_.inverse = scratch_.take<T>(on_.R);
-    launch(stream_, unsigned(blocks_for(on_.R, kRowThreads / kWarp)), kRowThreads, weight_norms_kernel<T>, on_);
-    path_ = &head_path<T, E>({gpu_.capability(), on_.N, on_.C, on_.K, on_.D});
     depth_ = kRounds ? in_steps(on_.D, kDepthStep) : on_.D;
+    if constexpr (kRounds) units_ = scratch_.take_if_affordable<E>(on_.R * depth_);
+    launch(stream_, unsigned(blocks_for(on_.R, kRowThreads / kWarp)), kRowThreads, weight_rows_kernel<T, E>, on_,
+           units_, depth_);
     if constexpr (kRounds) {
       E* const rounded = scratch_.take<E>(on_.N * depth_);
       round_rows(on_.embeddings, nullptr, on_.N, rounded);
@@ -178,7 +180,8 @@ class Head {
 
   int64_t classes_a_tile() const { return path_->classes_a_tile(on_.K); }
 
-  // As many as the scratch holds, in whole tiles.  bytes: of a row of weight, besides itself.
+  // As many as the scratch holds, in whole tiles; whether or not units_ are there, so that memory does not decide in what
+  // order is added up.  bytes: of a row of weight, besides itself.
   int64_t classes_a_chunk(int64_t bytes) const {
     if (kRounds) bytes += depth_ * int64_t(sizeof(E));
     const int64_t a_tile = classes_a_tile(), affordable = std::min(scratch_bytes() / bytes, kMostColumns) / on_.K;
@@ -189,15 +192,16 @@ class Head {
   template <class F>
   void for_chunks(int64_t most, const F& f) {
     E* rounded = nullptr;
-    if constexpr (kRounds) rounded = scratch_.take<E>(most * on_.K * depth_);
+    if (kRounds && !units_) rounded = scratch_.take<E>(most * on_.K * depth_);
     for (int64_t first = 0; first < on_.C; first += most) {
       const int64_t last = std::min(on_.C, first + most), columns = (last - first) * on_.K;
       const T* const weight = on_.w + first * on_.K * on_.D;
       const T* const inverse = on_.inverse + first * on_.K;
       HeadChunk<T, E> chunk{
           first, last, columns, depth_, embeddings_, rounded, nullptr, in_steps(columns, kScoreStep), nullptr, nullptr};
-      if constexpr (kRounds) round_rows(weight, inverse, columns, rounded);
-      else chunk.weight = weight, chunk.inverse = inverse;
+      if constexpr (!kRounds) chunk.weight = weight, chunk.inverse = inverse;
+      else if (units_) chunk.weight = units_ + first * on_.K * depth_;
+      else round_rows(weight, inverse, columns, rounded);
       f(chunk);
     }
   }
@@ -290,6 +294,7 @@ class Head {
   DeviceHead<T> on_{};
   const HeadPath<T, E>* path_ = nullptr;
   const E* embeddings_ = nullptr;  // [N, depth_]
+  E* units_ = nullptr;             // [R, depth_] rows of weight; none where memory is short, and of E = T
   int64_t depth_ = 0;
   T* slabs_ = nullptr;
   int64_t splits_ = 0;
@@ -301,6 +306,45 @@ auto dispatch_precision(Dtype dtype, Precision precision, F&& f) {
   if (precision == Precision::float32) return dispatch_float(dtype, [&](auto zero) { return f(zero, zero); });
   FM_CHECK(type, dtype == Dtype::float32, "expected float32 tensors for precision bfloat16, got ", name_of(dtype));
   return f(float{}, Bfloat16{});
+}
+
+// path: nullptr for the one of choice.
+template <class T, class E>
+HeadStep step(CudaBackend& gpu, const HeadPath<T, E>* path, const Tensor& features, const Tensor& weight,
+              const Tensor& velocity, const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
+              SgdParams sgd) {
+  Head<T, E> head(gpu, features, weight, labels, margins, p);
+  check_shape("velocity", velocity, weight.shape);
+  check_dtype("velocity", velocity, features.dtype);
+  gpu.check_here("velocity", velocity);
+  check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
+  const auto of_rows = [&] { return gpu.empty(features.dtype, labels.shape); };
+  HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), gpu.empty(features.dtype, features.shape), of_rows(), 0, 0};
+  head.prepare_sweeps(path);
+  head.add_up();
+  head.set_gradient(1);
+  WeightTask<T> weights{};
+  weights.project = p.project_weight_gradient;
+  weights.weight = weight.data<T>();
+  weights.velocity = velocity.data<T>();
+  weights.learning_rate = T(sgd.lr);
+  weights.momentum = T(sgd.momentum);
+  weights.weight_decay = T(sgd.weight_decay);
+  head.sweep_gradients(weights, false);
+  head.finish_features(1, out.d_features);
+  RowOutputs<T> rows;
+  rows.loss = out.row_loss.template data<T>();
+  rows.lse = out.lse.template data<T>();
+  rows.d_margin = out.d_margins.template data<T>();
+  head.store(rows);
+  const HeadReport report = head.report();
+  out.loss = report.loss;
+  out.regularizer = report.regularizer;
+  out.correct = report.correct;
+  out.labelled = report.labelled;
+  out.d_scale = report.d_scale;
+  out.d_bias = report.d_bias;
+  return out;
 }
 
 }  // namespace
@@ -366,41 +410,14 @@ HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, co
                                 const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
                                 SgdParams sgd, HeadOptions options) {
   const DeviceGuard guard(device_);
-  return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) -> HeadStep {
-    using T = decltype(zero);
-    Head<T, decltype(operand)> head(*this, features, weight, labels, margins, p);
-    check_shape("velocity", velocity, weight.shape);
-    check_dtype("velocity", velocity, features.dtype);
-    check_here("velocity", velocity);
-    check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
-    const auto of_rows = [&] { return empty(features.dtype, labels.shape); };
-    HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), empty(features.dtype, features.shape), of_rows(), 0, 0};
-    head.prepare_sweeps();
-    head.add_up();
-    head.set_gradient(1);
-    WeightTask<T> weights{};
-    weights.project = p.project_weight_gradient;
-    weights.weight = weight.data<T>();
-    weights.velocity = velocity.data<T>();
-    weights.learning_rate = T(sgd.lr);
-    weights.momentum = T(sgd.momentum);
-    weights.weight_decay = T(sgd.weight_decay);
-    head.sweep_gradients(weights, false);
-    head.finish_features(1, out.d_features);
-    RowOutputs<T> rows;
-    rows.loss = out.row_loss.template data<T>();
-    rows.lse = out.lse.template data<T>();
-    rows.d_margin = out.d_margins.template data<T>();
-    head.store(rows);
-    const HeadReport report = head.report();
-    out.loss = report.loss;
-    out.regularizer = report.regularizer;
-    out.correct = report.correct;
-    out.labelled = report.labelled;
-    out.d_scale = report.d_scale;
-    out.d_bias = report.d_bias;
-    return out;
+  return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) {
+    return step<decltype(zero), decltype(operand)>(*this, nullptr, features, weight, velocity, labels, margins, p, sgd);
   });
+}
+
+HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
+                      const Tensor& velocity, const Tensor& labels, const MarginParams& p, SgdParams sgd) {
+  return step<float, Bfloat16>(gpu, &path, features, weight, velocity, labels, std::nullopt, p, sgd);
 }
 
 Tensor CudaBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,

@@ -20,6 +20,10 @@ template <class T>
 struct alignas(16) Four {
   T at[4];
 };
+template <class T>
+struct alignas(2 * sizeof(T)) Two {
+  T at[2];
+};
 
 // The column of the tile that is a thread's c-th.
 template <class T>
