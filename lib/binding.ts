@@ -129,6 +129,8 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     cudaDriver: string;
     cudaList: readonly CudaDeviceInfo[];
   };
+  /** Which of the head's paths multiply bfloat16 on a CUDA device; warning: which are off because they are wrong there. */
+  headPath(device: number): { chosen: string; warning: string };
   /** Operations that wait on the device's queue or run there. */
   queued(): number;
   setNumThreads(threads: number): void;

@@ -2,7 +2,7 @@
 // stack, registers and shared memory below the numbers here, and no CUDA library needed by the result.
 // Says so and succeeds where there is no nvcc.
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +22,10 @@ const allowances = {
   matmul_kernel: { registers: 128 }, // a tile's products, two blocks a multiprocessor
   conv_windows_kernel: { registers: 128 },
   conv_weight_kernel: { registers: 128 },
+  // 64 sums a thread, and what becomes of them; one block a multiprocessor, by its shared memory too
+  tensor_sweep_kernel: { registers: 255 },
+  tensor_features_kernel: { registers: 168 },
+  tensor_weights_kernel: { registers: 168 },
   head_rows_kernel: { registers: 80 },
   // a tile's products, two blocks a multiprocessor
   cosines_kernel: { registers: 128 },
@@ -33,6 +37,12 @@ const allowances = {
   kept_targets_kernel: { stackBytes: 40 },
   transform_backward_kernel: { registers: 72 }, // in float64: the row's φ, slopes and two sums
 };
+// What a kernel's machine code must hold, or must not, from an architecture on; by a part of the kernel's mangled name.
+// Named by compiling an instruction at a time; operand forms are left out.
+const operations = { 60: 'HMMA', 387: 'LDL', 391: 'STL', 264: 'MUFU' };
+const opcodes = [
+  { part: 'tensor_', from: 80, present: ['HMMA'], absent: ['LDL', 'STL'] }, // products on the tensor cores, nothing spilled
+];
 const systemLibraries = /^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux-x86-64)\.so/;
 
 function findNvcc() {
@@ -74,6 +84,43 @@ export function parseKernels(log) {
   return kernels;
 }
 
+/** A cubin's kernels: how often each operation is in their code, in instructions of 16 bytes. */
+export function countOperations(cubin) {
+  const sections = [];
+  const table = Number(cubin.readBigUInt64LE(40));
+  const [size, count, names] = [58, 60, 62].map((at) => cubin.readUInt16LE(at));
+  for (let i = 0; i < count; i++) {
+    const at = table + i * size;
+    sections.push({
+      name: cubin.readUInt32LE(at),
+      begin: Number(cubin.readBigUInt64LE(at + 24)),
+      bytes: Number(cubin.readBigUInt64LE(at + 32)),
+    });
+  }
+  const nameAt = (at) => cubin.toString('latin1', at, cubin.indexOf(0, at));
+  return sections
+    .map(({ name, begin, bytes }) => ({ name: nameAt(sections[names].begin + name), begin, bytes }))
+    .filter(({ name }) => name.startsWith('.text.'))
+    .map(({ name, begin, bytes }) => {
+      const counts = {};
+      for (let at = begin; at + 16 <= begin + bytes; at += 16) {
+        const operation = operations[cubin.readUInt16LE(at) & 0x1ff];
+        if (operation) counts[operation] = (counts[operation] ?? 0) + 1;
+      }
+      return { name: name.slice('.text.'.length), counts };
+    });
+}
+
+export function wrongOperations({ name, counts }, architecture) {
+  return opcodes
+    .filter(({ part, from }) => name.includes(part) && architecture >= from)
+    .flatMap(({ present, absent }) => [
+      ...present.filter((operation) => !counts[operation]).map((operation) => `has no ${operation}`),
+      ...absent.filter((operation) => counts[operation]).map((operation) => `has ${counts[operation]} ${operation}`),
+    ])
+    .map((what) => `${name} for sm_${architecture} ${what}`);
+}
+
 export function violations(kernel) {
   const own = Object.entries(allowances).find(([part]) => kernel.name.includes(part))?.[1];
   return Object.entries({ ...limits, ...own })
@@ -99,7 +146,9 @@ async function main() {
     const files = readdirSync(sources).filter((file) => file.endsWith('.cu'));
     const kernels = [];
     const problems = [];
+    let checked = 0;
     for (const file of files) {
+      const kept = mkdtempSync(join(folder, 'kept-'));
       const { stdout, stderr } = await run(
         nvcc,
         [
@@ -110,6 +159,9 @@ async function main() {
           '-Xptxas',
           '-v',
           ...targets,
+          '--keep',
+          '--keep-dir',
+          kept,
           '-c',
           join(sources, file),
           '-o',
@@ -117,6 +169,13 @@ async function main() {
         ],
         { maxBuffer: 64 << 20 },
       );
+      for (const cubin of readdirSync(kept).filter((name) => name.endsWith('.cubin'))) {
+        const architecture = Number(/_(\d+)a?\.cubin$/.exec(cubin)[1]);
+        const looked = countOperations(readFileSync(join(kept, cubin)));
+        checked += looked.filter(({ name }) => opcodes.some(({ part }) => name.includes(part))).length;
+        problems.push(...looked.flatMap((kernel) => wrongOperations(kernel, architecture)));
+      }
+      rmSync(kept, { recursive: true });
       const log = stdout + stderr;
       kernels.push(...parseKernels(log));
       problems.push(
@@ -127,6 +186,7 @@ async function main() {
       );
     }
     problems.push(...kernels.flatMap(violations));
+    if (!checked) problems.push('the code of no kernel was looked into');
 
     const expected = new Set(real.map((n) => `sm_${n}`));
     for (const architecture of expected)

@@ -218,6 +218,15 @@ Napi::Value status(const Napi::CallbackInfo& info) {
   return out;
 }
 
+// (device index) → which of the head's paths multiply bfloat16 there.
+Napi::Value head_path(const Napi::CallbackInfo& info) {
+  const CudaHeadPath path = cuda_head_path(Js<int>::from(info[0]));
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("chosen", path.chosen);
+  out.Set("warning", path.warning);
+  return out;
+}
+
 }  // namespace
 
 void bind_host(Napi::Object exports) {
@@ -238,6 +247,7 @@ void bind_host(Napi::Object exports) {
   define(exports, "mapFile", map_file);
   define(exports, "pairHistograms", histograms_of_pairs);
   define(exports, "memory", memory);
+  define(exports, "headPath", head_path);
   define(exports, "status", status);
   bind(exports, "queued", queued);
   bind(exports, "setNumThreads", set_num_threads);

@@ -39,7 +39,19 @@ export function diagnose(): Finding[] {
         detail: `${name}, compute capability ${computeCapability}, ${(memory / 2 ** 30).toFixed(1)} GiB; head: ${head}`,
       }),
     ),
+    ...cudaList.map((_, index) => headPath(index)),
   ];
+}
+
+/** Runs a small head on each of its paths. */
+function headPath(device: number): Finding {
+  const part = `head:${device}`;
+  try {
+    const { chosen, warning } = native.headPath(device);
+    return { part, state: warning === '' ? 'ok' : 'off', detail: warning === '' ? chosen : `${warning}; ${chosen}` };
+  } catch (error) {
+    return { part, state: 'off', detail: (error as Error).message };
+  }
 }
 
 export function doctorCommand(): Command {

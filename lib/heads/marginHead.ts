@@ -227,6 +227,10 @@ export class MarginHead {
     );
     this.#advise = onAdvice;
     for (const sentence of adviceOn(margin, numClasses, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
+    if (precision === 'bfloat16' && device !== 'cpu') {
+      const { warning } = native.headPath(deviceIndex(device));
+      if (warning !== '') onAdvice(warning);
+    }
     const angular = 'margin' in margin && !['asoftmax', 'sphereface', 'sphereface2', 'uniface'].includes(margin.method);
     if (angular || margin.method === 'magface') this.#firstSteps = new FirstSteps();
   }

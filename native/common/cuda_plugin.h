@@ -15,7 +15,12 @@ struct CudaDevice {
   char name[256];
   int major, minor;  // compute capability
   uint64_t memory;   // bytes
-  char head[160];    // which kernels the margin head takes there, and why
+  char head[160];    // which kernels the margin head can take there, and why
+};
+// Which of the head's paths multiply bfloat16 on a device; warning: which are off because they disagree with the plain
+// path, or empty.
+struct CudaHeadPath {
+  char chosen[512], warning[512];
 };
 // Bytes; used, cached and peak are this process's, total is the device's.
 struct CudaMemory {
@@ -35,5 +40,6 @@ int fm_cuda_driver_version();   // the newest CUDA that the driver knows; 0 with
 int fm_cuda_device_count(char* reason, size_t size);
 bool fm_cuda_device(int device, fm::CudaDevice* about, char* reason, size_t size);
 fm::Backend* fm_cuda_backend(int device, char* reason, size_t size);
+bool fm_cuda_head_path(int device, fm::CudaHeadPath* path, char* reason, size_t size);
 bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, size_t size);
 }

@@ -17,6 +17,7 @@ struct CudaLibrary {
   decltype(&fm_cuda_device_count) device_count = nullptr;
   decltype(&fm_cuda_device) device = nullptr;
   decltype(&fm_cuda_backend) backend = nullptr;
+  decltype(&fm_cuda_head_path) head_path = nullptr;
   decltype(&fm_cuda_memory) memory = nullptr;
   CudaStatus status;
 };
@@ -59,7 +60,7 @@ std::string open_library(CudaLibrary& library) {
       !look_up(handle, "fm_cuda_driver_version", library.driver_version) ||
       !look_up(handle, "fm_cuda_device_count", library.device_count) ||
       !look_up(handle, "fm_cuda_device", library.device) || !look_up(handle, "fm_cuda_backend", library.backend) ||
-      !look_up(handle, "fm_cuda_memory", library.memory))
+      !look_up(handle, "fm_cuda_head_path", library.head_path) || !look_up(handle, "fm_cuda_memory", library.memory))
     return path + " is incomplete: " + dlerror();
   return "";
 }
@@ -117,6 +118,14 @@ CudaMemory cuda_memory(int device) {
   const bool known = library_with(Device{device}).memory(device, &memory, reason, sizeof reason);
   FM_CHECK(device, known, reason);
   return memory;
+}
+
+CudaHeadPath cuda_head_path(int device) {
+  char reason[512] = "";
+  CudaHeadPath path{};
+  const bool known = library_with(Device{device}).head_path(device, &path, reason, sizeof reason);
+  FM_CHECK(device, known, reason);
+  return path;
 }
 
 Backend& backend_of(Device device) {

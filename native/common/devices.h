@@ -22,5 +22,7 @@ struct CudaStatus {
 // Asked once, at the first call; a driver installed later is seen by the next process.
 const CudaStatus& cuda_status();
 CudaMemory cuda_memory(int device);
+// Compares the paths with the plain one, at the first call.
+CudaHeadPath cuda_head_path(int device);
 
 }  // namespace fm

@@ -168,6 +168,7 @@ struct BinaryNegative {
   FM_HD Phi<V> similarity(V cos) const {
     const V one = V{} + T(1), half = (cos + one) * T(0.5);
     V below = one;  // half^(power − 1)
+    FM_ROLLED
     for (int k = 1; k < power; k++) below = below * half;
     return {2 * (below * half) - one, exact ? T(power) * below : one};
   }

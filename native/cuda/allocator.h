@@ -15,7 +15,8 @@ struct DeviceBlocks {
 class DeviceAllocator {
  public:
   explicit DeviceAllocator(int device);
-  void* allocate(size_t bytes);  // 512-byte aligned; throws when there is no memory
+  void* allocate(size_t bytes);                                    // 512-byte aligned; throws when there is no memory
+  void* try_allocate(size_t bytes) { return cache_.take(bytes); }  // nullptr when there is none
   void release(void* data, size_t bytes) { cache_.give(data, bytes); }
   CudaMemory use();
 
@@ -38,13 +39,24 @@ class DeviceScratch {
   DeviceScratch& operator=(const DeviceScratch&) = delete;
   template <class T>
   T* take(int64_t count) {
+    return static_cast<T*>(keep(&DeviceAllocator::allocate, size_t(count) * sizeof(T)));
+  }
+  // nullptr where it would be more than half of what this process has not taken yet.
+  template <class T>
+  T* take_if_affordable(int64_t count) {
     const size_t bytes = size_t(count) * sizeof(T);
-    blocks_.reserve(blocks_.size() + 1);
-    blocks_.push_back({from_.allocate(bytes), bytes});
-    return static_cast<T*>(blocks_.back().data);
+    const CudaMemory use = from_.use();
+    return use.used + 2 * bytes > use.total ? nullptr : static_cast<T*>(keep(&DeviceAllocator::try_allocate, bytes));
   }
 
  private:
+  void* keep(void* (DeviceAllocator::*allocate)(size_t), size_t bytes) {
+    blocks_.reserve(blocks_.size() + 1);
+    void* const data = (from_.*allocate)(bytes);
+    if (data) blocks_.push_back({data, bytes});
+    return data;
+  }
+
   struct Block {
     void* data;
     size_t bytes;

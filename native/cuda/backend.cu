@@ -24,7 +24,11 @@ void launch_fill(const Tensor& x, T value, const Stream& stream) {
 }  // namespace
 
 CudaBackend::CudaBackend(int device)
-    : device_(device), name_("cuda:" + std::to_string(device)), stream_(device), allocator_(device), staging_(device) {}
+    : device_(device), name_("cuda:" + std::to_string(device)), stream_(device), allocator_(device), staging_(device) {
+  cudaDeviceProp about;
+  FM_CUDA(cudaGetDeviceProperties(&about, device));
+  capability_ = about.major * 10 + about.minor;
+}
 
 void CudaBackend::check_here(const char* what, const Tensor& x) const {
   FM_CHECK(device, x.device() == Device{device_}, "expected ", what, " on ", name_, ", got ", x.device());

@@ -136,9 +136,10 @@ class CudaBackend final : public Backend {
   int device() const { return device_; }
   const Stream& stream() const { return stream_; }
   DeviceAllocator& allocator() { return allocator_; }
+  int capability() const { return capability_; }  // 90 is compute capability 9.0
 
  private:
-  int device_;
+  int device_, capability_ = 0;
   std::string name_;
   Stream stream_;
   DeviceAllocator allocator_;

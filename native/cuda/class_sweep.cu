@@ -4,24 +4,23 @@
 
 namespace fm {
 
-template <class T>
-void run_sweep(const Stream& stream, const DeviceHead<T>& head, const SweepTask<T>& task, bool plain) {
+template <class T, class E>
+void run_sweep(const Stream& stream, const DeviceHead<T>& head, const HeadChunk<T, E>& chunk, const SweepTask<T>& task,
+               bool plain) {
   const dim3 blocks(unsigned(blocks_for(head.N, Tile<T>::kRows)), unsigned(head.groups));
   const auto go = [&](const auto& negative) {
-    launch(stream, blocks, Tile<T>::kThreads, class_sweep_kernel<T, std::decay_t<decltype(negative)>>, head, task,
-           negative);
+    launch(stream, blocks, Tile<T>::kThreads, class_sweep_kernel<T, E, std::decay_t<decltype(negative)>>, head, chunk,
+           task, negative);
   };
-  if (plain) return go(PlainNegative<T>{});
-  dispatch_method(head.p.method, [&](auto tag) {
-    using M = typename decltype(tag)::template Of<T>;
-    if constexpr (M::binary) go(M::negatives(head.p));
-    else if (head.p.negatives == Negatives::plain) go(PlainNegative<T>{});
-    else go(ReweightedNegative<T>(head.p));
-    return 0;
-  });
+  if (plain) go(PlainNegative<T>{});
+  else dispatch_negative<T>(head.p, go);
 }
 
-template void run_sweep(const Stream&, const DeviceHead<float>&, const SweepTask<float>&, bool);
-template void run_sweep(const Stream&, const DeviceHead<double>&, const SweepTask<double>&, bool);
+#define FM_SWEEP(T, E) \
+  template void run_sweep(const Stream&, const DeviceHead<T>&, const HeadChunk<T, E>&, const SweepTask<T>&, bool)
+FM_SWEEP(float, float);
+FM_SWEEP(double, double);
+FM_SWEEP(float, Bfloat16);
+#undef FM_SWEEP
 
 }  // namespace fm

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../common/head_rows.h"
+#include "bfloat16.h"
 
 namespace fm {
 
@@ -47,6 +48,23 @@ struct DeviceHead {
   double *group_sums, *group_counts;  // [groups, N]
   T* group_largest;                   // [groups, N]
   double* sum_of_centers;             // [D] Σ ŵ, for label smoothing; or none
+};
+
+// Rows of bfloat16 operands begin at multiples of 16 bytes, and their depth is in whole steps of a tile.
+constexpr int64_t kDepthStep = 32, kScoreStep = 8;
+
+// A chunk of classes, as the head's three products read and write it.  E is what they multiply: T, or Bfloat16.  Of
+// Bfloat16 the rows of weight are unit rows, and all rows are 0 from D on.
+template <class T, class E>
+struct HeadChunk {
+  int64_t first_class, last_class, columns;  // columns = (last − first)·K
+  int64_t depth;                             // of the operands' rows: D, of Bfloat16 in whole kDepthSteps
+  const E* embeddings;                       // [N, depth] unit rows
+  const E* weight;                           // [columns, depth]
+  const T* inverse;                          // [columns] makes unit rows of weight; none of Bfloat16
+  int64_t stride;                            // columns in whole kScoreSteps
+  E* scores;                                 // [N, stride] dL/dcos, 0 of the target's class; or none
+  T* dots;                                   // [row tiles, columns] Σᵢ dL/dcos·cos of the tile's rows; with scores
 };
 
 // Of a row of weight, as DeviceHead::inverse has it.

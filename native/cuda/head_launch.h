@@ -1,4 +1,5 @@
-// The head's larger kernels, a translation unit a family; each is there for float and double.
+// The head's larger kernels, a translation unit a family; each is there for float, double, and float with products of
+// Bfloat16.
 #pragma once
 #include "head.h"
 #include "launch.h"
@@ -11,15 +12,17 @@ template <class T>
 struct WeightTask;
 
 // class_sweep.cu.  plain: whatever the method and its negatives are, φ is the cosine.
-template <class T>
-void run_sweep(const Stream& stream, const DeviceHead<T>& head, const SweepTask<T>& task, bool plain = false);
+template <class T, class E>
+void run_sweep(const Stream& stream, const DeviceHead<T>& head, const HeadChunk<T, E>& chunk, const SweepTask<T>& task,
+               bool plain);
 
 // head_products.cu
-template <class T>
-void run_features_product(const Stream& stream, const DeviceHead<T>& head, const T* scores, int64_t first_center,
-                          int64_t columns, T* slabs, int64_t splits);
-template <class T>
-void run_weights_product(const Stream& stream, const DeviceHead<T>& head, const WeightTask<T>& task);
+template <class T, class E>
+void run_features_product(const Stream& stream, const DeviceHead<T>& head, const HeadChunk<T, E>& chunk, T* slabs,
+                          int64_t splits);
+template <class T, class E>
+void run_weights_product(const Stream& stream, const DeviceHead<T>& head, const HeadChunk<T, E>& chunk,
+                         const WeightTask<T>& task);
 
 // head_targets.cu
 template <class T>

@@ -1,26 +1,28 @@
-// The gradients' two matrix products, of a chunk of classes whose dL/dcos are known ("scores", [N, columns]).
+// The gradients' two matrix products, of a chunk of classes whose dL/dcos are known: its scores.
 #pragma once
+#include <type_traits>
+
 #include "head.h"
 #include "tile.cuh"
 
 namespace fm {
 
 // slabs[split] += scores·ŵ over the split's part of the chunk.  Blocks: rows, axes, splits.
-template <class T>
+template <class T, class E>
 __global__ void __launch_bounds__(256, 2)
-    features_product_kernel(DeviceHead<T> head, const T* __restrict__ scores, int64_t first_center, int64_t columns,
-                            T* __restrict__ slabs) {  // [splits, N, D]
+    features_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, T* __restrict__ slabs) {  // [splits, N, D]
   using S = Tile<T>;
   __shared__ Four<T> staging[S::kStaging / 4];
+  constexpr Scaled scaled = std::is_same_v<T, E> ? Scaled::by_depth : Scaled::no;
   const int64_t row0 = int64_t(blockIdx.x) * S::kRows, axis0 = int64_t(blockIdx.y) * S::kColumns;
-  const int64_t begin = columns * blockIdx.z / gridDim.z, end = columns * (blockIdx.z + 1) / gridDim.z;
+  const int64_t begin = chunk.columns * blockIdx.z / gridDim.z, end = chunk.columns * (blockIdx.z + 1) / gridDim.z;
   T sums[S::kThreadRows][S::kThreadColumns];
   clear_tile<T>(sums);
   multiply_tile<T>(staging, begin, end,
-                   Operand<T, true>{scores + row0 * columns, operand_rows(head.N - row0, S::kRows), int(columns)},
-                   Operand<T, false, Scaled::by_depth>{head.w + first_center * head.D + axis0,
-                                                       operand_rows(head.D - axis0, S::kColumns), int(head.D),
-                                                       head.inverse + first_center},
+                   Operand<T, true, Scaled::no, E>{chunk.scores + row0 * chunk.stride,
+                                                   operand_rows(head.N - row0, S::kRows), int(chunk.stride)},
+                   Operand<T, false, scaled, E>{chunk.weight + axis0, operand_rows(head.D - axis0, S::kColumns),
+                                                int(chunk.depth), chunk.inverse},
                    sums);
 #pragma unroll
   for (int r = 0; r < S::kThreadRows; r++) {
@@ -37,39 +39,81 @@ __global__ void __launch_bounds__(256, 2)
 // Where dW goes.
 template <class T>
 struct WeightTask {
-  int64_t first_center, columns;
-  const T* scores;  // [N, columns]
-  const T* dots;    // [row tiles, columns]
-  bool project;     // dW tangent to its row and divided by ‖w‖
-  T* d_weight;      // [R, D]
+  bool project;  // dW tangent to its row and divided by ‖w‖
+  T* d_weight;   // [R, D]
   // in place of d_weight, with the targets' part:
   T *weight, *velocity;  // [R, D]
   T learning_rate, momentum, weight_decay;
 };
 
-// dW = scoresᵀ·e, projected on the tangent of its row: (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and ⟨dW, ŵ⟩ = Σᵢ dL/dcos·cos.
-// Blocks: centers, axes.
-template <class T, bool kUpdate>
-__global__ void __launch_bounds__(256, 2) weights_product_kernel(DeviceHead<T> head, WeightTask<T> task) {
+// What becomes of a row of dW: on the tangent of its row of weight it is (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and
+// ⟨dW, ŵ⟩ = Σᵢ dL/dcos·cos is `dot`.
+template <class T>
+struct WeightRow {
+  const T* w;
+  const WeightTask<T>& task;
+  T across, along;
+
+  __device__ WeightRow(const DeviceHead<T>& head, const WeightTask<T>& task, int64_t center, T dot)
+      : w(head.w), task(task) {
+    const T inverse = has_direction(head.inverse[center]) ? head.inverse[center] : T(0);
+    across = task.project || inverse == 0 ? inverse : T(1);
+    along = task.project ? dot * inverse : T(0);
+  }
+  template <bool kUpdate>
+  __device__ void take(int64_t at, T sum) const {
+    const T before = w[at], gradient = across * (sum - along * before);
+    if (kUpdate) {
+      const T v = task.momentum * task.velocity[at] + (gradient + task.weight_decay * before);
+      task.velocity[at] = v;
+      task.weight[at] = before - task.learning_rate * v;
+    } else {
+      task.d_weight[at] = gradient;
+    }
+  }
+  // Of two neighbours, at an even place of memory.
+  template <bool kUpdate>
+  __device__ void take_pair(int64_t at, const T (&sums)[2]) const {
+    const auto pair = [at](const T* x) { return *reinterpret_cast<const Two<T>*>(x + at); };
+    const Two<T> before = pair(w);
+    Two<T> v{}, to;
+    if (kUpdate) v = pair(task.velocity);
+    for (int e = 0; e < 2; e++) {
+      to.at[e] = across * (sums[e] - along * before.at[e]);
+      if (!kUpdate) continue;
+      v.at[e] = task.momentum * v.at[e] + (to.at[e] + task.weight_decay * before.at[e]);
+      to.at[e] = before.at[e] - task.learning_rate * v.at[e];
+    }
+    if (kUpdate) *reinterpret_cast<Two<T>*>(task.velocity + at) = v;
+    *reinterpret_cast<Two<T>*>((kUpdate ? task.weight : task.d_weight) + at) = to;
+  }
+};
+
+// dW = scoresᵀ·e.  Blocks: centers, axes.
+template <class T, class E, bool kUpdate>
+__global__ void __launch_bounds__(256, 2)
+    weights_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, WeightTask<T> task) {
   using S = Tile<T>;
   __shared__ Four<T> staging[S::kStaging / 4];
   if (kUpdate && head.report->failed()) return;
   const int64_t column0 = int64_t(blockIdx.x) * S::kRows, axis0 = int64_t(blockIdx.y) * S::kColumns;
   T sums[S::kThreadRows][S::kThreadColumns];
   clear_tile<T>(sums);
-  multiply_tile<T>(
-      staging, 0, head.N,
-      Operand<T, false>{task.scores + column0, operand_rows(task.columns - column0, S::kRows), int(task.columns)},
-      Operand<T, false>{head.embeddings + axis0, operand_rows(head.D - axis0, S::kColumns), int(head.D)}, sums);
+  multiply_tile<T>(staging, 0, head.N,
+                   Operand<T, false, Scaled::no, E>{chunk.scores + column0,
+                                                    operand_rows(chunk.columns - column0, S::kRows), int(chunk.stride)},
+                   Operand<T, false, Scaled::no, E>{chunk.embeddings + axis0, operand_rows(head.D - axis0, S::kColumns),
+                                                    int(chunk.depth)},
+                   sums);
 
   const int64_t row_tiles = (head.N + S::kRows - 1) / S::kRows;
 #pragma unroll
   for (int r = 0; r < S::kThreadRows; r++) {
     const int64_t column = column0 + tile_row<T>(r);
-    if (column >= task.columns) continue;
-    const int64_t center = task.first_center + column;
+    if (column >= chunk.columns) continue;
+    const int64_t center = chunk.first_class * head.K + column;
     T dot = 0;
-    for (int64_t tile = 0; tile < row_tiles; tile++) dot += task.dots[tile * task.columns + column];
+    for (int64_t tile = 0; tile < row_tiles; tile++) dot += chunk.dots[tile * chunk.columns + column];
     if (kUpdate)
       for (int64_t i = head.first[center]; i >= 0; i = head.next[i]) {
         const T g = head.target_gradient[i];
@@ -80,20 +124,11 @@ __global__ void __launch_bounds__(256, 2) weights_product_kernel(DeviceHead<T> h
           if (axis < head.D) sums[r][c] += g * head.embeddings[i * head.D + axis];
         }
       }
-    const T inverse = has_direction(head.inverse[center]) ? head.inverse[center] : T(0);
-    const T across = task.project || inverse == 0 ? inverse : T(1), along = task.project ? dot * inverse : T(0);
+    const WeightRow<T> row(head, task, center, dot);
 #pragma unroll
     for (int c = 0; c < S::kThreadColumns; c++) {
-      const int64_t axis = axis0 + tile_column<T>(c), at = center * head.D + axis;
-      if (axis >= head.D) continue;
-      const T w = head.w[at], gradient = across * (sums[r][c] - along * w);
-      if (kUpdate) {
-        const T v = task.momentum * task.velocity[at] + (gradient + task.weight_decay * w);
-        task.velocity[at] = v;
-        task.weight[at] = w - task.learning_rate * v;
-      } else {
-        task.d_weight[at] = gradient;
-      }
+      const int64_t axis = axis0 + tile_column<T>(c);
+      if (axis < head.D) row.template take<kUpdate>(center * head.D + axis, sums[r][c]);
     }
   }
 }

@@ -120,9 +120,9 @@ __global__ void chains_kernel(DeviceHead<T> head) {
   if (link.first) head.first[center] = int32_t(i);
 }
 
-// A warp a row of weight.
-template <class T>
-__global__ void weight_norms_kernel(DeviceHead<T> head) {
+// A warp a row of weight: 1/‖w‖, and if there is room the unit row in E, 0 from D to depth.
+template <class T, class E>
+__global__ void weight_rows_kernel(DeviceHead<T> head, E* units, int64_t depth) {
   const int64_t j = thread_of_grid() / kWarp;
   const int lane = int(threadIdx.x) % kWarp;
   if (j >= head.R) return;
@@ -131,14 +131,24 @@ __global__ void weight_norms_kernel(DeviceHead<T> head) {
   T square = 0;
   for (int64_t d = lane; d < head.D; d += kWarp) square += w[d] * w[d];
   square = row_reduce<kWarp>(square, Sum{});
-  if (square > low && square < high) {
-    if (lane == 0) head.inverse[j] = T(1) / std::sqrt(square);
-    return;
+  T inverse = T(1) / std::sqrt(square);
+  if (!(square > low && square < high)) {
+    const double norm = exact_norm_of<kWarp>(w, head.D, lane);
+    if (lane == 0 && !(norm <= 1.7976931348623157e308)) refuse(head.report->bad_center, j);
+    inverse = T(1 / (norm > kTiny ? norm : kTiny));
   }
-  const double norm = exact_norm_of<kWarp>(w, head.D, lane);
-  if (lane != 0) return;
-  if (!(norm <= 1.7976931348623157e308)) refuse(head.report->bad_center, j);
-  head.inverse[j] = T(1 / (norm > kTiny ? norm : kTiny));
+  if (lane == 0) head.inverse[j] = inverse;
+  if (!units) return;
+  for (int64_t d = lane; d < depth; d += kWarp) units[j * depth + d] = E(d < head.D ? w[d] * inverse : T(0));
+}
+
+// A warp a row: to[row] = x[row]·scale[row] (or as it is) in E, 0 from D to depth.
+template <class T, class E>
+__global__ void round_rows_kernel(const T* x, const T* scale, int64_t rows, int64_t D, E* to, int64_t depth) {
+  const int64_t j = thread_of_grid() / kWarp;
+  if (j >= rows) return;
+  const T by = scale ? scale[j] : T(1);
+  for (int64_t d = threadIdx.x % kWarp; d < depth; d += kWarp) to[j * depth + d] = E(d < D ? x[j * D + d] * by : T(0));
 }
 
 // Σ ŵ of a chunk of classes.  Blocks: chunks, axes.

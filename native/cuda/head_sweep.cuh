@@ -5,6 +5,7 @@
 // with more centers than a tile has columns is met in pieces and decided after the last.
 #pragma once
 #include <cmath>
+#include <type_traits>
 
 #include "head.h"
 #include "reduce.cuh"
@@ -12,17 +13,14 @@
 
 namespace fm {
 
-// What is not asked for is nullptr.
+// Of a chunk, besides its scores.
 template <class T>
 struct SweepTask {
-  int64_t first_class, last_class;
   bool maximum = false;  // group_largest: of φ; group_counts: cosines above the threshold; nothing else
   bool totals = false;   // group_sums, group_counts (binary: Σ of slopes), group_largest of the cosine
   T cosine_limit = 2;    // cosines are clipped to ± this, if below 1
   T slope_outside = 0;   // of a clipped cosine
-  T* scores = nullptr;   // [N, columns] dL/dcos; the target's class is 0.  columns = (last − first)·K
-  T* dots = nullptr;     // [row tiles, columns] Σᵢ dL/dcos·cos of the tile's rows
-  T* logits = nullptr;   // [N, C] s·φ, except the targets'
+  T* logits = nullptr;   // [N, C] s·φ, except the targets'; or none
 };
 
 // Of one row of the batch, in the registers of its warp.
@@ -92,9 +90,9 @@ __device__ void store_tile(const T (&sums)[Tile<T>::kThreadRows][Tile<T>::kThrea
     for (int c = 0; c < Tile<T>::kThreadColumns; c++) to[tile_row<T>(r) * stride + tile_column<T>(c)] = sums[r][c];
 }
 
-template <class T, class Negative>
+template <class T, class E, class Negative>
 __global__ void __launch_bounds__(256, sizeof(T) == 4 ? 2 : 1)
-    class_sweep_kernel(DeviceHead<T> head, SweepTask<T> task, Negative negative) {
+    class_sweep_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, SweepTask<T> task, Negative negative) {
   using S = Tile<T>;
   constexpr int kStride = S::kColumns + 1, kWarps = S::kThreads / kWarp, kTile = S::kRows * kStride;
   __shared__ Four<T> memory[(kTile > S::kStaging ? kTile : S::kStaging) / 4 + 1];  // staging, then the tile
@@ -108,26 +106,27 @@ __global__ void __launch_bounds__(256, sizeof(T) == 4 ? 2 : 1)
   const int rows = int(head.N - row0 < S::kRows ? head.N - row0 : S::kRows);
   const int K = int(head.K), pieces = (K + S::kColumns - 1) / S::kColumns;
   const int64_t a_tile = pieces > 1 ? 1 : S::kColumns / K;  // classes
-  const int64_t columns = (task.last_class - task.first_class) * K;
-  const int64_t tiles = (task.last_class - task.first_class + a_tile - 1) / a_tile;
+  constexpr Scaled scaled = std::is_same_v<T, E> ? Scaled::by_row : Scaled::no;
+  const int64_t columns = chunk.columns;
+  const int64_t tiles = (chunk.last_class - chunk.first_class + a_tile - 1) / a_tile;
   const int64_t first_tile = tiles * blockIdx.y / head.groups, last_tile = tiles * (blockIdx.y + 1) / head.groups;
 
   if (int(threadIdx.x) < S::kRows) sums[threadIdx.x] = counts[threadIdx.x] = 0, largest[threadIdx.x] = T(kAbsent);
 
   for (int64_t t = first_tile; t < last_tile; t++) {
-    const int64_t class0 = task.first_class + t * a_tile;
-    const int classes = int(task.last_class - class0 < a_tile ? task.last_class - class0 : a_tile);
-    const int64_t column0 = (class0 - task.first_class) * K;
+    const int64_t class0 = chunk.first_class + t * a_tile;
+    const int classes = int(chunk.last_class - class0 < a_tile ? chunk.last_class - class0 : a_tile);
+    const int64_t column0 = (class0 - chunk.first_class) * K;
 
     for (int piece = 0; piece < pieces; piece++) {
       const int begin = piece * S::kColumns;  // of a class in pieces: its center
       const int width = pieces == 1 ? classes * K : K - begin < S::kColumns ? K - begin : S::kColumns;
-      const int64_t center0 = class0 * K + begin;
       T products[S::kThreadRows][S::kThreadColumns];
       clear_tile<T>(products);
-      const int D = int(head.D);
-      multiply_tile<T>(memory, 0, D, Operand<T, true>{head.embeddings + row0 * D, rows, D},
-                       Operand<T, true, Scaled::by_row>{head.w + center0 * D, width, D, head.inverse + center0},
+      const int depth = int(chunk.depth);
+      multiply_tile<T>(memory, 0, head.D, Operand<T, true, Scaled::no, E>{chunk.embeddings + row0 * depth, rows, depth},
+                       Operand<T, true, scaled, E>{chunk.weight + (column0 + begin) * depth, width, depth,
+                                                   std::is_same_v<T, E> ? chunk.inverse + (column0 + begin) : nullptr},
                        products);
       __syncthreads();
       store_tile<T>(products, tile);
@@ -156,8 +155,8 @@ __global__ void __launch_bounds__(256, sizeof(T) == 4 ? 2 : 1)
       const SweepRow<T> row{head.scale[i],
                             head.shift[i],
                             head.threshold[i],
-                            task.scores ? head.factor[i] : T(0),
-                            task.scores ? head.spread[i] : T(0),
+                            chunk.scores ? head.factor[i] : T(0),
+                            chunk.scores ? head.spread[i] : T(0),
                             head.labels[i]};
       RowTotals<T> totals;
       for (int c = lane; c < classes; c += kWarp) {
@@ -166,14 +165,15 @@ __global__ void __launch_bounds__(256, sizeof(T) == 4 ? 2 : 1)
         else
           for (int k = 0; k < K; k++) best.meet(cosines[c * K + k], k);
         const bool target = class0 + c == row.label;
-        const T score = target ? T(0) : class_score(task, negative, row, best.cos, totals);
+        T score = target ? T(0) : class_score(task, negative, row, best.cos, totals);
         if (target && task.totals) head.seen_target_cos[i] = best.cos;
         if (task.logits && !target) task.logits[i * head.C + class0 + c] = score;
+        score = T(E(score));
         if (pieces > 1) best_cos[r] = score * best.cos, cosines[0] = score;
-        else if (task.scores)
+        else if (chunk.scores)
           for (int k = 0; k < K; k++) {
             const T mine = k == best.at ? score : T(0);
-            task.scores[i * columns + column0 + c * K + k] = mine;
+            chunk.scores[i * chunk.stride + column0 + c * K + k] = E(mine);
             cosines[c * K + k] = mine * best.cos;
           }
       }
@@ -185,21 +185,21 @@ __global__ void __launch_bounds__(256, sizeof(T) == 4 ? 2 : 1)
         counts[r] += totals.count;
         largest[r] = Max{}(totals.largest, largest[r]);
       }
-      if (pieces > 1 && task.scores) {
+      if (pieces > 1 && chunk.scores) {
         __syncwarp();
         for (int k = lane; k < K; k += kWarp)
-          task.scores[i * columns + column0 + k] = k == best_at[r] ? cosines[0] : T(0);
+          chunk.scores[i * chunk.stride + column0 + k] = E(k == best_at[r] ? cosines[0] : T(0));
       }
     }
     __syncthreads();
-    if (!task.dots) continue;
+    if (!chunk.scores) continue;
     for (int c = int(threadIdx.x); c < classes * K; c += S::kThreads) {
       T dot = 0;
       if (pieces == 1)
         for (int r = 0; r < S::kRows; r++) dot += tile[r * kStride + c];
       else
         for (int r = 0; r < rows; r++) dot += c == best_at[r] ? best_cos[r] : T(0);
-      task.dots[int64_t(blockIdx.x) * columns + column0 + c] = dot;
+      chunk.dots[int64_t(blockIdx.x) * columns + column0 + c] = dot;
     }
   }
 

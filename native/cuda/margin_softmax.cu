@@ -1,4 +1,4 @@
-// The margin head on a GPU, by plain multiply-adds in the tensors' own precision.
+// The margin head on a GPU.  Its three products are a path's (head_path.h).
 //
 // The classes are met in chunks.  Of a chunk, dL/dcos of all rows is in memory (as many classes as the scratch holds),
 // and from it come its share of dX and its dW, whose epilogue takes the optimizer's step; the loss alone needs none of
@@ -6,17 +6,13 @@
 #include "../common/head_checks.h"
 #include "../common/methods.h"
 #include "backend.h"
-#include "head_launch.h"
-#include "head_products.cuh"
+#include "head_path.h"
 #include "head_rows.cuh"
-#include "head_sweep.cuh"
 
 namespace fm {
 namespace {
 
-constexpr int64_t kSweepBlocks = 2048;   // about; of row tiles and groups of class tiles together
-constexpr int64_t kProductBlocks = 512;  // about; dX is cut into as many sums as that takes
-constexpr int64_t kCenterChunks = 256;   // of Σ ŵ
+constexpr int64_t kCenterChunks = 256;  // of Σ ŵ
 // Offsets within a step of a tile fit an int: 128 rows of D, 16 rows of a chunk's columns.
 constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(1) << 23, kMostColumns = int64_t(1) << 26;
 
@@ -25,8 +21,13 @@ double largest_phi(const MarginParams& p) {
   return p.negatives == Negatives::plain ? 1 : ReweightedNegative<double>(p).largest();
 }
 
-template <class T>
+constexpr int64_t in_steps(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+// E: what the products multiply, T or Bfloat16.
+template <class T, class E = T>
 class Head {
+  static constexpr bool kRounds = !std::is_same_v<T, E>;
+
  public:
   // Normalises the rows and finds the targets' φ.
   Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
@@ -64,12 +65,23 @@ class Head {
     run_targets(stream_, on_);
   }
 
-  // What every sweep needs: the norms of all rows of weight.
-  void prepare_sweeps() {
+  // What every sweep needs: a path, by its default the one of choice, and the norms of all rows of weight.
+  void prepare_sweeps(const HeadPath<T, E>* path = nullptr) {
+    path_ = path ? path : &head_path<T, E>(gpu_, {gpu_.capability(), on_.N, on_.C, on_.K, on_.D});
     on_.inverse = scratch_.take<T>(on_.R);
-    launch(stream_, unsigned(blocks_for(on_.R, kRowThreads / kWarp)), kRowThreads, weight_norms_kernel<T>, on_);
-    const int64_t row_tiles = blocks_for(on_.N, Tile<T>::kRows), tiles = blocks_for(on_.C, classes_a_tile());
-    on_.groups = std::min(tiles, std::max<int64_t>(1, kSweepBlocks / row_tiles));
+    depth_ = kRounds ? in_steps(on_.D, kDepthStep) : on_.D;
+    if constexpr (kRounds) units_ = scratch_.take_if_affordable<E>(on_.R * depth_);
+    launch(stream_, unsigned(blocks_for(on_.R, kRowThreads / kWarp)), kRowThreads, weight_rows_kernel<T, E>, on_,
+           units_, depth_);
+    if constexpr (kRounds) {
+      E* const rounded = scratch_.take<E>(on_.N * depth_);
+      round_rows(on_.embeddings, nullptr, on_.N, rounded);
+      embeddings_ = rounded;
+    } else {
+      embeddings_ = on_.embeddings;
+    }
+    const int64_t row_tiles = blocks_for(on_.N, path_->rows), tiles = blocks_for(on_.C, classes_a_tile());
+    on_.groups = std::min(tiles, std::max<int64_t>(1, path_->sweep_blocks / row_tiles));
     on_.group_sums = scratch_.take<double>(on_.groups * on_.N);
     on_.group_counts = scratch_.take<double>(on_.groups * on_.N);
     on_.group_largest = scratch_.take<T>(on_.groups * on_.N);
@@ -79,20 +91,16 @@ class Head {
   // The largest exponents of the rows, where e^(s·φ) needs a shift.
   void find_shift() {
     if (!shifts()) return;
-    clear_groups();
-    run_sweep(stream_, on_, maximum_task());
-    per_row(add_groups_kernel<T>);
+    sweep_classes(maximum_task());
     per_row(shift_kernel<T>);
   }
 
   // Σ over the negatives, and from it each row's log-sum-exp and loss.
   void add_up() {
     find_shift();
-    clear_groups();
     SweepTask<T> task = sweep_task();
     task.totals = true;
-    run_sweep(stream_, on_, task);
-    per_row(add_groups_kernel<T>);
+    sweep_classes(task);
     launch(stream_, unsigned(blocks_for(on_.N, kRowThreads / kWarp)), kRowThreads, finish_rows_kernel<T>, on_);
   }
 
@@ -102,33 +110,25 @@ class Head {
 
   // dX of the negatives and dW, a chunk of classes at a time.  totals: the sums again, of a backward.
   void sweep_gradients(WeightTask<T> weights, bool totals) {
-    const int64_t N = on_.N, K = on_.K, D = on_.D, a_tile = classes_a_tile();
-    const int64_t affordable = std::min(scratch_bytes() / (N * int64_t(sizeof(T))), kMostColumns) / K;
-    const int64_t chunk = std::min(on_.C, std::max<int64_t>(1, affordable / a_tile) * a_tile);
-    const int64_t row_tiles = blocks_for(N, Tile<T>::kRows), axis_tiles = blocks_for(D, Tile<T>::kColumns);
-    splits_ = std::min(std::max<int64_t>(1, kProductBlocks / (row_tiles * axis_tiles)), blocks_for(chunk * K, 64));
-    T* const scores = scratch_.take<T>(N * chunk * K);
-    T* const dots = scratch_.take<T>(row_tiles * chunk * K);
+    const int64_t N = on_.N, D = on_.D, most = classes_a_chunk(N * int64_t(sizeof(E)));
+    const int64_t row_tiles = blocks_for(N, path_->rows), axis_tiles = blocks_for(D, path_->axes);
+    splits_ =
+        std::min(std::max<int64_t>(1, path_->product_blocks / (row_tiles * axis_tiles)), blocks_for(most * on_.K, 64));
+    E* const scores = scratch_.take<E>(N * in_steps(most * on_.K, kScoreStep));
+    T* const dots = scratch_.take<T>(row_tiles * most * on_.K);
     slabs_ = scratch_.take<T>(splits_ * N * D);
     FM_CUDA(cudaMemsetAsync(slabs_, 0, size_t(splits_ * N * D) * sizeof(T), stream_));
     find_chains();
+    SweepTask<T> task = sweep_task();
+    task.totals = totals;
     if (totals) clear_groups();
-    for (int64_t first = 0; first < on_.C; first += chunk) {
-      SweepTask<T> task = sweep_task();
-      task.first_class = first;
-      task.last_class = std::min(on_.C, first + chunk);
-      task.totals = totals;
-      task.scores = scores;
-      task.dots = dots;
-      run_sweep(stream_, on_, task);
-      const int64_t columns = (task.last_class - first) * K;
-      run_features_product(stream_, on_, scores, first * K, columns, slabs_, splits_);
-      weights.first_center = first * K;
-      weights.columns = columns;
-      weights.scores = scores;
-      weights.dots = dots;
-      run_weights_product(stream_, on_, weights);
-    }
+    for_chunks(most, [&](HeadChunk<T, E> chunk) {
+      chunk.scores = scores;
+      chunk.dots = dots;
+      path_->sweep(stream_, on_, chunk, task, false);
+      path_->features_product(stream_, on_, chunk, slabs_, splits_);
+      path_->weights_product(stream_, on_, chunk, weights);
+    });
     if (totals) per_row(add_groups_kernel<T>);
   }
 
@@ -142,17 +142,15 @@ class Head {
 
   void inspect() {
     per_row(inspect_kernel<T>);
-    clear_groups();
     SweepTask<T> task = maximum_task();
     task.cosine_limit = 2;
-    run_sweep(stream_, on_, task, true);
-    per_row(add_groups_kernel<T>);
+    sweep_classes(task, true);
   }
 
   void write_logits(const Tensor& logits) {
     SweepTask<T> task = sweep_task();
     task.logits = logits.data<T>();
-    run_sweep(stream_, on_, task);
+    sweep_classes(task);
   }
 
   void store(const RowOutputs<T>& outputs) { per_row(row_outputs_kernel<T>, outputs); }
@@ -172,7 +170,47 @@ class Head {
     launch(stream_, unsigned(blocks_for(on_.N, kRowThreads)), kRowThreads, kernel, on_, arguments...);
   }
 
-  int64_t classes_a_tile() const { return std::max<int64_t>(1, Tile<T>::kColumns / on_.K); }
+  int64_t classes_a_tile() const { return path_->classes_a_tile(on_.K); }
+
+  // As many as the scratch holds, in whole tiles; whether or not units_ are there, so that memory does not decide in what
+  // order is added up.  bytes: of a row of weight, besides itself.
+  int64_t classes_a_chunk(int64_t bytes) const {
+    if (kRounds) bytes += depth_ * int64_t(sizeof(E));
+    const int64_t a_tile = classes_a_tile(), affordable = std::min(scratch_bytes() / bytes, kMostColumns) / on_.K;
+    return std::min(on_.C, std::max<int64_t>(1, affordable / a_tile) * a_tile);
+  }
+
+  // f(chunk), of at most so many classes, without scores.  Rows of weight may change as soon as their chunk is done.
+  template <class F>
+  void for_chunks(int64_t most, const F& f) {
+    E* rounded = nullptr;
+    if (kRounds && !units_) rounded = scratch_.take<E>(most * on_.K * depth_);
+    for (int64_t first = 0; first < on_.C; first += most) {
+      const int64_t last = std::min(on_.C, first + most), columns = (last - first) * on_.K;
+      const T* const weight = on_.w + first * on_.K * on_.D;
+      const T* const inverse = on_.inverse + first * on_.K;
+      HeadChunk<T, E> chunk{
+          first, last, columns, depth_, embeddings_, rounded, nullptr, in_steps(columns, kScoreStep), nullptr, nullptr};
+      if constexpr (!kRounds) chunk.weight = weight, chunk.inverse = inverse;
+      else if (units_) chunk.weight = units_ + first * on_.K * depth_;
+      else round_rows(weight, inverse, columns, rounded);
+      f(chunk);
+    }
+  }
+
+  // All classes, for what they add to their rows.
+  void sweep_classes(const SweepTask<T>& task, bool plain = false) {
+    clear_groups();
+    for_chunks(kRounds ? classes_a_chunk(0) : on_.C,
+               [&](const HeadChunk<T, E>& chunk) { path_->sweep(stream_, on_, chunk, task, plain); });
+    per_row(add_groups_kernel<T>);
+  }
+
+  // to[row] = x[row]·scale[row], or as it is, rounded and filled up with zeros.
+  void round_rows(const T* x, const T* scale, int64_t rows, E* to) {
+    launch(stream_, unsigned(blocks_for(rows, kRowThreads / kWarp)), kRowThreads, round_rows_kernel<T, E>, x, scale,
+           rows, on_.D, to, depth_);
+  }
 
   // A scale that is the feature's norm is known to the device alone.
   bool shifts() const {
@@ -182,8 +220,6 @@ class Head {
 
   SweepTask<T> sweep_task() const {
     SweepTask<T> task;
-    task.first_class = 0;
-    task.last_class = on_.C;
     task.cosine_limit = on_.p.cosine_epsilon > 0 ? T(1 - on_.p.cosine_epsilon) : T(2);
     task.slope_outside = on_.p.gradient == Gradient::detached ? T(1) : T(0);
     return task;
@@ -248,13 +284,59 @@ class Head {
   const Stream& stream_;
   DeviceScratch scratch_;
   DeviceHead<T> on_{};
+  const HeadPath<T, E>* path_ = nullptr;
+  const E* embeddings_ = nullptr;  // [N, depth_]
+  E* units_ = nullptr;             // [R, depth_] rows of weight; none where memory is short, and of E = T
+  int64_t depth_ = 0;
   T* slabs_ = nullptr;
   int64_t splits_ = 0;
 };
 
-void check_precision(Precision precision) {
-  FM_CHECK(range, precision == Precision::float32,
-           "expected precision float32 on CUDA, which multiplies no bfloat16 in this version");
+// f(zero, operand) with values of the tensors' type and of the products'.
+template <class F>
+auto dispatch_precision(Dtype dtype, Precision precision, F&& f) {
+  if (precision == Precision::float32) return dispatch_float(dtype, [&](auto zero) { return f(zero, zero); });
+  FM_CHECK(type, dtype == Dtype::float32, "expected float32 tensors for precision bfloat16, got ", name_of(dtype));
+  return f(float{}, Bfloat16{});
+}
+
+// path: nullptr for the one of choice.
+template <class T, class E>
+HeadStep step(CudaBackend& gpu, const HeadPath<T, E>* path, const Tensor& features, const Tensor& weight,
+              const Tensor& velocity, const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
+              SgdParams sgd) {
+  Head<T, E> head(gpu, features, weight, labels, margins, p);
+  check_shape("velocity", velocity, weight.shape);
+  check_dtype("velocity", velocity, features.dtype);
+  gpu.check_here("velocity", velocity);
+  check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
+  const auto of_rows = [&] { return gpu.empty(features.dtype, labels.shape); };
+  HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), gpu.empty(features.dtype, features.shape), of_rows(), 0, 0};
+  head.prepare_sweeps(path);
+  head.add_up();
+  head.set_gradient(1);
+  WeightTask<T> weights{};
+  weights.project = p.project_weight_gradient;
+  weights.weight = weight.data<T>();
+  weights.velocity = velocity.data<T>();
+  weights.learning_rate = T(sgd.lr);
+  weights.momentum = T(sgd.momentum);
+  weights.weight_decay = T(sgd.weight_decay);
+  head.sweep_gradients(weights, false);
+  head.finish_features(1, out.d_features);
+  RowOutputs<T> rows;
+  rows.loss = out.row_loss.template data<T>();
+  rows.lse = out.lse.template data<T>();
+  rows.d_margin = out.d_margins.template data<T>();
+  head.store(rows);
+  const HeadReport report = head.report();
+  out.loss = report.loss;
+  out.regularizer = report.regularizer;
+  out.correct = report.correct;
+  out.labelled = report.labelled;
+  out.d_scale = report.d_scale;
+  out.d_bias = report.d_bias;
+  return out;
 }
 
 }  // namespace
@@ -263,10 +345,9 @@ MarginSoftmaxForward CudaBackend::margin_softmax_forward(const Tensor& features,
                                                          const Tensor& labels, const OptionalTensor& margins,
                                                          const MarginParams& p, Precision precision) {
   const DeviceGuard guard(device_);
-  check_precision(precision);
-  return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxForward {
+  return dispatch_precision(features.dtype, precision, [&](auto zero, auto operand) -> MarginSoftmaxForward {
     using T = decltype(zero);
-    Head<T> head(*this, features, weight, labels, margins, p);
+    Head<T, decltype(operand)> head(*this, features, weight, labels, margins, p);
     head.prepare_sweeps();
     head.add_up();
     MarginSoftmaxForward out{0, 0, empty(features.dtype, labels.shape), empty(features.dtype, labels.shape), 0, 0};
@@ -288,10 +369,9 @@ MarginSoftmaxGradients CudaBackend::margin_softmax_backward(const Tensor& featur
                                                             const Tensor& lse, double d_loss, const MarginParams& p,
                                                             Precision precision) {
   const DeviceGuard guard(device_);
-  check_precision(precision);
-  return dispatch_float(features.dtype, [&](auto zero) -> MarginSoftmaxGradients {
+  return dispatch_precision(features.dtype, precision, [&](auto zero, auto operand) -> MarginSoftmaxGradients {
     using T = decltype(zero);
-    Head<T> head(*this, features, weight, labels, margins, p);
+    Head<T, decltype(operand)> head(*this, features, weight, labels, margins, p);
     check_shape("lse", lse, labels.shape);
     check_here("lse", lse);
     FM_CHECK(range, std::isfinite(d_loss), "expected a finite gradient of the loss, got ", d_loss);
@@ -322,42 +402,14 @@ HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, co
                                 const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
                                 SgdParams sgd, HeadOptions options) {
   const DeviceGuard guard(device_);
-  check_precision(options.precision);
-  return dispatch_float(features.dtype, [&](auto zero) -> HeadStep {
-    using T = decltype(zero);
-    Head<T> head(*this, features, weight, labels, margins, p);
-    check_shape("velocity", velocity, weight.shape);
-    check_dtype("velocity", velocity, features.dtype);
-    check_here("velocity", velocity);
-    check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
-    const auto of_rows = [&] { return empty(features.dtype, labels.shape); };
-    HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), empty(features.dtype, features.shape), of_rows(), 0, 0};
-    head.prepare_sweeps();
-    head.add_up();
-    head.set_gradient(1);
-    WeightTask<T> weights{};
-    weights.project = p.project_weight_gradient;
-    weights.weight = weight.data<T>();
-    weights.velocity = velocity.data<T>();
-    weights.learning_rate = T(sgd.lr);
-    weights.momentum = T(sgd.momentum);
-    weights.weight_decay = T(sgd.weight_decay);
-    head.sweep_gradients(weights, false);
-    head.finish_features(1, out.d_features);
-    RowOutputs<T> rows;
-    rows.loss = out.row_loss.template data<T>();
-    rows.lse = out.lse.template data<T>();
-    rows.d_margin = out.d_margins.template data<T>();
-    head.store(rows);
-    const HeadReport report = head.report();
-    out.loss = report.loss;
-    out.regularizer = report.regularizer;
-    out.correct = report.correct;
-    out.labelled = report.labelled;
-    out.d_scale = report.d_scale;
-    out.d_bias = report.d_bias;
-    return out;
+  return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) {
+    return step<decltype(zero), decltype(operand)>(*this, nullptr, features, weight, velocity, labels, margins, p, sgd);
   });
+}
+
+HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
+                      const Tensor& velocity, const Tensor& labels, const MarginParams& p, SgdParams sgd) {
+  return step<float, Bfloat16>(gpu, &path, features, weight, velocity, labels, std::nullopt, p, sgd);
 }
 
 Tensor CudaBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,

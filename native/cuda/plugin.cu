@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "backend.h"
+#include "head_path.h"
 
 namespace fm {
 namespace {
@@ -17,9 +18,10 @@ R answer(R failed, char* reason, size_t size, F&& f) {
 }
 
 // In words for a person; the kernels are chosen where they are launched.
-const char* head_path(int major, int minor) {
+const char* head_kernels(int major, int minor) {
   if (major * 10 + minor < 75) return "none: the library has no code for compute capability below 7.5";
-  return "plain float32 and float64 kernels (no tensor cores): the only ones there are";
+  if (major < 8) return "plain kernels: tensor cores for bfloat16 need compute capability 8.0";
+  return "tensor cores for precision bfloat16, plain kernels for float32 and float64";
 }
 
 }  // namespace
@@ -55,13 +57,23 @@ FM_EXPORT bool fm_cuda_device(int device, fm::CudaDevice* about, char* reason, s
     about->major = properties.major;
     about->minor = properties.minor;
     about->memory = properties.totalGlobalMem;
-    std::snprintf(about->head, sizeof about->head, "%s", fm::head_path(properties.major, properties.minor));
+    std::snprintf(about->head, sizeof about->head, "%s", fm::head_kernels(properties.major, properties.minor));
     return true;
   });
 }
 
 FM_EXPORT fm::Backend* fm_cuda_backend(int device, char* reason, size_t size) {
   return fm::answer<fm::Backend*>(nullptr, reason, size, [&] { return &fm::cuda_backend(device); });
+}
+
+FM_EXPORT bool fm_cuda_head_path(int device, fm::CudaHeadPath* path, char* reason, size_t size) {
+  return fm::answer(false, reason, size, [&] {
+    const fm::DeviceGuard guard(device);
+    const fm::HeadPathReport report = fm::report_head_path(fm::cuda_backend(device));
+    std::snprintf(path->chosen, sizeof path->chosen, "%s", report.chosen.c_str());
+    std::snprintf(path->warning, sizeof path->warning, "%s", report.warning.c_str());
+    return true;
+  });
 }
 
 FM_EXPORT bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, size_t size) {

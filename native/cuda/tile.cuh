@@ -20,6 +20,10 @@ template <class T>
 struct alignas(16) Four {
   T at[4];
 };
+template <class T>
+struct alignas(2 * sizeof(T)) Two {
+  T at[2];
+};
 
 // The column of the tile that is a thread's c-th.
 template <class T>
@@ -32,12 +36,12 @@ __device__ int tile_row(int r) {
 }
 
 // A matrix as a tile's operand: element (row, k) is x[row·stride + k], or where along_depth is false x[k·stride + row];
-// times scale[row] or scale[k].  0 from row `rows` on.
+// times scale[row] or scale[k].  0 from row `rows` on.  E: as it is in memory.
 enum class Scaled { no, by_row, by_depth };
-template <class T, bool along_depth_, Scaled scaled = Scaled::no>
+template <class T, bool along_depth_, Scaled scaled = Scaled::no, class E = T>
 struct Operand {
   static constexpr bool along_depth = along_depth_;
-  const T* x;
+  const E* x;
   int rows, stride;
   const T* scale = nullptr;
 
@@ -58,13 +62,13 @@ struct Operand {
   template <int extent, int n>
   __device__ void load(int64_t k0, int64_t left, T (&values)[n]) const {
     const int row = first_row<extent>(), depth = first_depth<extent>(), step = kStep<extent>;
-    const T* const from = along_depth ? x + k0 + (row * stride + depth) : x + k0 * stride + (depth * stride + row);
+    const E* const from = along_depth ? x + k0 + (row * stride + depth) : x + k0 * stride + (depth * stride + row);
 #pragma unroll
     for (int i = 0; i < n; i++) {
       const int r = along_depth ? row + i * step : row, k = along_depth ? depth : depth + i * step;
       values[i] = 0;
       if (r >= rows || k >= left) continue;
-      values[i] = from[i * (step * stride)];
+      values[i] = T(from[i * (step * stride)]);
       if constexpr (scaled == Scaled::by_row) values[i] *= scale[r];
       if constexpr (scaled == Scaled::by_depth) values[i] *= (scale + k0)[k];
     }

@@ -54,10 +54,23 @@ __attribute__((naked, noinline)) inline void switch_stack(void** /*leave*/, void
       "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
 }
 
+// A copy to shared memory that is under way.
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes, size;  // the rest up to `size` becomes 0
+  void run() const {
+    std::memcpy(to, from, bytes);
+    std::memset(static_cast<char*>(to) + bytes, 0, size - bytes);
+  }
+};
+
 struct Thread {
   void* stack;  // where it was left
   Dim3 index;
-  uint64_t shuffled = 0;  // what this lane offers to the others
+  uint64_t shuffled = 0;                     // what this lane offers to the others
+  unsigned exchanges = 0;                    // how often it has offered more than that
+  std::vector<std::vector<Copy>> copies{1};  // by groups, the last one open
 };
 
 // Kept from block to block: a fresh stack costs more than most threads do.
@@ -78,7 +91,8 @@ class Block {
         kernel_(kernel),
         random_(unsigned(seed * 2654435761u + 1)),
         threads_(size_t(size.x) * size.y * size.z),
-        at_warp_barrier_((threads_.size() + kLanes - 1) / kLanes) {}
+        at_warp_barrier_((threads_.size() + kLanes - 1) / kLanes),
+        offers_(at_warp_barrier_.size()) {}
 
   void run() {
     for (size_t i = 0; i < threads_.size(); i++) start(i);
@@ -115,7 +129,39 @@ class Block {
     return result;
   }
 
+  // --- what a warp does together -----------------------------------------------------------------------------------
+  unsigned lane() const { return unsigned(current_ % kLanes); }
+  // What all lanes of the warp offer, one after the other; good until the next but one exchange, because a lane can only
+  // be there when all have come to the next.
+  const void* exchange(const void* mine, size_t bytes) {
+    std::vector<char>& offers = offers_[current_ / kLanes].in[threads_[current_].exchanges++ % 2];
+    if (offers.size() < bytes * kLanes) offers.resize(bytes * kLanes);
+    std::memcpy(offers.data() + bytes * lane(), mine, bytes);
+    wait_for_warp();
+    return offers.data();
+  }
+
+  // --- copies that do not wait ---------------------------------------------------------------------------------------
+  void copy_later(void* to, const void* from, size_t bytes, size_t size) {
+    const Copy copy{to, from, bytes, size};
+    if (random_() / 64 % 2) copy.run();
+    else threads_[current_].copies.back().push_back(copy);
+  }
+  void commit_copies() { threads_[current_].copies.emplace_back(); }
+  // For all but the last `groups` of them.
+  void wait_for_copies(size_t groups) {
+    auto& copies = threads_[current_].copies;
+    while (copies.size() > groups + 1) {
+      for (const Copy& copy : copies.front()) copy.run();
+      copies.erase(copies.begin());
+    }
+  }
+
  private:
+  struct Offers {
+    std::vector<char> in[2];
+  };
+
   static void entry();
 
   void start(size_t i) {
@@ -147,6 +193,7 @@ class Block {
   std::vector<Thread> threads_;
   std::vector<size_t> ready_, at_block_barrier_;
   std::vector<std::vector<size_t>> at_warp_barrier_;
+  std::vector<Offers> offers_;  // a warp
   void* scheduler_ = nullptr;
   size_t current_ = 0, done_ = 0;
   std::exception_ptr error_;

@@ -84,7 +84,24 @@ void faults_are_sentences() {
     const fm::CudaStatus& status = fm::cuda_status();
     return status.devices == 2 && status.reason.empty() && status.runtime == "13.0" && status.driver == "13.0" &&
            says(status.list[1].name, {"Emulated GPU"}) && status.list[1].major == 8 &&
-           says(status.list[1].head, {"plain float32"});
+           says(status.list[1].head, {"tensor cores for precision bfloat16", "plain kernels for float32"});
+  });
+  with_setting(FM_EMULATED_CUDA, "the head's path, compared with the plain one", [] {
+    const fm::CudaHeadPath path = fm::cuda_head_path(1);
+    return says(path.chosen, {"bfloat16 by tensor cores (mma.sync)"}) && !path.warning[0];
+  });
+  with_fault("FM_EMULATED_WRONG_MMA", "1", "a path that disagrees is off", [] {
+    const fm::CudaHeadPath path = fm::cuda_head_path(0);
+    return says(path.chosen, {"bfloat16 by plain multiply-adds"}) &&
+           says(path.warning, {"the head's path 'tensor' is off: on a small case with 1 center a class its lse is ",
+                               " from the plain path's, expected at most 0.0001"});
+  });
+  with_fault("FM_EMULATED_CAPABILITY", "75", "a device without tensor cores for bfloat16", [] {
+    const fm::CudaHeadPath path = fm::cuda_head_path(0);
+    return says(fm::cuda_status().list[0].head, {"plain kernels: tensor cores for bfloat16 need"}) &&
+           says(path.chosen, {"not by tensor cores (mma.sync): tensor cores for bfloat16 need compute capability 8.0, "
+                              "the device has 7.5; bfloat16 by plain multiply-adds"}) &&
+           !path.warning[0];
   });
   with_fault("FM_EMULATED_DRIVER", "0", "no driver", [] {
     return fm::cuda_status().devices == 0 && fm::cuda_status().driver.empty() &&

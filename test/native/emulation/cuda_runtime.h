@@ -5,6 +5,8 @@
 //   FM_EMULATED_MEMORY   bytes a device has                 (default 1 GiB)
 //   FM_EMULATED_FAILURE  a runtime function that fails with an illegal address from now on
 //   FM_EMULATED_SEED     of the order in which threads run
+//   FM_EMULATED_CAPABILITY  10 times the compute capability   (default 80)
+//   FM_EMULATED_WRONG_MMA   1: tensor cores that lose a product
 #pragma once
 #include <algorithm>
 #include <cstdio>
@@ -136,8 +138,9 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* about, int device) {
   FM_EMULATED_CALL;
   if (device < 0 || device >= cuda_emulation::device_count()) return cudaErrorInvalidDevice;
   std::snprintf(about->name, sizeof about->name, "Emulated GPU");
-  about->major = 8;
-  about->minor = 0;
+  const int capability = int(cuda_emulation::setting("FM_EMULATED_CAPABILITY", 80));
+  about->major = capability / 10;
+  about->minor = capability % 10;
   about->multiProcessorCount = 4;
   about->totalGlobalMem = cuda_emulation::memory();
   return cudaSuccess;

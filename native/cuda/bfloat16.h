@@ -1,0 +1,32 @@
+// The upper half of a float, rounded to the nearest, ties to even.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "../common/host_device.h"
+
+namespace fm {
+
+struct Bfloat16 {
+  uint16_t bits;
+
+  Bfloat16() = default;
+  FM_HD explicit Bfloat16(float value) {
+    uint32_t whole;
+    std::memcpy(&whole, &value, sizeof whole);
+    bits = uint16_t((whole + 0x7fff + (whole >> 16 & 1)) >> 16);
+  }
+  FM_HD explicit operator float() const { return float_of(uint32_t(bits) << 16); }
+
+  FM_HD static float float_of(uint32_t whole) {
+    float value;
+    std::memcpy(&value, &whole, sizeof value);
+    return value;
+  }
+};
+
+// Of two in a word.
+FM_HD float first_of(uint32_t pair) { return Bfloat16::float_of(pair << 16); }
+FM_HD float second_of(uint32_t pair) { return Bfloat16::float_of(pair & 0xffff0000u); }
+
+}  // namespace fm

@@ -1,0 +1,78 @@
+// The paths of the head: who multiplies.  One table of them, in order of preference; Head in margin_softmax.cu calls them
+// and knows nothing more of them.
+//
+// A path of Bfloat16 operands is for float32 tensors with Precision::bfloat16: it gets unit rows that are rounded
+// already, leaves dL/dcos in Bfloat16, and adds up in float32.  Float32 and float64 products have the plain path alone.
+#pragma once
+#include <string>
+
+#include "backend.h"
+#include "head_launch.h"
+#include "head_products.cuh"
+#include "head_sweep.cuh"
+
+namespace fm {
+
+// What a path is chosen by.
+struct HeadCase {
+  int capability;  // 90 is compute capability 9.0
+  int64_t N, C, K, D;
+};
+
+// All numbers follow from the shapes and not from the device, and so do the order of the sums and the results' bits.
+template <class T, class E>
+struct HeadPath {
+  const char* name;                            // of FLASHMARGIN_CUDA_HEAD
+  const char* about;                           // what multiplies, for a person
+  std::string (*why_not)(const HeadCase& of);  // empty where it suits
+  int64_t rows;                                // of a sweep's tile, and of what HeadChunk::dots adds up
+  int64_t axes;                                // of a tile of dX, which is `rows` high
+  int64_t sweep_blocks, product_blocks;        // about: row tiles × DeviceHead::groups; tiles of dX × splits
+  int64_t (*classes_a_tile)(int64_t K);
+  decltype(&run_sweep<T, E>) sweep;  // adds to group_sums, group_counts and group_largest
+  decltype(&run_features_product<T, E>) features_product;
+  decltype(&run_weights_product<T, E>) weights_product;
+};
+
+template <class T, class E>
+const HeadPath<T, E>& plain_head_path() {
+  static const HeadPath<T, E> path{"plain",
+                                   "plain multiply-adds",
+                                   [](const HeadCase&) { return std::string(); },
+                                   Tile<T>::kRows,
+                                   Tile<T>::kColumns,
+                                   2048,
+                                   512,
+                                   [](int64_t K) { return K < Tile<T>::kColumns ? Tile<T>::kColumns / K : 1; },
+                                   run_sweep<T, E>,
+                                   run_features_product<T, E>,
+                                   run_weights_product<T, E>};
+  return path;
+}
+
+using Bfloat16Path = HeadPath<float, Bfloat16>;
+
+// head_path.cu: the first of the table that suits and agrees with the plain path, or the one that FLASHMARGIN_CUDA_HEAD
+// names.
+const Bfloat16Path& bfloat16_head_path(CudaBackend& gpu, const HeadCase& of);
+
+template <class T, class E>
+const HeadPath<T, E>& head_path(CudaBackend& gpu, const HeadCase& of) {
+  if constexpr (std::is_same_v<E, Bfloat16>) return bfloat16_head_path(gpu, of);
+  else return plain_head_path<T, E>();
+}
+
+// In words: which path heads of one center a class take, and which of the table disagree with the plain path; empty
+// where none does.
+struct HeadPathReport {
+  std::string chosen, warning;
+};
+HeadPathReport report_head_path(CudaBackend& gpu);
+
+// margin_softmax.cu: a step on this path.
+HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
+                      const Tensor& velocity, const Tensor& labels, const MarginParams& p, SgdParams sgd);
+// head_check.cu: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
+std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path);
+
+}  // namespace fm
