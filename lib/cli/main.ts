@@ -36,11 +36,14 @@ for (const command of [
 ])
   program.addCommand(command().exitOverride());
 
-// Whoever read the output has gone, as `head` does: as of the signal that other programs get then.
+// Whoever read the output has gone, as `head` does: as if the system's signal came, which a training answers by saving.
+let unread = false;
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
-    process.exit(141);
+    if (unread) return;
+    unread = true;
+    if (!process.emit('SIGPIPE', 'SIGPIPE')) process.exit(141);
   });
 
 process.exitCode = 1; // until the command has come to its end: whatever ends the process before that is a failure

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { lockFolder } from '../io/index.js';
 import { type Config, evaluateRun, loadConfig, train, writeRunReport } from '../train/index.js';
 import { interruptSignal } from './interrupt.js';
 import { duration, Progress } from './progress.js';
@@ -29,8 +30,12 @@ export function trainCommand(): Command {
       const { signal, release } = interruptSignal(() =>
         progress.note('stopping after this step; once more ends at once'),
       );
+      const holder = {};
+      let giveBack = () => {};
       try {
+        giveBack = lockFolder(out, holder); // to the end of the report: a run that starts meanwhile is another's
         const run = await train(config, {
+          holder,
           resume: options.resume ?? false,
           overwrite: options.overwrite ?? false,
           signal,
@@ -48,6 +53,7 @@ export function trainCommand(): Command {
         progress.note(`wrote ${summaryFile} and ${reportFile}`);
       } finally {
         progress.end();
+        giveBack();
         release();
       }
     });

@@ -67,7 +67,7 @@ export function writeSafetensors(
   writeAtomically(file, (fd) => {
     writeAll(fd, start);
     writeAll(fd, text);
-    let crc = 0;
+    let crc = zlib.crc32(text);
     for (const [, source] of sources) {
       const data = source.data();
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -132,7 +132,7 @@ export function readSafetensors(file: string, { verify = true } = {}): TensorFil
     }
     const stored = metadata[CHECKSUM];
     if (verify && stored !== undefined) {
-      const found = checksum(fd, start, end);
+      const found = checksum(fd, start, end, withoutChecksum(Buffer.from(readBytes(fd, 8, length)), stored));
       if (found !== stored) corrupt(`expected data with checksum ${stored}, got ${found}`);
     }
     return { tensors, metadata };
@@ -172,8 +172,15 @@ function readBytes(fd: number, from: number, length: number): ArrayBuffer {
   return buffer;
 }
 
-function checksum(fd: number, from: number, length: number): string {
-  let crc = 0;
+/** A header as it was when its checksum was computed. */
+function withoutChecksum(header: Buffer, stored: string): Buffer {
+  const at = header.indexOf(stored, header.indexOf(`"${CHECKSUM}"`) + CHECKSUM.length + 2);
+  return at < 0 ? header : header.fill('0', at, at + stored.length);
+}
+
+/** CRC-32 of the header and the data. */
+function checksum(fd: number, from: number, length: number, header: Buffer): string {
+  let crc = zlib.crc32(header);
   for (let at = 0; at < length; at += PIECE)
     crc = zlib.crc32(new Uint8Array(readBytes(fd, from + at, Math.min(PIECE, length - at))), crc);
   return crc.toString(16).padStart(8, '0');

@@ -1,5 +1,5 @@
 /** From a configuration to a trained, evaluated run folder. */
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { native } from '../binding.js';
@@ -29,6 +29,8 @@ export interface TrainOptions {
   readonly signal?: AbortSignal;
   readonly onMetrics?: (metrics: StepMetrics) => void;
   readonly onNote?: (message: string) => void;
+  /** Who has taken the folder with lockFolder() and keeps it after the training; by default the training alone does. */
+  readonly holder?: object;
 }
 
 /** A finished run. */
@@ -112,9 +114,9 @@ function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void 
       hint: '--resume goes on with it, --overwrite removes it, --out names another folder',
     });
   }
-  for (const name of ['config.json', 'metrics.jsonl', 'checkpoints', 'summary.json', 'report.html']) {
-    rmSync(path.join(out, name), { recursive: true, force: true });
-  }
+  const own = /^(config\.json|metrics\.jsonl|checkpoints|summary\.json|report\.html|non-finite-step-\d+\.safetensors)$/;
+  for (const name of readdirSync(out))
+    if (own.test(name)) rmSync(path.join(out, name), { recursive: true, force: true });
 }
 
 /**
@@ -128,7 +130,9 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   const onNote = options.onNote ?? (() => {});
   if (config.threads > 0) native.setNumThreads(config.threads);
   if (config.device !== 'auto') deviceIndex(config.device); // a device that is not there is said first
+  const { holder = {} } = options;
   const dataset = openDataset(config.data.train);
+  let release = () => {};
   try {
     checkEvaluation(config);
     const device = trainingDevice(config, dataset, onNote);
@@ -166,8 +170,9 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       signal: options.signal,
       onMetrics: options.onMetrics,
       onNote,
+      holder,
     });
-    lockFolder(config.out)(); // nobody else is in there, and it can be written to
+    release = lockFolder(config.out, holder); // nobody else is in there, and it can be written to
     claimFolder(config, options); // everything else has been checked: what is there may go now
     if (!options.resume || !existsSync(path.join(config.out, 'config.json'))) {
       writeFileAtomically(path.join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
@@ -177,6 +182,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     const facts = { parameters: backbone.parameterCount(), identities: dataset.numClasses, images: dataset.size };
     return { ...result, ...facts, out: config.out, config, backbone, head };
   } finally {
+    release();
     dataset.close();
   }
 }

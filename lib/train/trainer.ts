@@ -59,6 +59,8 @@ export interface TrainerOptions extends StepParts {
   readonly cacheBytes?: number;
   /** The run folder: metrics.jsonl and checkpoints/ go there.  Nothing is written without it. */
   readonly out?: string;
+  /** Who has taken the folder already, if anyone. */
+  readonly holder?: object;
   /** Written into every checkpoint; resuming with another one is an error. */
   readonly config?: unknown;
   readonly logEverySteps?: number;
@@ -121,8 +123,8 @@ export class Trainer {
 
   /** Trains to the end of the last epoch. */
   async fit(): Promise<FitResult> {
-    const { out } = this.#o;
-    const release = out ? lockFolder(out) : () => {};
+    const { out, holder } = this.#o;
+    const release = out ? lockFolder(out, holder) : () => {};
     try {
       return await this.#run();
     } finally {

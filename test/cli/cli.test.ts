@@ -1,9 +1,10 @@
 /** The command line as a user meets it: exit codes, streams, and what it says when something is wrong. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { listCheckpoints, lockFolder } from '../../lib/io/index.js';
 import { scratchFolder, tinyConfig, writeTinySet } from '../train/tinySet.js';
 
 const folder = scratchFolder();
@@ -41,6 +42,57 @@ describe('flashmargin', () => {
     const { step, tiers } = JSON.parse(stdout);
     expect(step).toBe(45);
     expect(tiers[0].auc).toBeGreaterThan(0.5);
+  });
+
+  it.each([
+    ['SIGTERM', 143, 'terminated'],
+    ['SIGHUP', 129, 'the terminal was closed'],
+    ['a closed pipe', 141, ''],
+  ])('%s: saves, gives the folder back, and goes on', async (how, code, words) => {
+    const out = at(`stopped-${code}`);
+    const config = { ...tinyConfig(folder, `stopped-${code}`), epochs: 10_000, log: { everySteps: 1 } };
+    writeFileSync(at('long.json'), JSON.stringify(config));
+    const running = spawn(process.execPath, [cli, 'train', at('long.json')], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const ended = new Promise<number | null>((resolve) => running.on('exit', resolve));
+    let talk = '';
+    await new Promise<void>((resolve) => {
+      running.stderr.on('data', (chunk) => {
+        talk += chunk;
+        if (/step [3-9]\//.test(talk)) resolve();
+      });
+    });
+    if (how.startsWith('SIG')) running.kill(how as NodeJS.Signals);
+    else running.stderr.destroy();
+    expect(await ended).toBe(code);
+    expect(talk).toContain(words);
+    expect(existsSync(path.join(out, '.lock'))).toBe(false);
+    const steps = readFileSync(path.join(out, 'metrics.jsonl'), 'utf8').trim().split('\n').length;
+    const saved = Number(/step-(\d+)/.exec(listCheckpoints(out)[0] as string)?.[1]);
+    expect(saved).toBeGreaterThanOrEqual(3);
+    expect(saved).toBe(steps);
+  });
+
+  it('keeps its folder to the end of the report', () => {
+    const holder = {};
+    const release = lockFolder(at('run'), holder);
+    try {
+      const { status, stderr } = flashmargin('train', at('good.json'), '--overwrite');
+      expect([status, stderr]).toEqual([1, expect.stringMatching(/process \d+ is training into this folder/)]);
+      expect(() => lockFolder(at('run'))).toThrow(/is training into this folder/);
+      lockFolder(at('run'), holder)(); // taken again by its holder
+      expect(existsSync(path.join(at('run'), '.lock'))).toBe(true);
+    } finally {
+      release();
+    }
+    expect(existsSync(path.join(at('run'), '.lock'))).toBe(false);
+  });
+
+  it('ends where no folder can be made, and leaves none that it does not need', () => {
+    const { status, stderr } = flashmargin('train', at('good.json'), '--out', '/proc/nosuch/run');
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/cannot be written to/)]);
+    const refused = flashmargin('train', at('good.json'), '--out', at('unused'), '--resume', '--overwrite');
+    expect(refused.status).not.toBe(0);
+    expect(existsSync(at('unused'))).toBe(false);
   });
 
   it('looks at a run through its head', () => {

@@ -92,18 +92,22 @@ describe('training', () => {
     expect(t?.data[0]).toBeGreaterThan(0.01);
   });
 
-  it('passes over a damaged checkpoint, and says so', async () => {
+  it.each([
+    ['data', (bytes: Buffer) => bytes.length - 100],
+    ['a name in the header', (bytes: Buffer) => bytes.indexOf('bn2.weight')],
+  ])('passes over a checkpoint with damaged %s, and says so', async (where, place) => {
+    const name = `damaged ${where}`;
     const whole = weights(tinyConfig(folder, 'a').out as string);
-    const out = tinyConfig(folder, 'damaged').out as string;
+    const out = tinyConfig(folder, name).out as string;
     const done = tinyConfig(folder, 'a').out as string;
     mkdirSync(path.join(out, 'checkpoints'), { recursive: true });
     for (const file of listCheckpoints(done)) copyFileSync(file, path.join(out, 'checkpoints', path.basename(file)));
     const [newest] = listCheckpoints(out) as [string];
     const bytes = readFileSync(newest);
-    bytes[bytes.length - 100] = (bytes[bytes.length - 100] as number) ^ 1;
+    bytes.writeUInt8(bytes.readUInt8(place(bytes)) ^ 1, place(bytes));
     writeFileSync(newest, bytes);
     const notes: string[] = [];
-    await train(tinyConfig(folder, 'damaged'), { resume: true, onNote: (note) => notes.push(note) });
+    await train(tinyConfig(folder, name), { resume: true, onNote: (note) => notes.push(note) });
     expect(notes.join('\n')).toMatch(/damaged checkpoint: .*step-00000045.*checksum/s);
     expect(notes.join('\n')).toMatch(/resuming from .*step-00000040/);
     expect(weights(out)).toEqual(whole);
@@ -114,9 +118,7 @@ describe('training', () => {
     expect(heard).toHaveLength(1);
     truncateSync(listCheckpoints(out)[1] as string, 1000);
     expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/no whole checkpoint/);
-    await expect(train(tinyConfig(folder, 'damaged'), { resume: true })).rejects.toThrow(
-      /no checkpoint in .* is whole/,
-    );
+    await expect(train(tinyConfig(folder, name), { resume: true })).rejects.toThrow(/no checkpoint in .* is whole/);
   });
 
   it('does not write over a run, nor resume with another configuration', async () => {
