@@ -85,6 +85,15 @@ describe.skipIf(!emulatedCuda)("kernels on device 'cuda', emulated", () => {
     );
   });
 
+  it('run on the GPU of their tensors', () => {
+    const there = kernels.normalizeSync(tensor(new Float32Array([3, 4]), [1, 2], 'cuda:1')).y;
+    expect(there.device).toBe('cuda:1');
+    near(there, Float32Array.of(0.6, 0.8), 1e-6);
+    expect(() => kernels.cosineLogitsSync(there, zeros([3, 2], 'float32', 'cuda:0'))).toThrow(
+      /on one device, got cuda:[01] and cuda:[01]/,
+    );
+  });
+
   it('say what is wrong in the words of the CPU', async () => {
     const cosines = new Float32Array(12).fill(0.5);
     cosines[7] = Number.NaN;
@@ -131,7 +140,10 @@ describe.skipIf(!emulatedCuda)("kernels on device 'cuda', emulated", () => {
     await expect(kernels.marginTransform(cosines, labelsOf(3, 4), arcface())).rejects.toThrow(/in \[-1, 1\], got 2/);
     expect(() => kernels.marginTransformSync(cosines, labelsOf(3, 4), arcface())).toThrow(/in \[-1, 1\], got 2/);
     cosines.dispose();
-    tidy(() => kernels.normalizeSync(zeros([2, 3], 'float64', 'cuda')));
+    tidy(() => {
+      const { y, norm } = kernels.normalizeSync(zeros([2, 3], 'float64', 'cuda'));
+      for (const each of [y, norm]) each.dispose(); // results outlive scopes
+    });
     expect(memory().tensors).toBe(before);
   });
 
