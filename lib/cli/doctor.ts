@@ -39,6 +39,14 @@ export function diagnose(): Finding[] {
         detail: `${name}, compute capability ${computeCapability}, ${(memory / 2 ** 30).toFixed(1)} GiB; head: ${head}`,
       }),
     ),
+    // Without a device there is nothing for them to do.
+    ...(cudaDevices > 0 ? native.cudaLibraries() : []).map(
+      ({ name, used, version, path, detail }): Finding => ({
+        part: name.toLowerCase(),
+        state: used ? 'ok' : 'off',
+        detail: version ? `${version}, ${path}: ${detail}` : detail,
+      }),
+    ),
   ];
 }
 

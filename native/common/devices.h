@@ -22,5 +22,8 @@ struct CudaStatus {
 // Asked once, at the first call; a driver installed later is seen by the next process.
 const CudaStatus& cuda_status();
 CudaMemory cuda_memory(int device);
+// The libraries of others that the CUDA library found, and did not; none where it is not open itself.  Looks for them at
+// the first call, which takes a while.
+std::vector<CudaLibrary> cuda_libraries();
 
 }  // namespace fm

@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "backend.h"
+#include "dynlink.h"
 
 namespace fm {
 namespace {
@@ -20,6 +21,16 @@ R answer(R failed, char* reason, size_t size, F&& f) {
 const char* head_path(int major, int minor) {
   if (major * 10 + minor < 75) return "none: the library has no code for compute capability below 7.5";
   return "plain float32 and float64 kernels (no tensor cores): the only ones there are";
+}
+
+CudaLibrary about(const char* name, const FoundLibrary& library) {
+  CudaLibrary about{};
+  about.used = library.usable();
+  std::snprintf(about.name, sizeof about.name, "%s", name);
+  std::snprintf(about.version, sizeof about.version, "%s", library.version.c_str());
+  std::snprintf(about.path, sizeof about.path, "%s", library.path.c_str());
+  std::snprintf(about.detail, sizeof about.detail, "%s", about.used ? "found" : library.reason.c_str());
+  return about;
 }
 
 }  // namespace
@@ -69,4 +80,17 @@ FM_EXPORT bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, 
     *memory = fm::cuda_backend(device).memory();
     return true;
   });
+}
+
+FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
+  const fm::Libraries& found = fm::libraries();
+  const fm::CudaLibrary all[] = {
+      fm::about("cuDNN", found.cudnn),
+      fm::about("cuBLASLt", found.cublaslt),
+      fm::about("NCCL", found.nccl),
+  };
+  int count = 0;
+  for (const fm::CudaLibrary& library : all)
+    if (count < most) to[count++] = library;
+  return count;
 }
