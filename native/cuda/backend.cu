@@ -24,7 +24,12 @@ void launch_fill(const Tensor& x, T value, const Stream& stream) {
 }  // namespace
 
 CudaBackend::CudaBackend(int device)
-    : device_(device), name_("cuda:" + std::to_string(device)), stream_(device), allocator_(device), staging_(device) {}
+    : device_(device),
+      name_("cuda:" + std::to_string(device)),
+      stream_(device),
+      allocator_(device),
+      staging_(device),
+      libraries_(stream_, allocator_) {}
 
 void CudaBackend::check_here(const char* what, const Tensor& x) const {
   FM_CHECK(device, x.device() == Device{device_}, "expected ", what, " on ", name_, ", got ", x.device());

@@ -1,7 +1,7 @@
 #include <cstdio>
 
 #include "backend.h"
-#include "dynlink.h"
+#include "library_ops.h"
 
 namespace fm {
 namespace {
@@ -23,13 +23,14 @@ const char* head_path(int major, int minor) {
   return "plain float32 and float64 kernels (no tensor cores): the only ones there are";
 }
 
-CudaLibrary about(const char* name, const FoundLibrary& library) {
+CudaLibrary about(const char* name, const FoundLibrary& library, const char* use, const std::string& off) {
   CudaLibrary about{};
-  about.used = library.usable();
+  about.used = library.usable() && off.empty();
   std::snprintf(about.name, sizeof about.name, "%s", name);
   std::snprintf(about.version, sizeof about.version, "%s", library.version.c_str());
   std::snprintf(about.path, sizeof about.path, "%s", library.path.c_str());
-  std::snprintf(about.detail, sizeof about.detail, "%s", about.used ? "found" : library.reason.c_str());
+  const std::string& why_not = off.empty() ? library.reason : off;
+  std::snprintf(about.detail, sizeof about.detail, "%s", about.used ? use : why_not.c_str());
   return about;
 }
 
@@ -84,10 +85,11 @@ FM_EXPORT bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, 
 
 FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
   const fm::Libraries& found = fm::libraries();
+  const std::string off = fm::library_ops_off();
   const fm::CudaLibrary all[] = {
-      fm::about("cuDNN", found.cudnn),
-      fm::about("cuBLASLt", found.cublaslt),
-      fm::about("NCCL", found.nccl),
+      fm::about("cuDNN", found.cudnn, "float32 convolutions", off),
+      fm::about("cuBLASLt", found.cublaslt, "float32 matrix products", off),
+      fm::about("NCCL", found.nccl, "found; nothing uses it yet", ""),
   };
   int count = 0;
   for (const fm::CudaLibrary& library : all)

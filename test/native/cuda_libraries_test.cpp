@@ -8,6 +8,8 @@
 
 namespace {
 
+int skipped = 0;
+
 // A folder of folders and links, removed at the end.
 class Tree {
  public:
@@ -133,8 +135,9 @@ void places_have_an_order() {
              [&] { return dlopen(kCudnn.c_str(), RTLD_NOW | RTLD_LOCAL) && used_from("cuDNN", kCudnn, "9.10.2"); });
 
   // The loader reads LD_LIBRARY_PATH when a program begins.
-  const std::string arguments = "LD_LIBRARY_PATH='" + kStubs + "/cudnn' CUDA_HOME='" + tree.at("home") +
-                                "' VIRTUAL_ENV='" + environment + "' FLASHMARGIN_CUDA='" FM_EMULATED_CUDA "' '";
+  const std::string arguments = "LD_LIBRARY_PATH='" + kStubs + "/cudnn' FLASHMARGIN_CUDA_OPS= CUDA_HOME='" +
+                                tree.at("home") + "' VIRTUAL_ENV='" + environment +
+                                "' FLASHMARGIN_CUDA='" FM_EMULATED_CUDA "' '";
   char self[4096] = "";
   if (readlink("/proc/self/exe", self, sizeof self - 1) > 0)
     check(std::system((arguments + self + "' --from-the-loader").c_str()) == 0, "the loader's before the toolkit's");

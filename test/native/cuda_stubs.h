@@ -13,17 +13,9 @@
 #include <vector>
 
 #include "../../native/common/devices.h"
-
-using namespace fm;
+#include "op_checks.h"
 
 namespace {
-
-int passed = 0, failed = 0, skipped = 0;
-
-void check(bool ok, const std::string& what) {
-  (ok ? passed : failed)++;
-  if (!ok) std::printf("FAILED %s\n", what.c_str());
-}
 
 const std::string kStubs = FM_STUBS;
 const std::string kCudnn = kStubs + "/cudnn/libcudnn.so.9", kCublaslt = kStubs + "/cublas/libcublasLt.so.13";
@@ -32,16 +24,16 @@ using Environment = std::vector<std::pair<std::string, std::string>>;
 
 // Libraries are looked for once a process, so each case has a process of its own, and nothing of ours in its environment
 // but what it names.
-void in_process(const std::string& what, const Environment& environment, const std::function<bool()>& claim) {
+inline void in_process(const std::string& what, const Environment& environment, const std::function<bool()>& claim) {
   std::fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
-    for (const char* name :
-         {"FLASHMARGIN_CUDNN_PATH", "FLASHMARGIN_CUBLASLT_PATH", "FLASHMARGIN_NCCL_PATH", "FLASHMARGIN_PYTHON_SITE",
-          "FLASHMARGIN_CUDA_OPS", "FLASHMARGIN_CUDA_TF32", "FLASHMARGIN_CUDNN_SEARCH", "FLASHMARGIN_CUDA_WORKSPACE",
-          "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
+    for (const char* name : {"FLASHMARGIN_CUDNN_PATH", "FLASHMARGIN_CUBLASLT_PATH", "FLASHMARGIN_NCCL_PATH",
+                             "FLASHMARGIN_PYTHON_SITE", "FLASHMARGIN_CUDA_TF32", "FLASHMARGIN_CUDNN_SEARCH",
+                             "FLASHMARGIN_CUDA_WORKSPACE", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
       unsetenv(name);
     setenv("FLASHMARGIN_CUDA", FM_EMULATED_CUDA, 1);
+    setenv("FLASHMARGIN_CUDA_OPS", "", 1);  // whatever is found, which the emulated runtime leaves to those who ask
     for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
     failed = 0;
     bool ok = false;
@@ -58,22 +50,22 @@ void in_process(const std::string& what, const Environment& environment, const s
   check(WIFEXITED(status) && WEXITSTATUS(status) == 0, what);
 }
 
-CudaLibrary library(const std::string& name) {
+inline CudaLibrary library(const std::string& name) {
   for (const CudaLibrary& one : cuda_libraries())
     if (name == one.name) return one;
   fail(ErrorKind::device, "test: no library is called ", name);
 }
 
-bool says(const std::string& text, std::initializer_list<std::string> parts) {
+inline bool says(const std::string& text, std::initializer_list<std::string> parts) {
   bool all = true;
   for (const std::string& part : parts) all = all && text.find(part) != std::string::npos;
   if (!all) std::printf("it said: %s\n", text.c_str());
   return all;
 }
-bool refused(const std::string& name, std::initializer_list<std::string> parts) {
+inline bool refused(const std::string& name, std::initializer_list<std::string> parts) {
   return !library(name).used && says(library(name).detail, parts);
 }
-bool used_from(const std::string& name, const std::string& path, const std::string& version) {
+inline bool used_from(const std::string& name, const std::string& path, const std::string& version) {
   const CudaLibrary one = library(name);
   const bool ok = one.used && path == one.path && version == one.version;
   if (!ok)
