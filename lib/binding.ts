@@ -19,6 +19,17 @@ export interface CudaDeviceInfo {
   readonly head: string;
 }
 
+/** A library of others that the CUDA library opens where it finds one. */
+export interface CudaLibraryInfo {
+  readonly name: string;
+  readonly used: boolean;
+  /** Empty where none was found. */
+  readonly version: string;
+  readonly path: string;
+  /** What it computes, or why it does not. */
+  readonly detail: string;
+}
+
 export interface ConvParams {
   readonly stride: number;
   readonly padding: number;
@@ -131,6 +142,8 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   };
   /** Which of the head's paths multiply bfloat16 on a CUDA device; warning: which are off because they are wrong there. */
   headPath(device: number): { chosen: string; warning: string };
+  /** Looks for them at the first call, which takes a while. */
+  cudaLibraries(): readonly CudaLibraryInfo[];
   /** Operations that wait on the device's queue or run there. */
   queued(): number;
   setNumThreads(threads: number): void;

@@ -195,6 +195,20 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value cuda_library_list(const Napi::CallbackInfo& info) {
+  Napi::Array out = Napi::Array::New(info.Env());
+  for (const CudaLibrary& library : cuda_libraries()) {
+    Napi::Object about = Napi::Object::New(info.Env());
+    about.Set("name", library.name);
+    about.Set("used", library.used);
+    about.Set("version", library.version);
+    about.Set("path", library.path);
+    about.Set("detail", library.detail);
+    out[out.Length()] = about;
+  }
+  return out;
+}
+
 Napi::Value status(const Napi::CallbackInfo& info) {
   const CudaStatus cuda = cuda_status();
   Napi::Object out = Napi::Object::New(info.Env());
@@ -249,6 +263,7 @@ void bind_host(Napi::Object exports) {
   define(exports, "memory", memory);
   define(exports, "headPath", head_path);
   define(exports, "status", status);
+  define(exports, "cudaLibraries", cuda_library_list);
   bind(exports, "queued", queued);
   bind(exports, "setNumThreads", set_num_threads);
   bind(exports, "emptyCache", empty_cache);

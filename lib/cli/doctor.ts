@@ -40,6 +40,14 @@ export function diagnose(): Finding[] {
       }),
     ),
     ...cudaList.map((_, index) => headPath(index)),
+    // Without a device there is nothing for them to do.
+    ...(cudaDevices > 0 ? native.cudaLibraries() : []).map(
+      ({ name, used, version, path, detail }): Finding => ({
+        part: name.toLowerCase(),
+        state: used ? 'ok' : 'off',
+        detail: version ? `${version}, ${path}: ${detail}` : detail,
+      }),
+    ),
   ];
 }
 

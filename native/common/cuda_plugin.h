@@ -27,6 +27,15 @@ struct CudaMemory {
   uint64_t used, cached, peak, total;
 };
 
+// A library of others that the CUDA library opens where it finds one.
+struct CudaLibrary {
+  char name[16];  // "cuDNN"
+  bool used;
+  char version[32];   // "9.10.2"; empty where none was found
+  char path[512];     // of its file
+  char detail[1024];  // what it computes; why it does not where it is not used
+};
+
 // The sentence for a library that is not there: no_cuda.cpp or with_cuda.cpp, whichever the build chose.
 const char* cuda_library_hint();
 
@@ -42,4 +51,5 @@ bool fm_cuda_device(int device, fm::CudaDevice* about, char* reason, size_t size
 fm::Backend* fm_cuda_backend(int device, char* reason, size_t size);
 bool fm_cuda_head_path(int device, fm::CudaHeadPath* path, char* reason, size_t size);
 bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, size_t size);
+int fm_cuda_libraries(fm::CudaLibrary* libraries, int most);  // how many were written
 }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kLibraryName = "libflashmargin_cuda.so";
 
-struct CudaLibrary {
+struct Plugin {
   decltype(&fm_cuda_plugin_version) plugin_version = nullptr;
   decltype(&fm_cuda_runtime_version) runtime_version = nullptr;
   decltype(&fm_cuda_driver_version) driver_version = nullptr;
@@ -19,6 +19,7 @@ struct CudaLibrary {
   decltype(&fm_cuda_backend) backend = nullptr;
   decltype(&fm_cuda_head_path) head_path = nullptr;
   decltype(&fm_cuda_memory) memory = nullptr;
+  decltype(&fm_cuda_libraries) libraries = nullptr;
   CudaStatus status;
 };
 
@@ -38,7 +39,7 @@ bool look_up(void* handle, const char* name, F& function) {
 }
 
 // Empty when the library is open; otherwise why not.
-std::string open_library(CudaLibrary& library) {
+std::string open_library(Plugin& library) {
   const char* setting = std::getenv("FLASHMARGIN_CUDA");
   const std::string choice = setting ? setting : "";
   if (choice == "off") return "CUDA is switched off by FLASHMARGIN_CUDA=off";
@@ -60,7 +61,8 @@ std::string open_library(CudaLibrary& library) {
       !look_up(handle, "fm_cuda_driver_version", library.driver_version) ||
       !look_up(handle, "fm_cuda_device_count", library.device_count) ||
       !look_up(handle, "fm_cuda_device", library.device) || !look_up(handle, "fm_cuda_backend", library.backend) ||
-      !look_up(handle, "fm_cuda_head_path", library.head_path) || !look_up(handle, "fm_cuda_memory", library.memory))
+      !look_up(handle, "fm_cuda_head_path", library.head_path) || !look_up(handle, "fm_cuda_memory", library.memory) ||
+      !look_up(handle, "fm_cuda_libraries", library.libraries))
     return path + " is incomplete: " + dlerror();
   return "";
 }
@@ -69,8 +71,8 @@ std::string cuda_version(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-CudaLibrary* find_devices() {
-  auto* library = new CudaLibrary;  // never closed: its kernels and blocks outlive every tensor
+Plugin* find_devices() {
+  auto* library = new Plugin;  // never closed: its kernels and blocks outlive every tensor
   CudaStatus& status = library->status;
   status.reason = open_library(*library);
   if (!status.reason.empty()) return library;
@@ -95,13 +97,13 @@ CudaLibrary* find_devices() {
   return library;
 }
 
-CudaLibrary& cuda_library() {
-  static CudaLibrary* library = find_devices();
+Plugin& cuda_library() {
+  static Plugin* library = find_devices();
   return *library;
 }
 
-CudaLibrary& library_with(Device device) {
-  CudaLibrary& library = cuda_library();
+Plugin& library_with(Device device) {
+  Plugin& library = cuda_library();
   const CudaStatus& status = library.status;
   FM_CHECK(device, status.devices > 0, device, " is not available: ", status.reason, "; use device 'cpu'");
   FM_CHECK(device, device.index < status.devices, "expected a device below cuda:", status.devices, ", got ", device);
@@ -126,6 +128,13 @@ CudaHeadPath cuda_head_path(int device) {
   const bool known = library_with(Device{device}).head_path(device, &path, reason, sizeof reason);
   FM_CHECK(device, known, reason);
   return path;
+}
+
+std::vector<CudaLibrary> cuda_libraries() {
+  const Plugin& plugin = cuda_library();
+  std::vector<CudaLibrary> libraries(8);
+  libraries.resize(plugin.libraries ? size_t(plugin.libraries(libraries.data(), int(libraries.size()))) : 0);
+  return libraries;
 }
 
 Backend& backend_of(Device device) {

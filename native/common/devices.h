@@ -24,5 +24,8 @@ const CudaStatus& cuda_status();
 CudaMemory cuda_memory(int device);
 // Compares the paths with the plain one, at the first call.
 CudaHeadPath cuda_head_path(int device);
+// The libraries of others that the CUDA library found, and did not; none where it is not open itself.  Looks for them at
+// the first call, which takes a while.
+std::vector<CudaLibrary> cuda_libraries();
 
 }  // namespace fm

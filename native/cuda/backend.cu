@@ -24,7 +24,12 @@ void launch_fill(const Tensor& x, T value, const Stream& stream) {
 }  // namespace
 
 CudaBackend::CudaBackend(int device)
-    : device_(device), name_("cuda:" + std::to_string(device)), stream_(device), allocator_(device), staging_(device) {
+    : device_(device),
+      name_("cuda:" + std::to_string(device)),
+      stream_(device),
+      allocator_(device),
+      staging_(device),
+      libraries_(stream_, allocator_) {
   cudaDeviceProp about;
   FM_CUDA(cudaGetDeviceProperties(&about, device));
   capability_ = about.major * 10 + about.minor;

@@ -5,6 +5,7 @@
 #include "../common/backend.h"
 #include "allocator.h"
 #include "cuda_raii.h"
+#include "library_ops.h"
 #include "staging.h"
 
 namespace fm {
@@ -144,6 +145,7 @@ class CudaBackend final : public Backend {
   Stream stream_;
   DeviceAllocator allocator_;
   Staging staging_;
+  LibraryOps libraries_;
 };
 
 // One a device, made at first use.  Throws when the device is not there.

@@ -86,12 +86,16 @@ Tensor CudaBackend::conv2d_forward(const Tensor& x, const Tensor& weight, ConvPa
   check_dtype("weight", weight, x.dtype);
   const ConvShape s(x.shape, weight.shape, p);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const Tensor y = empty(x.dtype, s.y());
-    plain_conv2d_forward(*this, s, x.data<T>(), weight.data<T>(), y.data<T>());
+  const Tensor y = empty(x.dtype, s.y());
+  if (CudnnConvolutions* cudnn = libraries_.convolutions(x.dtype)) {
+    cudnn->forward(s, x.data<float>(), weight.data<float>(), y.data<float>());
     return y;
+  }
+  dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    plain_conv2d_forward(*this, s, x.data<T>(), weight.data<T>(), y.data<T>());
   });
+  return y;
 }
 
 Tensor CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) {
@@ -101,12 +105,16 @@ Tensor CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& weight,
   const ConvShape s(x_shape, weight.shape, p);
   check_shape("dy", dy, s.y());
   const DeviceGuard guard(device_);
-  return dispatch_float(dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const Tensor dx = empty(dy.dtype, x_shape);
-    plain_conv2d_backward_data(*this, s, dy.data<T>(), weight.data<T>(), dx.data<T>());
+  const Tensor dx = empty(dy.dtype, x_shape);
+  if (CudnnConvolutions* cudnn = libraries_.convolutions(dy.dtype)) {
+    cudnn->backward_data(s, dy.data<float>(), weight.data<float>(), dx.data<float>());
     return dx;
+  }
+  dispatch_float(dy.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    plain_conv2d_backward_data(*this, s, dy.data<T>(), weight.data<T>(), dx.data<T>());
   });
+  return dx;
 }
 
 Tensor CudaBackend::conv2d_backward_weight(const Tensor& dy, const Tensor& x, const Shape& weight_shape, ConvParams p) {
@@ -116,12 +124,16 @@ Tensor CudaBackend::conv2d_backward_weight(const Tensor& dy, const Tensor& x, co
   const ConvShape s(x.shape, weight_shape, p);
   check_shape("dy", dy, s.y());
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const Tensor d_weight = empty(x.dtype, weight_shape);
-    plain_conv2d_backward_weight(*this, s, dy.data<T>(), x.data<T>(), d_weight.data<T>());
+  const Tensor d_weight = empty(x.dtype, weight_shape);
+  if (CudnnConvolutions* cudnn = libraries_.convolutions(x.dtype)) {
+    cudnn->backward_weight(s, dy.data<float>(), x.data<float>(), d_weight.data<float>());
     return d_weight;
+  }
+  dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    plain_conv2d_backward_weight(*this, s, dy.data<T>(), x.data<T>(), d_weight.data<T>());
   });
+  return d_weight;
 }
 
 }  // namespace fm

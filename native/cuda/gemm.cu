@@ -73,15 +73,20 @@ Tensor CudaBackend::matmul(const Tensor& a, const Tensor& b, bool transpose_a, b
   FM_CHECK(shape, a.dim(1) <= kWidestRow && b.dim(1) <= kWidestRow, "expected rows of at most ", kWidestRow,
            " elements, got ", a.shape, " and ", b.shape);
   const DeviceGuard guard(device_);
-  return dispatch_float(a.dtype, [&](auto zero) {
+  const Tensor c = empty(a.dtype, {rows, columns});
+  if (CublasltProducts* cublaslt = libraries_.products(a.dtype)) {
+    cublaslt->multiply(a.data<float>(), b.data<float>(), c.data<float>(), rows, columns, depth, transpose_a,
+                       transpose_b);
+    return c;
+  }
+  dispatch_float(a.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Tensor c = empty(a.dtype, {rows, columns});
     if (depth == 0) fill(c, 0);
     if (depth > 0 && c.numel() > 0)
       run_matmul(*this, Product<T>{a.data<T>(), b.data<T>(), rows, depth, columns, a.dim(1), b.dim(1), c.data<T>()},
                  transpose_a, transpose_b);
-    return c;
   });
+  return c;
 }
 
 }  // namespace fm

@@ -2,6 +2,7 @@
 
 #include "backend.h"
 #include "head_path.h"
+#include "library_ops.h"
 
 namespace fm {
 namespace {
@@ -22,6 +23,17 @@ const char* head_kernels(int major, int minor) {
   if (major * 10 + minor < 75) return "none: the library has no code for compute capability below 7.5";
   if (major < 8) return "plain kernels: tensor cores for bfloat16 need compute capability 8.0";
   return "tensor cores for precision bfloat16, plain kernels for float32 and float64";
+}
+
+CudaLibrary about(const char* name, const FoundLibrary& library, const char* use, const std::string& off) {
+  CudaLibrary about{};
+  about.used = library.usable() && off.empty();
+  std::snprintf(about.name, sizeof about.name, "%s", name);
+  std::snprintf(about.version, sizeof about.version, "%s", library.version.c_str());
+  std::snprintf(about.path, sizeof about.path, "%s", library.path.c_str());
+  const std::string& why_not = off.empty() ? library.reason : off;
+  std::snprintf(about.detail, sizeof about.detail, "%s", about.used ? use : why_not.c_str());
+  return about;
 }
 
 }  // namespace
@@ -81,4 +93,18 @@ FM_EXPORT bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, 
     *memory = fm::cuda_backend(device).memory();
     return true;
   });
+}
+
+FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
+  const fm::Libraries& found = fm::libraries();
+  const std::string off = fm::library_ops_off();
+  const fm::CudaLibrary all[] = {
+      fm::about("cuDNN", found.cudnn, "float32 convolutions", off),
+      fm::about("cuBLASLt", found.cublaslt, "float32 matrix products", off),
+      fm::about("NCCL", found.nccl, "found; nothing uses it yet", ""),
+  };
+  int count = 0;
+  for (const fm::CudaLibrary& library : all)
+    if (count < most) to[count++] = library;
+  return count;
 }

@@ -27,13 +27,13 @@ void check(bool ok, const std::string& what, double error = 0, double tolerance 
 using Values = std::vector<double>;
 std::mt19937_64 generator(7);
 
-Values random_values(int64_t n, double low = -1, double high = 1) {
+inline Values random_values(int64_t n, double low = -1, double high = 1) {
   std::uniform_real_distribution<double> draw(low, high);
   Values v(n);
   for (double& x : v) x = double(float(draw(generator)));  // exact in both precisions
   return v;
 }
-Backend& cpu() { return cpu_backend(); }
+inline Backend& cpu() { return cpu_backend(); }
 // Where tensors are made and operations run.
 Backend* chosen_device = &cpu_backend();
 Backend& dev() { return *chosen_device; }
@@ -53,24 +53,24 @@ std::vector<T> elements(const Tensor& t) {
   backend_of(t.device()).copy_to_host(v.data(), t, t.bytes());
   return v;
 }
-Tensor tensor(Dtype dtype, const Shape& shape, const Values& v) {
+inline Tensor tensor(Dtype dtype, const Shape& shape, const Values& v) {
   if (dtype == Dtype::float64) return tensor_of<double>(shape, v);
   return tensor_of<float>(shape, std::vector<float>(v.begin(), v.end()));
 }
-Values values(const Tensor& t) {
+inline Values values(const Tensor& t) {
   if (t.dtype == Dtype::float64) return elements<double>(t);
   const std::vector<float> v = elements<float>(t);
   return Values(v.begin(), v.end());
 }
-std::vector<char> bits_of(const Tensor& t) {
+inline std::vector<char> bits_of(const Tensor& t) {
   std::vector<char> bits(t.bytes());
   backend_of(t.device()).copy_to_host(bits.data(), t, t.bytes());
   return bits;
 }
-bool same_bits(const Tensor& a, const Tensor& b) { return bits_of(a) == bits_of(b); }
+inline bool same_bits(const Tensor& a, const Tensor& b) { return bits_of(a) == bits_of(b); }
 
 // max |got − want| / (1 + max |want|)
-double distance(const Values& got, const Values& want) {
+inline double distance(const Values& got, const Values& want) {
   if (got.size() != want.size()) return INFINITY;
   double error = 0, size = 0;
   for (size_t i = 0; i < got.size(); i++) {
@@ -80,14 +80,14 @@ double distance(const Values& got, const Values& want) {
   }
   return error / (1 + size);
 }
-void close(const std::string& what, const Tensor& got, const Values& want, double float_tolerance = 2e-6) {
+inline void close(const std::string& what, const Tensor& got, const Values& want, double float_tolerance = 2e-6) {
   const double tolerance = got.dtype == Dtype::float32 ? float_tolerance : 1e-12, error = distance(values(got), want);
   check(error <= tolerance, what + ' ' + name_of(got.dtype), error, tolerance);
 }
 
 // All tensors of results have the same bits, computed with 1 and with 3 threads; of an emulated GPU, with two orders of
 // its threads.
-void same_for_threads(const std::string& what, const std::function<std::vector<Tensor>()>& run) {
+inline void same_for_threads(const std::string& what, const std::function<std::vector<Tensor>()>& run) {
   const int threads = num_threads();
   const auto ordered = [&](int order) {
     set_num_threads(order);
@@ -102,8 +102,8 @@ void same_for_threads(const std::string& what, const std::function<std::vector<T
 }
 
 // d of ⟨weights, f(x)⟩ by central differences, at `count` places of x, against `gradient`.
-void differences(const std::string& what, const Tensor& x, const Tensor& gradient, const std::function<double()>& f,
-                 int count = 12) {
+inline void differences(const std::string& what, const Tensor& x, const Tensor& gradient,
+                        const std::function<double()>& f, int count = 12) {
   if (!x.device().is_cpu()) return;  // there the plain loops are the judge: x is not at hand
   double* data = x.data<double>();
   const Values g = values(gradient);
@@ -121,7 +121,7 @@ void differences(const std::string& what, const Tensor& x, const Tensor& gradien
   }
   check(error <= 1e-7 * size, what + " against finite differences", error, 1e-7 * size);
 }
-double inner(const Tensor& a, const Tensor& b) {
+inline double inner(const Tensor& a, const Tensor& b) {
   const Values x = values(a), y = values(b);
   double sum = 0;
   for (size_t i = 0; i < x.size(); i++) sum += x[i] * y[i];

@@ -77,6 +77,9 @@ inline int driver() { return int(setting("FM_EMULATED_DRIVER", CUDART_VERSION));
 inline int device_count() { return int(setting("FM_EMULATED_DEVICES", 2)); }
 inline size_t memory() { return setting("FM_EMULATED_MEMORY", size_t(1) << 30); }
 
+// A real cuDNN or cuBLASLt knows nothing of this memory: unless a test asks for one, our own kernels compute.
+inline const int own_kernels = setenv("FLASHMARGIN_CUDA_OPS", "own", 0);
+
 // What every call of this name answers before it does anything.
 inline cudaError_t fault(const char* call) {
   if (driver() < CUDART_VERSION) return cudaErrorInsufficientDriver;
