@@ -44,7 +44,7 @@ const bytes = (n) => {
 };
 
 function run() {
-  const net = nn[name]({ device, imageSize: side });
+  const net = nn[name]({ device, imageSize: side, channels: 3 });
   const head = new MarginHead({
     numClasses: C,
     embeddingSize: net.embeddingSize,

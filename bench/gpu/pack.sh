@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Makes a folder that bench/gpu/run.sh needs nothing beside, for a machine with a GPU and without a network:
 #   pack.sh [FOLDER]       (bench/gpu/packed) run.sh, build.json, and Node, package and data as .tar.xz; 64 MiB at most
-#   pack.sh --programs     only builds the native programs into build-gpu, for run.sh in this checkout
+#   pack.sh --programs     only builds the native programs into build-emulated, for run.sh in this checkout
 # Needs what `npm run build` made.  On the other machine: bash FOLDER/run.sh OUT
-set -eu
+set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
@@ -20,9 +20,9 @@ esac
 mapfile -t tests < <(grep -l 'setenv("FLASHMARGIN_CUDA", FM_EMULATED_CUDA, 0)' test/native/*_test.cpp | xargs -n 1 basename -s .cpp)
 tests+=(devices_test)
 targets=(flashmargin_cuda_emulated cuda_head_bench "${tests[@]}")
-cmake -S . -B build-gpu -DCMAKE_BUILD_TYPE=Release -DFM_TESTS=ON -DFM_CUDA=off -DFM_ONEDNN=off >/dev/null
-cmake --build build-gpu -j "$(nproc)" --target "${targets[@]}" >/dev/null
-printf '%s\n' "${tests[@]}" >build-gpu/gpu-tests
+cmake -S . -B build-emulated -DCMAKE_BUILD_TYPE=Release -DFM_TESTS=ON -DFM_CUDA=off -DFM_ONEDNN=off >/dev/null
+cmake --build build-emulated -j "$(nproc)" --target "${targets[@]}" >/dev/null
+printf '%s\n' "${tests[@]}" >build-emulated/gpu-tests
 if [ "${1:-}" = --programs ]; then exit 0; fi
 
 folder=${1:-bench/gpu/packed}
@@ -46,18 +46,17 @@ cp "$(dirname "$node")"/../include/node/{node_api,node_api_types,js_native_api,j
 
 # The package: what runs, the golden files, and sources enough to compile it again.
 cp build/Release/flashmargin.node build/Release/libflashmargin_cuda.so "$package/build/Release/"
-cp "${tests[@]/#/build-gpu/}" build-gpu/cuda_head_bench \
-  build-gpu/test/native/emulation/libflashmargin_cuda_emulated.so "$package/programs/"
+cp "${tests[@]/#/build-emulated/}" build-emulated/cuda_head_bench \
+  build-emulated/test/native/emulation/libflashmargin_cuda_emulated.so "$package/programs/"
 strip "$package"/build/Release/* "$package"/programs/*
-cp build-gpu/gpu-tests "$package/programs/"
+cp build-emulated/gpu-tests "$package/programs/"
 tracked() { git ls-files -z -- "$@" | tar -cf - --null -T - | tar -C "$package" -xf -; }
 tracked package.json CMakeLists.txt native src test/native bench/native bench/gpu bench/peers bench/results examples \
   'test/golden/*.safetensors'
 find dist -name '*.mjs' -print0 | tar -cf - --null -T - | tar -C "$package" -xf -
-node bench/gpu/dependencies.mjs | tar -cf - -h -T - \
-  --exclude '*.ts' --exclude '*.cts' --exclude '*.mts' --exclude '*.map' --exclude '*.md' --exclude 'prebuilds/*[!4]' \
-  --exclude 'prebuilds/*win32*' --exclude 'prebuilds/*darwin*' --exclude 'prebuilds/*arm64*' --exclude 'prebuilds/*musl*' |
-  tar -C "$package" -xf -
+unneeded=('*.ts' '*.cts' '*.mts' '*.map' '*.md')
+for other in win32 darwin freebsd android arm musl; do unneeded+=("*/prebuilds/*$other*"); done
+node bench/gpu/dependencies.mjs | tar -cf - -h "${unneeded[@]/#/--exclude=}" -T - | tar -C "$package" -xf -
 
 # The set that is trained on and judged by; the pairs are not needed.
 (cd "$root" && tar -cf - data/kanji28/{train,test}.{rec,idx,property} data/kanji28/test.tsv) | tar -C "$stage/data" -xf -

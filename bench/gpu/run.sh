@@ -61,7 +61,7 @@ if [ -f "$here/build.json" ]; then
   fi
   node=$package/node
 else
-  package=$(cd "$here/../.." && pwd) programs=$package/build-gpu
+  package=$(cd "$here/../.." && pwd) programs=$package/build-emulated
   if ! $list && { [ ! -f "$package/dist/cli/main.mjs" ] || [ ! -f "$package/build/Release/flashmargin.node" ]; }; then
     printf 'run.sh: %s is not built: npm run build there, or make a pack with bench/gpu/pack.sh\n' "$package" >&2
     exit 2
@@ -164,7 +164,7 @@ stage() {
         note="not available: $(grep -a '^not run, ' "$log" | tail -n 1)"
       else
         status=failed
-        note=$(grep -aE '^(FAILED|[A-Za-z]*Error:|.* Error: )' "$log" | tail -n 1)
+        note=$(grep -aE '^(FAILED|[A-Za-z]*Error: )' "$log" | tail -n 1)
         note="exit code $rc: ${note:-$(grep -av '^ *$' "$log" | tail -n 1)}"
       fi
       ;;
@@ -196,7 +196,14 @@ needs() {
 }
 
 program() { find "$programs" -maxdepth 1 -type f -name "$1" -perm -u+x 2>/dev/null | head -n 1; }
-tool() { $dry || command -v "$1" || true; }
+# A tool of NVIDIA's, on PATH or where its packages put it; never in a dry run.
+tool() {
+  local each
+  if $dry; then return 0; fi
+  for each in "$(command -v "$1")" /usr/local/cuda/bin/"$1" /opt/nvidia/*/*/"$1"; do
+    if [ -x "$each" ] && [ -f "$each" ]; then printf '%s' "$each" && return 0; fi
+  done
+}
 
 # --- environment -----------------------------------------------------------------------------------------------------------
 
@@ -240,7 +247,7 @@ doctor runs
 if $list || { ! $dry && [ "${status_of[runs]:-ok}" != ok ]; }; then
   nvcc=$(tool nvcc) cmake=$(tool cmake)
   needs rebuild 170 nvcc='nvcc is not installed' cmake='cmake is not installed' -- \
-    bash "$gpu/rebuild.sh" "$package" "$work/rebuilt"
+    env CUDACXX="$nvcc" bash "$gpu/rebuild.sh" "$package" "$programs" "$work/rebuilt"
   if [ "${status_of[rebuild]:-}" = ok ]; then
     export FLASHMARGIN_ADDON=$work/rebuilt/flashmargin.node FLASHMARGIN_CUDA=$work/rebuilt/libflashmargin_cuda.so
     library=$FLASHMARGIN_CUDA programs=$work/rebuilt

@@ -87,8 +87,8 @@ describe('run.sh', () => {
     ]);
   });
 
-  const emulated = 'build-gpu/test/native/emulation/libflashmargin_cuda_emulated.so';
-  it.skipIf(!existsSync(emulated))(
+  const built = 'build-emulated/gpu-tests';
+  it.skipIf(!existsSync(built))(
     'goes through every stage without a GPU (needs bench/gpu/pack.sh --programs)',
     { timeout: 300_000 },
     () => {
