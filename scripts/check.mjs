@@ -77,6 +77,8 @@ const steps = {
   tables: () => run(process.execPath, [path.join(root, 'scripts/readme-tables.mjs'), '--check']),
   native: nativeTests,
   cuda: () => run(process.execPath, [path.join(root, 'scripts/cuda-gates.mjs')]),
+  // what test/bench/gpu.test.ts goes through without a GPU
+  programs: () => run('bash', [path.join(root, 'bench/gpu/pack.sh'), '--programs']),
   tests,
 };
 

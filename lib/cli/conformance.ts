@@ -1,5 +1,11 @@
-import { Command } from 'commander';
-import { type ConformanceResult, type ConformanceRow, conformance, type Measurement } from '../train/index.js';
+import { Command, Option } from 'commander';
+import {
+  type ConformanceOptions,
+  type ConformanceResult,
+  type ConformanceRow,
+  conformance,
+  type Measurement,
+} from '../train/index.js';
 import { table } from './tables.js';
 
 /** Of heads, in the order of the table's columns. */
@@ -13,12 +19,12 @@ const headQuantities = {
   dmargins_rel: 'dm',
 };
 
-/** Our error, and in brackets what the source's own float32 run loses. */
+/** Our error, and in brackets what the source's own float32 run loses, of bfloat16 the CPU. */
 function cell(measurement: Measurement | undefined, precision: string): string {
   if (!measurement) return '';
   const { error, source } = measurement;
   return (
-    error.toExponential(1) + (precision === 'float32' && source !== undefined ? ` (${source.toExponential(1)})` : '')
+    error.toExponential(1) + (precision !== 'float64' && source !== undefined ? ` (${source.toExponential(1)})` : '')
   );
 }
 
@@ -51,7 +57,9 @@ function print({ rows, skipped, broken }: ConformanceResult): void {
     });
     console.log('');
   }
-  console.log('largest errors, the loss and gradients relative; in brackets what the source loses in float32');
+  console.log(
+    'largest errors, the loss and gradients relative; in brackets what the source loses in float32, or the CPU in bfloat16',
+  );
   for (const reason of new Set(skipped.map((each) => each.reason))) {
     const files = skipped.filter((each) => each.reason === reason).map(({ file }) => file.replace('.safetensors', ''));
     console.log(`not run, ${reason}: ${files.join(', ')}`);
@@ -65,9 +73,10 @@ export function conformanceCommand(): Command {
     .argument('<dir>', 'a folder of golden files, such as test/golden')
     .option('--device <device>', 'where tensors are made: cpu, cuda, cuda:1', 'cpu')
     .option('--only <pattern>', "only files whose name has this in it, such as 'arcface.*hard'")
+    .addOption(new Option('--precision <precision>', 'only in this one').choices(['float64', 'float32', 'bfloat16']))
     .option('--json', 'machine-readable, on stdout')
-    .action((dir: string, { json, device, only }: { json?: boolean; device: string; only?: string }) => {
-      const result = conformance(dir, { device, only });
+    .action((dir: string, { json, ...options }: ConformanceOptions & { json?: boolean }) => {
+      const result = conformance(dir, options);
       if (json) console.log(JSON.stringify(result, null, 2));
       else print(result);
       const passed = result.rows.filter((row) => row.passed).length;

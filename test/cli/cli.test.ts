@@ -135,6 +135,23 @@ describe('flashmargin', () => {
     });
   });
 
+  it('measures golden files in one precision', () => {
+    const golden = fileURLToPath(new URL('../golden', import.meta.url));
+    const inPrecision = (precision: string, only: string) =>
+      flashmargin('conformance', golden, '--only', only, '--precision', precision, '--json');
+    const { rows } = JSON.parse(inPrecision('float32', 'pml.hard').stdout);
+    expect(rows.map(({ precision }: { precision: string }) => precision)).toEqual(['float32']);
+    // There is nothing to compare the CPU's own bfloat16 with.
+    expect(inPrecision('bfloat16', 'pml.hard')).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('expected a device other than cpu for bfloat16, got '),
+    });
+    expect(inPrecision('float16', 'pml.hard')).toMatchObject({ status: 2 });
+    expect(JSON.parse(inPrecision('float32', 'align').stdout).skipped).toEqual([
+      { file: 'align.similarity.safetensors', reason: 'is not measured in float32' },
+    ]);
+  });
+
   it('notices golden numbers that are not those of the kernels', () => {
     const golden = fileURLToPath(new URL('../golden/arcface.insightface.small.safetensors', import.meta.url));
     const bytes = readFileSync(golden);

@@ -8,7 +8,9 @@ import { DataError } from '../../errors.js';
 import { readSafetensors } from '../../io/index.js';
 import type { Measurements } from './measure.js';
 
-export type Precision = 'float32' | 'float64';
+/** Of tensors and arithmetic; bfloat16 is float32 whose matrix products multiply bfloat16. */
+export type Precision = 'float32' | 'float64' | 'bfloat16';
+export const dtypeOf = (precision: Precision) => (precision === 'float64' ? 'float64' : 'float32');
 
 /** Something a file holds that is checked by itself: a file, or one of its steps. */
 export interface GoldenCase {
@@ -17,6 +19,8 @@ export interface GoldenCase {
   /** Repository and file whose numbers they are. */
   readonly source: string;
   readonly precisions: readonly Precision[];
+  /** Precisions that are measured when asked for. */
+  readonly onRequest?: readonly Precision[];
   /** Of our numbers against the file's, by quantity. */
   measure(precision: Precision, device: string): Measurements;
 }

@@ -2,7 +2,7 @@
 import { backward } from '../../autograd.js';
 import { GroupFace } from '../../nn/index.js';
 import { parameter, type Tensor, tensor, tidy } from '../../tensor.js';
-import { type GoldenCase, type GoldenFile, NotRun, type Precision } from './goldenFile.js';
+import { dtypeOf, type GoldenCase, type GoldenFile, NotRun, type Precision } from './goldenFile.js';
 import { type Measurement, type Measurements, tightest, worst, worstRelative } from './measure.js';
 
 export function groupFaceCases(file: GoldenFile): GoldenCase[] {
@@ -44,7 +44,7 @@ function measureModule(file: GoldenFile, precision: Precision, device: string): 
     mode: String(file.hp.mode).startsWith('S') ? 'soft' : 'hard',
     activation: 'prelu',
     lossWeight: 1,
-    dtype: precision,
+    dtype: dtypeOf(precision),
     device,
   });
   const layers = layersOf(net);

@@ -51,7 +51,8 @@ export function headCases(file: GoldenFile): HeadCase[] {
     };
     const { name, family, source } = own;
     const measure = (precision: Precision, device: string) => measureHead(own, margin, before, precision, device);
-    return { name, family, source, precisions: ['float64', 'float32'], margin, file: own, before, measure };
+    const precisions: Precision[] = ['float64', 'float32'];
+    return { name, family, source, precisions, onRequest: ['bfloat16'], margin, file: own, before, measure };
   });
 }
 
@@ -70,20 +71,19 @@ function stateAfter(file: GoldenFile, step: number): Numbers {
 
 /**
  * What is fair.  float64: 1e-9 of a logit and 1e-7 of a gradient; gradients contain 1/sin θ, so 1e-5 where a cosine is
- * within 1e-6 of ±1.  float32: twice what the source's own float32 run loses, or a few roundings.  A loss is a
- * difference of logits, and no nearer than they are.
+ * within 1e-6 of ±1.  float32: twice what the source's own float32 run loses, or a few roundings.  bfloat16: twice what
+ * the CPU loses in it, or a rounding of the gradients.  A loss is a difference of logits, and no nearer than they are.
  */
-function fairTo(file: GoldenFile, precision: Precision, sine: number) {
+function fairTo(file: GoldenFile, precision: Precision, sine: number, lost: (key: string) => number | undefined) {
   const gradient = Math.min(1e-5, Math.max(1e-7, 2e-8 / sine));
   const least: Record<string, number> =
     precision === 'float64'
       ? { logits_abs: 1e-9, ce_rel: 1e-9, dX_rel: gradient, dW_rel: gradient, dmargins_rel: gradient }
-      : { logits_abs: 2e-5, ce_rel: 1e-6, dX_rel: 5e-6, dW_rel: 5e-6, dmargins_rel: 5e-6 };
+      : precision === 'float32'
+        ? { logits_abs: 2e-5, ce_rel: 1e-6, dX_rel: 5e-6, dW_rel: 5e-6, dmargins_rel: 5e-6 }
+        : { logits_abs: 4e-3 * file.number('s', 64), dX_rel: 4e-3, dW_rel: 4e-3, dmargins_rel: 4e-3 };
   const other = precision === 'float64' ? 1e-9 : 1e-6;
-  return (key: string): number => {
-    const theirs = precision === 'float32' ? (file.lost(key) ?? 0) : 0;
-    return Math.max(least[key] ?? other, 2 * theirs);
-  };
+  return (key: string): number => Math.max(least[key] ?? other, 2 * (lost(key) ?? 0));
 }
 
 function measureHead(
@@ -98,7 +98,10 @@ function measureHead(
   const [C, K] = [shape[0], shape.length === 3 ? shape[1] : 1];
   const [X, W] = [file.values('X'), file.values('W')];
   const labels = file.integers('labels');
-  const Typed = precision === 'float32' ? Float32Array : Float64Array;
+  const Typed = precision === 'float64' ? Float64Array : Float32Array;
+  const ofCpu = precision === 'bfloat16' && device !== 'cpu' ? measureHead(file, margin, before, precision, 'cpu') : {};
+  const lost = (key: string) =>
+    precision === 'float32' ? file.lost(key) : precision === 'bfloat16' ? ofCpu[key]?.error : undefined;
   const layout = layoutOf(file, D);
   return tidy(() => {
     const x = parameter(tensor(Typed.from(layout.features(X)), [N, layout.columns], device));
@@ -108,14 +111,19 @@ function measureHead(
     try {
       const after = prepared(margin, before, { x, w, labels, C });
       const options = { state: after, ...(margins ? { margins } : {}) };
-      const { loss, regularizer } = marginSoftmax(x, w, labels, margin, options);
+      const low = precision === 'bfloat16';
+      const { loss, regularizer } = marginSoftmax(x, w, labels, margin, {
+        ...options,
+        precision: low ? 'bfloat16' : 'float32',
+      });
       backward(loss);
-      const logits = marginLogits(x, w, labels, margin, options).toArray();
-      const fair = fairTo(file, precision, smallestSine(X, W, D));
+      // marginLogits() knows no bfloat16.
+      const logits = low ? undefined : marginLogits(x, w, labels, margin, options).toArray();
+      const fair = fairTo(file, precision, smallestSine(X, W, D), lost);
       // The loss that was differentiated, without a ceiling.
       const total = file.value(margin.method === 'magface' ? 'loss' : file.has('ce_exact') ? 'ce_exact' : 'ce');
       const errors: Record<string, number | undefined> = {
-        logits_abs: worst(logits, file.values('logits')),
+        logits_abs: logits && worst(logits, file.values('logits')),
         ce_rel: relative(loss.item(), total),
         dX_rel: rowRelative(layout.dFeatures(x), file.values('dX'), X, D),
         dW_rel: worstRelative(layout.dCenters(w), file.values('dW')),
@@ -129,7 +137,9 @@ function measureHead(
         key === 'ce_rel' ? Math.max(fair(key), fair('logits_abs') / Math.abs(total)) : fair(key);
       return Object.fromEntries(
         Object.entries(errors).flatMap(([key, error]) =>
-          error === undefined ? [] : [[key, { error, allowed: allowed(key), source: file.lost(key) }]],
+          error === undefined
+            ? []
+            : [[key, { error, allowed: allowed(key), source: low ? lost(key) : file.lost(key) }]],
         ),
       );
     } finally {

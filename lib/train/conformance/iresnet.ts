@@ -4,7 +4,7 @@ import { IBasicBlock, IResNet } from '../../nn/index.js';
 import { marginLogits, marginSoftmax } from '../../ops/index.js';
 import { parameter, type Tensor, tensor, tidy } from '../../tensor.js';
 import { heads } from './conventions.js';
-import { type GoldenCase, type GoldenFile, NotRun, type Precision } from './goldenFile.js';
+import { dtypeOf, type GoldenCase, type GoldenFile, NotRun, type Precision } from './goldenFile.js';
 import { largest, type Measurement, type Measurements, norm2, tightest, worst, worstRelative } from './measure.js';
 
 export function iresnetCases(file: GoldenFile): GoldenCase[] {
@@ -62,7 +62,7 @@ function measureBlocks(file: GoldenFile, precision: Precision, device: string): 
     .map((index) => {
       const [outputs, inputs] = file.shape(`param.${index}.conv1.weight`);
       const own = file.has(`param.${index}.downsample.0.weight`) ? stride : 1;
-      const block = new IBasicBlock(inputs, outputs, own, { dtype: precision, device });
+      const block = new IBasicBlock(inputs, outputs, own, { dtype: dtypeOf(precision), device });
       for (const [name, x] of block.namedTensors()) x.set(Typed.from(file.values(`param.${index}.${name}`)));
       return { index, block };
     });
@@ -160,7 +160,7 @@ function networkOf(layers: readonly Layer[], precision: Precision, device: strin
     stemWidth: shapes.get('conv1.weight')?.[0] as number,
     imageSize: side * 2 ** stages.length,
     embeddingSize,
-    dtype: precision,
+    dtype: dtypeOf(precision),
     device,
   });
   const own = [...net.namedTensors()];
