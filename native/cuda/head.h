@@ -62,8 +62,8 @@ struct HeadChunk {
   const E* embeddings;                       // [N, depth] unit rows
   const E* weight;                           // [columns, depth]
   const T* inverse;                          // [columns] makes unit rows of weight; none of Bfloat16
-  int64_t stride;                            // columns in whole kScoreSteps
-  E* scores;                                 // [N, stride] dL/dcos, 0 of the target's class; or none
+  int64_t stride;                            // K times the classes in whole kScoreSteps
+  E* scores;                                 // [N, stride] dL/dcos, 0 of the target's class, in a path's order; or none
   T* dots;                                   // [row tiles, columns] Σᵢ dL/dcos·cos of the tile's rows; with scores
 };
 

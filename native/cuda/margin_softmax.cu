@@ -114,7 +114,7 @@ class Head {
     const int64_t row_tiles = blocks_for(N, path_->rows), axis_tiles = blocks_for(D, path_->axes);
     splits_ =
         std::min(std::max<int64_t>(1, path_->product_blocks / (row_tiles * axis_tiles)), blocks_for(most * on_.K, 64));
-    E* const scores = scratch_.take<E>(N * in_steps(most * on_.K, kScoreStep));
+    E* const scores = scratch_.take<E>(N * on_.K * in_steps(most, kScoreStep));
     T* const dots = scratch_.take<T>(row_tiles * most * on_.K);
     slabs_ = scratch_.take<T>(splits_ * N * D);
     FM_CUDA(cudaMemsetAsync(slabs_, 0, size_t(splits_ * N * D) * sizeof(T), stream_));
@@ -189,8 +189,8 @@ class Head {
       const int64_t last = std::min(on_.C, first + most), columns = (last - first) * on_.K;
       const T* const weight = on_.w + first * on_.K * on_.D;
       const T* const inverse = on_.inverse + first * on_.K;
-      HeadChunk<T, E> chunk{
-          first, last, columns, depth_, embeddings_, rounded, nullptr, in_steps(columns, kScoreStep), nullptr, nullptr};
+      const int64_t stride = on_.K * in_steps(last - first, kScoreStep);
+      HeadChunk<T, E> chunk{first, last, columns, depth_, embeddings_, rounded, nullptr, stride, nullptr, nullptr};
       if constexpr (!kRounds) chunk.weight = weight, chunk.inverse = inverse;
       else if (units_) chunk.weight = units_ + first * on_.K * depth_;
       else round_rows(weight, inverse, columns, rounded);

@@ -36,6 +36,9 @@ enum cudaError_t {
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 
+struct alignas(8) float2 {
+  float x, y;
+};
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
@@ -49,11 +52,23 @@ using cudaStream_t = struct EmulatedStream*;
 using cudaEvent_t = struct EmulatedEvent*;
 struct EmulatedStream {};
 struct EmulatedEvent {};
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  union {
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 namespace cuda_emulation {
 
@@ -75,6 +90,7 @@ inline uint64_t setting(const char* name, uint64_t otherwise) {
 }
 inline int driver() { return int(setting("FM_EMULATED_DRIVER", CUDART_VERSION)); }
 inline int device_count() { return int(setting("FM_EMULATED_DEVICES", 2)); }
+inline int capability() { return int(setting("FM_EMULATED_CAPABILITY", 80)); }
 inline size_t memory() { return setting("FM_EMULATED_MEMORY", size_t(1) << 30); }
 
 // A real cuDNN or cuBLASLt knows nothing of this memory: unless a test asks for one, our own kernels compute.
@@ -141,9 +157,8 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* about, int device) {
   FM_EMULATED_CALL;
   if (device < 0 || device >= cuda_emulation::device_count()) return cudaErrorInvalidDevice;
   std::snprintf(about->name, sizeof about->name, "Emulated GPU");
-  const int capability = int(cuda_emulation::setting("FM_EMULATED_CAPABILITY", 80));
-  about->major = capability / 10;
-  about->minor = capability % 10;
+  about->major = cuda_emulation::capability() / 10;
+  about->minor = cuda_emulation::capability() % 10;
   about->multiProcessorCount = 4;
   about->totalGlobalMem = cuda_emulation::memory();
   return cudaSuccess;
@@ -239,6 +254,12 @@ inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
   return cudaSuccess;
 }
 
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int bytes) {
+  FM_EMULATED_CALL;
+  return bytes <= 232448 ? cudaSuccess : cudaErrorInvalidValue;  // of compute capability 9.0
+}
+
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
   FM_EMULATED_CALL;
@@ -248,8 +269,13 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     return cudaErrorInvalidValue;
   const size_t threads = size_t(block.x) * block.y * block.z;
   if (threads == 0 || threads > 1024) return cudaErrorInvalidValue;
+  unsigned cluster = 1;
+  for (unsigned i = 0; i < config->numAttrs; i++)
+    if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) cluster = config->attrs[i].val.clusterDim.x;
+  if (cluster == 0 || cluster > 8 || grid.x % cluster != 0) return cudaErrorInvalidValue;
   const uint64_t seed = cuda_emulation::setting("FM_EMULATED_SEED", 1) + 7919 * cuda_emulation::devices().launches++;
-  cuda_emulation::emulate({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, seed,
-                          [&] { kernel(std::decay_t<P>(arguments)...); });
+  cuda_emulation::emulate(
+      {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, seed, [&] { kernel(std::decay_t<P>(arguments)...); },
+      cluster, config->dynamicSmemBytes);
   return cudaSuccess;
 }
