@@ -4,7 +4,7 @@
 // Says so and succeeds where there is no nvcc.
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -167,7 +167,7 @@ async function main() {
     const kernels = [];
     const problems = [];
     let checked = 0;
-    for (const { file, flags, object } of files) {
+    const compile = async ({ file, flags, object }) => {
       const kept = mkdtempSync(join(folder, 'kept-'));
       const { stdout, stderr } = await run(
         nvcc,
@@ -205,7 +205,12 @@ async function main() {
           .filter((line) => /warning|\(C75\d\d\)/i.test(line)) // C75xx: warpgroup products that are not asynchronous
           .map((line) => `${file}: ${line}`),
       );
-    }
+    };
+    const waiting = [...files];
+    const worker = async () => {
+      for (let next = waiting.shift(); next; next = waiting.shift()) await compile(next);
+    };
+    await Promise.all(Array.from({ length: availableParallelism() }, worker));
     problems.push(...kernels.flatMap(violations));
     if (!checked) problems.push('the code of no kernel was looked into');
 

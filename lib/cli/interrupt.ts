@@ -1,6 +1,8 @@
-/** Exit codes as a shell has them.  SIGPIPE is not the system's, whose signal Node ignores: main.ts emits it. */
+/** Exit codes as a shell has them. */
 const codes = { SIGHUP: 129, SIGINT: 130, SIGPIPE: 141, SIGTERM: 143 } as const;
 type Name = keyof typeof codes;
+// Node ignores SIGPIPE, and a listener would undo that: a failed write tells instead.
+const signals = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const satisfies Name[];
 const reasons = {
   SIGHUP: 'the terminal was closed',
   SIGINT: 'interrupted',
@@ -18,6 +20,14 @@ export class Interrupted extends Error {
   }
 }
 
+let whenUnread: (() => void) | undefined;
+
+/** Nobody reads the output any more; false where nothing is under way that could stop for it. */
+export function outputUnread(): boolean {
+  whenUnread?.();
+  return whenUnread !== undefined;
+}
+
 /** A signal that aborts with Interrupted; `onFirst` may tell the user to wait. */
 export function interruptSignal(onFirst: () => void): { signal: AbortSignal; release: () => void } {
   const controller = new AbortController();
@@ -26,11 +36,13 @@ export function interruptSignal(onFirst: () => void): { signal: AbortSignal; rel
     onFirst();
     controller.abort(new Interrupted(name));
   };
-  const listeners = (Object.keys(codes) as Name[]).map((name) => [name, listen(name)] as const);
+  const listeners = signals.map((name) => [name, listen(name)] as const);
+  whenUnread = listen('SIGPIPE');
   for (const [name, listener] of listeners) process.on(name, listener);
   return {
     signal: controller.signal,
     release: () => {
+      whenUnread = undefined;
       for (const [name, listener] of listeners) process.off(name, listener);
     },
   };

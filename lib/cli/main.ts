@@ -10,7 +10,7 @@ import { conformanceCommand } from './conformance.js';
 import { doctorCommand } from './doctor.js';
 import { evalCommand } from './evaluate.js';
 import { inspectCommand } from './inspect.js';
-import { Interrupted } from './interrupt.js';
+import { Interrupted, outputUnread } from './interrupt.js';
 import { reportCommand } from './report.js';
 import { trainCommand } from './train.js';
 
@@ -36,14 +36,13 @@ for (const command of [
 ])
   program.addCommand(command().exitOverride());
 
-// Whoever read the output has gone, as `head` does: as if the system's signal came, which a training answers by saving.
+// Whoever read the output has gone, as `head` does: a training saves and stops, all else ends.
 let unread = false;
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
-    if (unread) return;
+    if (!unread && !outputUnread()) process.exit(141);
     unread = true;
-    if (!process.emit('SIGPIPE', 'SIGPIPE')) process.exit(141);
   });
 
 process.exitCode = 1; // until the command has come to its end: whatever ends the process before that is a failure
