@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { listCheckpoints, lockFolder } from '../../lib/io/index.js';
+import { emulatedCuda } from '../emulatedCuda.js';
 import { scratchFolder, tinyConfig, writeTinySet } from '../train/tinySet.js';
 
 const folder = scratchFolder();
@@ -177,6 +178,28 @@ describe('flashmargin', () => {
       'onednn',
       'cuda',
     ]);
+  });
+
+  it.skipIf(!emulatedCuda)('says which libraries a GPU would use, and why not', () => {
+    const { stdout } = spawnSync(process.execPath, [cli, 'doctor', '--json'], {
+      encoding: 'utf8',
+      env: {
+        ...process.env,
+        FLASHMARGIN_CUDA: emulatedCuda,
+        FLASHMARGIN_CUDA_OPS: '',
+        FLASHMARGIN_CUDNN_PATH: '/nowhere',
+        FLASHMARGIN_CUBLASLT_PATH: folder,
+        FLASHMARGIN_NCCL_PATH: '/nowhere',
+      },
+    });
+    const findings = JSON.parse(stdout) as { part: string; state: string; detail: string }[];
+    const of = (name: string) => findings.find(({ part }) => part === name);
+    expect(of('cudnn')).toMatchObject({
+      state: 'off',
+      detail: 'FLASHMARGIN_CUDNN_PATH names /nowhere, which cannot be read',
+    });
+    expect(of('cublaslt')?.detail).toContain('which has no libcublasLt.so.13');
+    expect(of('nccl')?.state).toBe('off');
   });
 
   it.each([
