@@ -7,7 +7,7 @@
 namespace fm {
 namespace {
 
-const Bfloat16Path* const kPaths[] = {&kTensorPath, &plain_head_path<float, Bfloat16>()};
+const Bfloat16Path* const kPaths[] = {&kHopperPath, &kTensorPath, &plain_head_path<float, Bfloat16>()};
 
 std::string why_not(CudaBackend& gpu, const Bfloat16Path& path, const HeadCase& of) {
   const std::string reason = path.why_not(of);

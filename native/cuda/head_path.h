@@ -51,6 +51,7 @@ const HeadPath<T, E>& plain_head_path() {
 }
 
 using Bfloat16Path = HeadPath<float, Bfloat16>;
+extern const Bfloat16Path kHopperPath;  // hopper/path.cu
 
 // head_path.cu: the first of the table that suits and agrees with the plain path, or the one that FLASHMARGIN_CUDA_HEAD
 // names.

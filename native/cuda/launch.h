@@ -13,6 +13,25 @@ void launch(const Stream& stream, dim3 blocks, unsigned threads, void (*kernel)(
   FM_CUDA(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
 }
 
+// Blocks along x in clusters of so many, which run together, each with `shared_bytes` beyond its static shared memory.
+template <class... P, class... A>
+void launch_clusters(const Stream& stream, unsigned blocks, unsigned threads, unsigned cluster, unsigned shared_bytes,
+                     void (*kernel)(P...), const A&... arguments) {
+  FM_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = cluster;
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  FM_CUDA(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
+}
+
 constexpr int64_t blocks_for(int64_t n, int64_t a_block) { return (n + a_block - 1) / a_block; }
 
 }  // namespace fm

@@ -1,0 +1,64 @@
+// The head's path for compute capability 9.0.
+#include "../../common/methods.h"
+#include "../head_path.h"
+#include "launch.h"
+#include "products.cuh"
+
+namespace fm {
+namespace hopper {
+namespace {
+
+std::string why_not(const HeadCase& of) {
+  if (of.capability != 90) return "it is for compute capability 9.0";
+  if (!knows_centers(of.K)) return "it is for 1, 2, 3, 4 or 8 centers a class, got " + std::to_string(of.K);
+  if (of.D % 8 != 0) return "it is for rows of whole 8, got " + std::to_string(of.D);
+  return "";
+}
+
+// The most that a tile of either sweep has.
+int64_t classes_a_tile(int64_t K) { return K == 3 ? 64 : 256 / K; }
+
+void sweep(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk, const SweepTask<float>& task,
+           bool plain) {
+  const auto go = [&](const auto& negative) {
+    const Margined<std::decay_t<decltype(negative)>> margined{negative, task.cosine_limit, task.slope_outside};
+    if (task.totals || task.maximum) run_totals(stream, head, chunk, margined, task.maximum);
+    if (chunk.scores) run_scores(stream, head, chunk, margined);
+  };
+  if (plain) return go(PlainNegative<float>{});
+  dispatch_negative<float>(head.p, [&](const auto& negative) {
+    // The plain kernels clip nothing.
+    if constexpr (std::decay_t<decltype(negative)>::plain)
+      if (task.cosine_limit < 1) return go(ReweightedNegative<float>(head.p));
+    go(negative);
+  });
+}
+
+void features_product(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk, float* slabs,
+                      int64_t splits) {
+  run_tiles(stream, FeaturesWork(head, chunk, slabs, splits));
+}
+void weights_product(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
+                     const WeightTask<float>& task) {
+  if (task.weight) run_tiles(stream, WeightsWork<true>(head, chunk, task));
+  else run_tiles(stream, WeightsWork<false>(head, chunk, task));
+}
+
+}  // namespace
+}  // namespace hopper
+
+// 64 groups at most of sums, and of splits, for the 66 clusters that an H100 or H200 has room for: row tiles are of 64,
+// a cluster's of 256.
+const Bfloat16Path kHopperPath{"hopper",
+                               "Hopper's warpgroups (wgmma) and copy engine (TMA)",
+                               hopper::why_not,
+                               64,
+                               256,
+                               256,
+                               256,
+                               hopper::classes_a_tile,
+                               hopper::sweep,
+                               hopper::features_product,
+                               hopper::weights_product};
+
+}  // namespace fm

@@ -1,0 +1,458 @@
+// The products of the backward, by one main loop: tiles of 128 rows × up to 256 columns, 64 of the depth at a time.
+//
+//   TotalsWork    cosines → sums of rows  a: rows of the batch    b: centers                  depth: axes
+//   ScoresWork    cosines → dL/dcos       the same
+//   FeaturesWork  dX = scores·ŵ           a: scores               b: centers, along the rows  depth: centers
+//   WeightsWork   dW = scoresᵀ·e          a: scores, and b: rows of the batch, both along the rows    depth: the batch
+//
+// A block's producer thread asks the copy engine for stages; two warpgroups multiply 64 of the tile's rows each, and end
+// with what the work makes of the sums.  TotalsWork is for rows too long for forward.cuh.  The two blocks of a cluster have neighbouring rows of tiles and share b, half of
+// it fetched by each.
+//
+// Scores are sorted by center: the columns of all classes' first centers, then of their second ones …  So a box of
+// them has one center's classes, whatever K is, and so has the box of centers that it is multiplied with.
+#pragma once
+#include "../launch.h"
+#include "rows.cuh"
+#include "tensor_map.h"
+
+namespace fm::hopper {
+
+constexpr int kTileRows = 128;  // of a block
+
+// Of a tile of cosines: whole classes, and no more than the epilogue has registers for.
+template <class M>
+constexpr int cosine_columns(int K) {
+  return K == 3 ? 192 : M::plain || K == 8 ? 256 : 128;
+}
+
+// Of a block: its rows, the columns, and its part of the depth in steps of 64.
+struct WorkTile {
+  int row0, column0, first_step, last_step, split;
+};
+
+template <Along a_along_, Along b_along_, int columns, int stages, uint32_t work_bytes>
+struct Product {
+  static constexpr Along a_along = a_along_, b_along = b_along_;
+  static constexpr int kColumns = columns, kStages = stages, kThreads = 3 * kWarpgroup;
+  static constexpr uint32_t kA = kTileRows * kRowBytes, kB = columns * kRowBytes, kStageBytes = kA + kB;
+  static constexpr uint32_t kSharedBytes = stages * (kStageBytes + 16) + work_bytes + kSwizzle;
+  static_assert(kSharedBytes <= kMostShared);
+};
+
+// Half of a b that lies along its rows, by the block of this rank: 64 rows and 64 of the depth a box.
+template <class F>
+__device__ __forceinline__ void share_half(uint32_t b, uint32_t rank, const F& box) {
+#pragma unroll
+  for (int i = 0; i < 2; i++) box(b + (2 * rank + i) * kBoxBytes, 64 * (2 * int(rank) + i));
+}
+
+template <class Work>
+__global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__ Work work) {
+  using S = typename Work::Shape;
+  if (work.refused()) return;
+  const uint32_t a0 = shared_memory(), b0 = a0 + S::kStages * S::kA, own = b0 + S::kStages * S::kB;
+  const uint32_t full = own + Work::kBytes, empty = full + 8 * S::kStages;
+  const uint32_t rank = cluster_rank();
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < S::kStages; i++)
+      init_barrier(full + 8 * i, 1), init_barrier(empty + 8 * i, 2 * kMostBlocks);  // two warpgroups of each block
+    publish_barriers();
+  }
+  __syncwarp();
+  cluster_barrier();
+
+  if (threadIdx.x < kWarpgroup) {
+    give_registers<40>();
+    if (threadIdx.x == 0) {
+      int stage = 0;
+      uint32_t phase = 0;
+      for (int at = int(blockIdx.x / kMostBlocks); at < work.tiles(); at += int(gridDim.x / kMostBlocks)) {
+        const WorkTile tile = work.tile(at, rank);
+#pragma unroll 1
+        for (int k = tile.first_step; k < tile.last_step; k++) {
+          wait_barrier(empty + 8 * stage, phase ^ 1);
+          expect_bytes(full + 8 * stage, S::kStageBytes);
+          work.load(tile, k, a0 + stage * S::kA, b0 + stage * S::kB, full + 8 * stage, rank);
+          if (++stage == S::kStages) stage = 0, phase ^= 1;
+        }
+      }
+    }
+  } else {
+    take_registers<232>();
+    const int group_thread = int(threadIdx.x) % kWarpgroup, me = int(threadIdx.x) / kWarpgroup - 1;
+    const auto release = [&](int which) {
+      if (group_thread < int(kMostBlocks)) arrive_barrier(empty + 8 * which, group_thread);
+    };
+    typename Work::State state;
+    float d[S::kColumns / 2];
+    int stage = 0;
+    uint32_t phase = 0;
+    for (int at = int(blockIdx.x / kMostBlocks); at < work.tiles(); at += int(gridDim.x / kMostBlocks)) {
+      const WorkTile tile = work.tile(at, rank);
+      int before = 0;
+#pragma unroll 1
+      for (int k = tile.first_step; k < tile.last_step; k++) {
+        wait_barrier(full + 8 * stage, phase);
+        const uint32_t a = a0 + stage * S::kA + me * kBoxBytes, b = b0 + stage * S::kB;
+        pin(d);
+        begin_products();
+#pragma unroll
+        for (int q = 0; q < 4; q++)
+          multiply<S::kColumns, int(S::a_along), int(S::b_along)>(
+              d, descriptor<S::a_along>(a + q * kDepth16<S::a_along>),
+              descriptor<S::b_along>(b + q * kDepth16<S::b_along>), (k - tile.first_step) | q);
+        commit_products();
+        pin(d);
+        if (k > tile.first_step) wait_products<1>(), release(before);
+        before = stage;
+        if (++stage == S::kStages) stage = 0, phase ^= 1;
+      }
+      wait_products<0>();
+      pin(d);
+      release(before);
+      work.finish(d, tile, own, me, state);
+    }
+    work.end(state);
+  }
+  __syncwarp();
+  cluster_barrier();  // the other block may still be sent what this one fetches, and arrive at its barriers
+}
+
+template <class Work>
+void run_product(const Stream& stream, const Work& work, int64_t clusters) {
+  launch_clusters(stream, unsigned(kMostBlocks * clusters), Work::Shape::kThreads, kMostBlocks,
+                  Work::Shape::kSharedBytes, product_kernel<Work>, work);
+}
+// Of a work whose tiles are no sums of each other: two blocks for every two multiprocessors of an H100 or H200.
+template <class Work>
+void run_tiles(const Stream& stream, const Work& work) {
+  constexpr int kClusters = 66;
+  run_product(stream, work, work.tiles() < kClusters ? work.tiles() : kClusters);
+}
+
+// --- the rows' sums ----------------------------------------------------------------------------------------------------
+
+template <class M, int K_, bool kMaximum>
+struct TotalsWork {
+  static constexpr int K = K_, kColumns = cosine_columns<M>(K), kClasses = kColumns / K, kShare = kClasses / 2;
+  static constexpr uint32_t kBytes = 0;
+  using Shape = Product<Along::depth, Along::depth, kColumns, 4, kBytes>;
+  // A block keeps its rows: clusters are whole sets of row pairs.
+  struct State {
+    Totals totals[2];
+    int64_t row0 = -1, group = 0;
+  };
+
+  CUtensorMap rows, centers;
+  DeviceHead<float> head;
+  M margined;
+  int classes, first_class, steps, row_pairs, class_tiles;
+
+  TotalsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined)
+      : rows(map_rows(head, chunk, kTileRows)),
+        centers(map_centers(head, chunk, kShare)),
+        head(head),
+        margined(margined),
+        classes(int(classes_of(chunk))),
+        first_class(int(chunk.first_class)),
+        steps(int(blocks_for(chunk.depth, 64))),
+        row_pairs(int(blocks_for(head.N, 2 * kTileRows))),
+        class_tiles(int(blocks_for(classes, kClasses))) {}
+
+  FM_HD int64_t clusters() const { return row_pairs * head.groups; }
+  FM_HD int tiles() const { return row_pairs * class_tiles; }
+  __device__ bool refused() const { return false; }
+  __device__ WorkTile tile(int at, uint32_t rank) const {
+    const int class_tile = at / row_pairs;
+    return {(at % row_pairs * 2 + int(rank)) * kTileRows, class_tile * kClasses, 0, steps,
+            int(class_tile % head.groups)};
+  }
+  __device__ void load(const WorkTile& tile, int k, uint32_t a, uint32_t b, uint32_t barrier, uint32_t rank) const {
+    load_box(a, &rows, barrier, 64 * k, 0, tile.row0);
+    share_centers<K, kClasses>(b, &centers, barrier, 64 * k, tile.column0, rank);
+  }
+  __device__ __forceinline__ void finish(float (&d)[kColumns / 2], const WorkTile& tile, uint32_t, int me,
+                                         State& state) const {
+    const int thread = int(threadIdx.x) % kWarpgroup, lane = thread % kWarp, warp = thread / kWarp;
+    state.row0 = tile.row0 + me * 64 + warp * 16 + lane / 4;
+    state.group = tile.split;
+    const Row row[2] = {read_row<M>(head, state.row0), read_row<M>(head, state.row0 + 8)};
+    const int class0 = tile.column0 + first_class, left = classes - tile.column0;
+    if (has_exceptions(row, class0, kClasses, left)) {
+      float* seen[2];
+#pragma unroll
+      for (int h = 0; h < 2; h++)
+        seen[h] = !kMaximum && state.row0 + 8 * h < head.N ? head.seen_target_cos + state.row0 + 8 * h : nullptr;
+      take_out<K>(d, row, class0, left, seen);
+    }
+    add_tile<K, kMaximum>(d, margined, row, state.totals);
+  }
+  __device__ void end(State& state) const {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      Totals& mine = state.totals[h];
+      share_totals(mine);
+      const int64_t i = state.row0 + 8 * h, at = state.group * head.N + i;
+      if (threadIdx.x % 4 != 0 || state.row0 < 0 || i >= head.N) continue;
+      head.group_sums[at] += double(mine.sum);
+      head.group_counts[at] += double(mine.count);
+      head.group_largest[at] = Max{}(mine.largest, head.group_largest[at]);
+    }
+  }
+};
+
+// --- dL/dcos -----------------------------------------------------------------------------------------------------------
+
+template <class M, int K_>
+struct ScoresWork {
+  static constexpr int K = K_, kColumns = cosine_columns<M>(K), kClasses = kColumns / K, kShare = kClasses / 2;
+  // The tile as bfloat16 on its way to memory, and four warps' Σ dL/dcos·cos, of each warpgroup.
+  static constexpr uint32_t kBytes = 2 * kColumns * (kRowBytes + 4 * sizeof(float));
+  static constexpr int kBoxClasses = kClasses < 64 ? kClasses : 64;
+  using Shape = Product<Along::depth, Along::depth, kColumns, 3, kBytes>;
+  struct State {};
+
+  CUtensorMap rows, centers, out;
+  DeviceHead<float> head;
+  M margined;
+  float* dots;  // [row tiles of 64, columns]
+  int64_t columns;
+  int classes, first_class, steps, row_pairs, class_tiles;
+
+  ScoresWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined)
+      : rows(map_rows(head, chunk, kTileRows)),
+        centers(map_centers(head, chunk, kShare)),
+        out(map_scores(head, chunk, kBoxClasses, 64)),
+        head(head),
+        margined(margined),
+        dots(chunk.dots),
+        columns(chunk.columns),
+        classes(int(classes_of(chunk))),
+        first_class(int(chunk.first_class)),
+        steps(int(blocks_for(chunk.depth, 64))),
+        row_pairs(int(blocks_for(head.N, 2 * kTileRows))),
+        class_tiles(int(blocks_for(classes, kClasses))) {}
+
+  FM_HD int tiles() const { return row_pairs * class_tiles; }
+  __device__ bool refused() const { return false; }
+  __device__ WorkTile tile(int at, uint32_t rank) const {
+    return {(at % row_pairs * 2 + int(rank)) * kTileRows, at / row_pairs * kClasses, 0, steps, 0};
+  }
+  __device__ void load(const WorkTile& tile, int k, uint32_t a, uint32_t b, uint32_t barrier, uint32_t rank) const {
+    load_box(a, &rows, barrier, 64 * k, 0, tile.row0);
+    share_centers<K, kClasses>(b, &centers, barrier, 64 * k, tile.column0, rank);
+  }
+  __device__ __forceinline__ void finish(float (&d)[kColumns / 2], const WorkTile& tile, uint32_t own, int me,
+                                         State&) const {
+    const int thread = int(threadIdx.x) % kWarpgroup, lane = thread % kWarp, warp = thread / kWarp;
+    const int row0 = tile.row0 + me * 64;
+    const uint32_t staged = own + me * kColumns * kRowBytes,
+                   sums = own + 2 * kColumns * kRowBytes + me * kColumns * 4 * uint32_t(sizeof(float));
+    Row row[2];
+    float factor[2], spread[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int64_t i = row0 + warp * 16 + lane / 4 + h * 8;
+      row[h] = read_row<M>(head, i);
+      factor[h] = i < head.N ? head.factor[i] : 0;
+      spread[h] = i < head.N ? head.spread[i] : 0;
+    }
+    const int class0 = tile.column0 + first_class, left = classes - tile.column0;
+    float* const nowhere[2] = {nullptr, nullptr};
+    if (has_exceptions(row, class0, kClasses, left)) take_out<K>(d, row, class0, left, nowhere);
+
+    if (thread == 0) wait_stores_read();
+    named_barrier(1 + me, kWarpgroup);  // the staging is free
+    score_tile<K>(d, margined, row, factor, spread, [&](int k, int j, float dot) {
+      const int column = k * kClasses + (j + lane / 8) * 8 + lane % 4 * 2 + lane / 4 % 2;
+      shared_store(sums + uint32_t(warp * kColumns + column) * sizeof(float), dot);
+    });
+    // Pieces of 16 bytes, turned as the engine's swizzle of a box's rows has them.
+    constexpr uint32_t kRow = kBoxClasses * 2, kTurn = kRow - 16;
+    const uint32_t r = uint32_t(warp * 16 + lane / 8 % 2 * 8 + lane % 8);
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; j += 2) {
+      const uint32_t column = uint32_t(8 * (j + lane / 16)), box = column / kBoxClasses;
+      const uint32_t to = box * 64 * kRow + r * kRow + column % kBoxClasses * 2;
+      uint32_t elements[4];
+#pragma unroll
+      for (int q = 0; q < 4; q++) elements[q] = pack_bfloat16(d[4 * j + 2 * q], d[4 * j + 2 * q + 1]);
+      store_matrices(staged + (to ^ ((to >> 3) & (kTurn & 0x70))), elements);
+    }
+    publish_to_engine();
+    named_barrier(1 + me, kWarpgroup);  // staged
+    if (thread == 0) {
+#pragma unroll
+      for (int box = 0; box < kColumns / kBoxClasses; box++)
+        store_box(&out, staged + box * 64 * kRow, tile.column0 + box * kBoxClasses % kClasses,
+                  box * kBoxClasses / kClasses, row0);
+      commit_stores();
+    }
+    if (row0 >= head.N) return;
+    for (int column = thread; column < kColumns; column += kWarpgroup) {
+      if (column % kClasses >= left) continue;
+      float dot = 0;
+#pragma unroll
+      for (int w = 0; w < 4; w++) dot += shared_load(sums + uint32_t(w * kColumns + column) * sizeof(float));
+      dots[int64_t(row0 / 64) * columns + int64_t(tile.column0 + column % kClasses) * K + column / kClasses] = dot;
+    }
+  }
+  __device__ void end(const State&) const { wait_stores(); }
+};
+
+// --- dX ----------------------------------------------------------------------------------------------------------------
+
+struct FeaturesWork {
+  static constexpr uint32_t kBytes = 0;
+  static constexpr int kColumns = 256;
+  using Shape = Product<Along::depth, Along::rows, kColumns, 4, kBytes>;
+  struct State {};
+
+  CUtensorMap scores, centers;
+  float* slabs;  // [splits, N, D]
+  int64_t N, D;
+  int row_pairs, axis_tiles, class_steps, steps, splits;
+
+  FeaturesWork(const DeviceHead<float>& head, const BfloatChunk& chunk, float* slabs, int64_t splits)
+      : scores(map_scores(head, chunk, 64, kTileRows)),
+        centers(map_centers(head, chunk, 64)),
+        slabs(slabs),
+        N(head.N),
+        D(head.D),
+        row_pairs(int(blocks_for(N, 2 * kTileRows))),
+        axis_tiles(int(blocks_for(D, kColumns))),
+        class_steps(int(blocks_for(classes_of(chunk), 64))),
+        steps(int(head.K) * class_steps),
+        splits(int(splits < steps ? splits : steps)) {}
+
+  FM_HD int tiles() const { return row_pairs * axis_tiles * splits; }
+  __device__ bool refused() const { return false; }
+  __device__ WorkTile tile(int at, uint32_t rank) const {
+    const int axis_tile = at % axis_tiles, split = at / axis_tiles / row_pairs;
+    return {(at / axis_tiles % row_pairs * 2 + int(rank)) * kTileRows, axis_tile * kColumns,
+            int(int64_t(steps) * split / splits), int(int64_t(steps) * (split + 1) / splits), split};
+  }
+  __device__ void load(const WorkTile& tile, int k, uint32_t a, uint32_t b, uint32_t barrier, uint32_t rank) const {
+    const int center = k / class_steps, at = k % class_steps * 64;
+    load_box(a, &scores, barrier, at, center, tile.row0);
+    share_half(b, rank,
+               [&](uint32_t to, int axis) { share_box(to, &centers, barrier, tile.column0 + axis, center, at, 3); });
+  }
+  __device__ __forceinline__ void finish(float (&d)[kColumns / 2], const WorkTile& tile, uint32_t, int me,
+                                         State&) const {
+    const int thread = int(threadIdx.x) % kWarpgroup, lane = thread % kWarp, warp = thread / kWarp;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int64_t i = tile.row0 + me * 64 + warp * 16 + lane / 4 + h * 8;
+      if (i >= N) continue;
+      float* const to = slabs + (tile.split * N + i) * D + tile.column0 + lane % 4 * 2;
+#pragma unroll
+      for (int j = 0; j < kColumns / 8; j++) {
+        if (tile.column0 + 8 * j >= D) continue;
+        float2* const pair = reinterpret_cast<float2*>(to + 8 * j);
+        *pair = float2{pair->x + d[4 * j + 2 * h], pair->y + d[4 * j + 2 * h + 1]};
+      }
+    }
+  }
+  __device__ void end(const State&) const {}
+};
+
+// --- dW ----------------------------------------------------------------------------------------------------------------
+
+// As weights_product_kernel: projects dW, and writes it, or adds the targets' part and takes the optimizer's step.
+template <bool kUpdate>
+struct WeightsWork {
+  static constexpr uint32_t kBytes = 0;
+  static constexpr int kColumns = 256;
+  using Shape = Product<Along::rows, Along::rows, kColumns, 4, kBytes>;
+  struct State {};
+
+  CUtensorMap scores, rows;
+  DeviceHead<float> head;
+  WeightTask<float> task;
+  const float* dots;
+  int64_t columns;
+  int classes, first_class, steps, class_pairs, axis_tiles;
+
+  WeightsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const WeightTask<float>& task)
+      : scores(map_scores(head, chunk, 64, 64)),
+        rows(map_rows(head, chunk, 64)),
+        head(head),
+        task(task),
+        dots(chunk.dots),
+        columns(chunk.columns),
+        classes(int(classes_of(chunk))),
+        first_class(int(chunk.first_class)),
+        steps(int(blocks_for(head.N, 64))),
+        class_pairs(int(blocks_for(classes, 2 * kTileRows))),
+        axis_tiles(int(blocks_for(head.D, kColumns))) {}
+
+  // A tile's row is a class; the centers are taken one after the other.
+  FM_HD int tiles() const { return int(head.K) * class_pairs * axis_tiles; }
+  __device__ bool refused() const { return kUpdate && head.report->failed(); }
+  __device__ WorkTile tile(int at, uint32_t rank) const {
+    const int pair = at / axis_tiles;
+    return {(pair % class_pairs * 2 + int(rank)) * kTileRows, at % axis_tiles * kColumns, 0, steps, pair / class_pairs};
+  }
+  __device__ void load(const WorkTile& tile, int k, uint32_t a, uint32_t b, uint32_t barrier, uint32_t rank) const {
+#pragma unroll
+    for (int i = 0; i < 2; i++) load_box(a + i * kBoxBytes, &scores, barrier, tile.row0 + 64 * i, tile.split, 64 * k);
+    share_half(b, rank,
+               [&](uint32_t to, int axis) { share_box(to, &rows, barrier, tile.column0 + axis, 0, 64 * k, 3); });
+  }
+  __device__ __forceinline__ void finish(float (&d)[kColumns / 2], const WorkTile& tile, uint32_t, int me,
+                                         State&) const {
+    const int thread = int(threadIdx.x) % kWarpgroup, lane = thread % kWarp, warp = thread / kWarp;
+    const int64_t row_tiles = (head.N + 63) / 64;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int64_t in_chunk = tile.row0 + me * 64 + warp * 16 + lane / 4 + h * 8;
+      const bool inside = in_chunk < classes;
+      const int64_t column = (inside ? in_chunk : 0) * head.K + tile.split;
+      const int64_t center = first_class * head.K + column;
+      float dot = 0;  // by the four threads that have the row
+      for (int64_t t = lane % 4; t < row_tiles; t += 4) dot += dots[t * columns + column];
+      dot += __shfl_xor_sync(0xffffffffu, dot, 1);
+      dot += __shfl_xor_sync(0xffffffffu, dot, 2);
+      if (!inside) continue;
+      const int axis0 = tile.column0 + lane % 4 * 2;
+      if (kUpdate)
+        for (int64_t i = head.first[center]; i >= 0; i = head.next[i]) {
+          const float g = head.target_gradient[i];
+          dot += g * head.target_cos[i];
+          const float* const e = head.embeddings + i * head.D + axis0;
+#pragma unroll
+          for (int j = 0; j < kColumns / 8; j++) {
+            if (tile.column0 + 8 * j >= head.D) continue;
+            const float2 pair = *reinterpret_cast<const float2*>(e + 8 * j);
+            d[4 * j + 2 * h] += g * pair.x;
+            d[4 * j + 2 * h + 1] += g * pair.y;
+          }
+        }
+      const float inverse = has_direction(head.inverse[center]) ? head.inverse[center] : 0.f;
+      const float across = task.project || inverse == 0 ? inverse : 1.f, along = task.project ? dot * inverse : 0.f;
+      const int64_t at = center * head.D + axis0;
+#pragma unroll
+      for (int j = 0; j < kColumns / 8; j++) {
+        if (tile.column0 + 8 * j >= head.D) continue;
+        const float2 w = *reinterpret_cast<const float2*>(head.w + at + 8 * j);
+        const float2 gradient{across * (d[4 * j + 2 * h] - along * w.x), across * (d[4 * j + 2 * h + 1] - along * w.y)};
+        if (kUpdate) {
+          float2& velocity = *reinterpret_cast<float2*>(task.velocity + at + 8 * j);
+          const float2 before = velocity;
+          const float2 v{task.momentum * before.x + (gradient.x + task.weight_decay * w.x),
+                         task.momentum * before.y + (gradient.y + task.weight_decay * w.y)};
+          velocity = v;
+          *reinterpret_cast<float2*>(task.weight + at + 8 * j) =
+              float2{w.x - task.learning_rate * v.x, w.y - task.learning_rate * v.y};
+        } else {
+          *reinterpret_cast<float2*>(task.d_weight + at + 8 * j) = gradient;
+        }
+      }
+    }
+  }
+  __device__ void end(const State&) const {}
+};
+
+}  // namespace fm::hopper
