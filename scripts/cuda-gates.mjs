@@ -1,5 +1,6 @@
 // Compiles native/cuda for every architecture that is shipped, and holds the kernels to their limits: no spills, no
 // stack, registers and shared memory below the numbers here, and no CUDA library needed by the result.
+// native/cuda/hopper is for compute capability 9.0 alone.
 // Says so and succeeds where there is no nvcc.
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -13,6 +14,7 @@ const sources = fileURLToPath(new URL('../native/cuda/', import.meta.url));
 
 const real = [75, 80, 86, 89, 90];
 const virtual = [90];
+const hopper = '90a';
 const limits = { registers: 64, sharedBytes: 48 << 10, stackBytes: 0, spillBytes: 0 };
 // Kernels that may take more, by a part of their mangled name: { part: { registers: 128 } }.
 const allowances = {
@@ -25,12 +27,23 @@ const allowances = {
   tensor_weights_kernel: { registers: 168 },
   head_rows_kernel: { registers: 80 },
   target_kernel: { stackBytes: 40 }, // sin and cos of large angles, once a row
+  hopper: { registers: 168 }, // 384 threads a multiprocessor; a producer's registers go to the warpgroups that multiply
 };
 // What a kernel's machine code must hold, or must not, from an architecture on; by a part of the kernel's mangled name.
 // Named by compiling an instruction at a time; operand forms are left out.
-const operations = { 60: 'HMMA', 387: 'LDL', 391: 'STL', 264: 'MUFU' };
+const operations = {
+  60: 'HMMA',
+  387: 'LDL',
+  391: 'STL',
+  264: 'MUFU',
+  496: 'HGMMA',
+  436: 'UTMALDG',
+  437: 'UTMASTG',
+};
 const opcodes = [
   { part: 'tensor_', from: 80, present: ['HMMA'], absent: ['LDL', 'STL'] }, // products on the tensor cores, nothing spilled
+  { part: 'hopper', from: 90, present: ['HGMMA', 'UTMALDG'], absent: ['LDL', 'STL'] },
+  { part: 'ScoresWork', from: 90, present: ['UTMASTG'], absent: [] },
 ];
 const systemLibraries = /^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux-x86-64)\.so/;
 
@@ -132,11 +145,18 @@ async function main() {
       ...real.map((n) => `arch=compute_${n},code=sm_${n}`),
       ...virtual.map((n) => `arch=compute_${n},code=compute_${n}`),
     ].flatMap((code) => ['-gencode', code]);
-    const files = readdirSync(sources).filter((file) => file.endsWith('.cu'));
+    const sourcesIn = (path) => readdirSync(join(sources, path)).filter((file) => file.endsWith('.cu'));
+    const files = [
+      ...sourcesIn('.').map((file) => ({ file, flags: targets })),
+      ...sourcesIn('hopper').map((file) => ({
+        file: join('hopper', file),
+        flags: ['-gencode', `arch=compute_${hopper},code=sm_${hopper}`],
+      })),
+    ].map(({ file, flags }, i) => ({ file, flags, object: join(folder, `${i}.o`) }));
     const kernels = [];
     const problems = [];
     let checked = 0;
-    for (const file of files) {
+    for (const { file, flags, object } of files) {
       const kept = mkdtempSync(join(folder, 'kept-'));
       const { stdout, stderr } = await run(
         nvcc,
@@ -147,19 +167,20 @@ async function main() {
           '-fPIC,-fvisibility=hidden',
           '-Xptxas',
           '-v',
-          ...targets,
+          ...flags,
           '--keep',
           '--keep-dir',
           kept,
           '-c',
           join(sources, file),
           '-o',
-          join(folder, `${file}.o`),
+          object,
         ],
         { maxBuffer: 64 << 20 },
       );
       for (const cubin of readdirSync(kept).filter((name) => name.endsWith('.cubin'))) {
-        const architecture = Number(/_(\d+)a?\.cubin$/.exec(cubin)[1]);
+        // Where there is but one architecture, the file's name does not say which.
+        const architecture = Number(/_(\d+)a?\.cubin$/.exec(cubin)?.[1] ?? Number.parseInt(hopper, 10));
         const looked = countOperations(readFileSync(join(kept, cubin)));
         checked += looked.filter(({ name }) => opcodes.some(({ part }) => name.includes(part))).length;
         problems.push(...looked.flatMap((kernel) => wrongOperations(kernel, architecture)));
@@ -170,20 +191,20 @@ async function main() {
       problems.push(
         ...log
           .split('\n')
-          .filter((line) => /warning/i.test(line))
+          .filter((line) => /warning|\(C75\d\d\)/i.test(line)) // C75xx: warpgroup products that are not asynchronous
           .map((line) => `${file}: ${line}`),
       );
     }
     problems.push(...kernels.flatMap(violations));
     if (!checked) problems.push('the code of no kernel was looked into');
 
-    const expected = new Set(real.map((n) => `sm_${n}`));
+    const expected = new Set([...real, hopper].map((n) => `sm_${n}`));
     for (const architecture of expected)
       if (!kernels.some((kernel) => kernel.architecture === architecture))
         problems.push(`no kernel was compiled for ${architecture}`);
 
     const library = join(folder, 'libflashmargin_cuda.so');
-    await run(nvcc, ['-shared', '-cudart', 'static', ...files.map((file) => join(folder, `${file}.o`)), '-o', library]);
+    await run(nvcc, ['-shared', '-cudart', 'static', ...files.map(({ object }) => object), '-o', library]);
     const needed = [
       ...execFileSync('readelf', ['-d', library], { encoding: 'utf8' }).matchAll(/\(NEEDED\).*\[(.+)\]/g),
     ].map((match) => match[1]);
