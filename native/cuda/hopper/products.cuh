@@ -23,7 +23,7 @@ constexpr int kTileRows = 128;  // of a block
 // Of a tile of cosines: whole classes, and no more than the epilogue has registers for.
 template <class M>
 constexpr int cosine_columns(int K) {
-  return K == 3 ? 192 : M::binary && K < 8 ? 128 : 256;
+  return K == 3 ? 192 : M::plain || K == 8 ? 256 : 128;
 }
 
 // Of a block: its rows, the columns, and its part of the depth in steps of 64.
