@@ -34,7 +34,7 @@ function nativeTests() {
   if (!run('cmake', configured, []) || !run('cmake', ['--build', build, '-j', String(availableParallelism())], []))
     return false;
   const log = [];
-  const at = ['--parallel', String(availableParallelism()), '--timeout', '300'];
+  const at = ['--parallel', String(availableParallelism()), '--timeout', '1200'];
   const ok = run('ctest', ['--test-dir', build, '--verbose', ...at], log);
   let failed = 0;
   for (const [, pass, fail, skip] of log[0].matchAll(/^\d+: (\d+) passed, (\d+) failed(?:, (\d+) skipped)?/gm)) {
