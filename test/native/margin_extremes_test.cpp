@@ -2,6 +2,7 @@
 // labels, one class, one row; what it counts; and what it refuses.
 #include <array>
 
+#include "../../native/common/head_checks.h"
 #include "margin_cases.h"
 
 namespace {
@@ -331,7 +332,26 @@ void run_here() {
   constant_memory();
 }
 
+// Norms of 11 elements, of which the largest is `size`, against sums of 64 bits of mantissa and 15 of exponent.
+template <class T>
+void norms(double size) {
+  std::array<T, 11> x;
+  long double squares = 0;
+  for (size_t i = 0; i < x.size(); i++) {
+    x[i] = T((i % 2 ? -1 : 1) * size * double(i + 1) / double(x.size()));
+    squares += static_cast<long double>(x[i]) * x[i];
+  }
+  const double wanted = double(std::sqrt(squares)), norm = exact_norm(x.data(), int64_t(x.size()));
+  expect(std::fabs(norm - wanted) <= 1e-14 * wanted, "the norm at ", size, " is ", norm, ", expected ", wanted);
+  for (const T odd : {T(NAN), T(INFINITY), T(-INFINITY)}) {
+    x[7] = odd;
+    expect(!std::isfinite(exact_norm(x.data(), int64_t(x.size()))), "a norm with ", odd, " in its row is finite");
+  }
+}
+
 void run_once() {
+  for (const double size : {1e-38, 1e-20, 1.0, 1e18, 3e38}) norms<float>(size);
+  for (const double size : {1e-300, 1e-160, 1e-140, 1e-20, 1.0, 1e140, 1e160, 1e305}) norms<double>(size);
   smallest();
   for (const Case& c : every_case(64)) {
     no_labels<float>(c);
