@@ -13,8 +13,8 @@ namespace fm {
 namespace {
 
 constexpr int64_t kCenterChunks = 256;  // of Σ ŵ
-// Offsets within a step of a tile fit an int: 128 rows of D, 16 rows of a chunk's columns.
-constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(1) << 23, kMostColumns = int64_t(1) << 26;
+// Offsets within a step of a tile fit an int: 128 rows of D, 48 rows of a chunk's columns.
+constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(1) << 23, kMostColumns = int64_t(1) << 25;
 
 // The bound of |φ| over the exponents, for the shift.
 double largest_phi(const MarginParams& p) {
