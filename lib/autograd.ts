@@ -1,7 +1,7 @@
 /** A tape: each operation remembers how to turn the gradient of its output into gradients of its inputs. */
 import { type Handle, native } from './binding.js';
-import { ArgumentTypeError, expected, ShapeError } from './errors.js';
-import { keep, ones, Tensor, tensorsIn } from './tensor.js';
+import { ArgumentTypeError, describe, expected, named, ShapeError } from './errors.js';
+import { checkTensor, keep, ones, Tensor, tensorsIn } from './tensor.js';
 
 let recording = true;
 
@@ -42,7 +42,7 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
 ): (inputs: Inputs, attributes: Attributes) => Tensor {
   return (inputs, attributes) => {
     for (const x of inputs) if (!(x instanceof Tensor)) throw notTensor(definition.name, x);
-    const { y, saved } = definition.forward(inputs, attributes);
+    const { y, saved } = named(definition.name, () => definition.forward(inputs, attributes));
     const release = () => {
       for (const kept of tensorsIn(saved)) kept.dispose();
     };
@@ -67,8 +67,7 @@ export function defineOp<Inputs extends readonly Tensor[], Attributes, Saved>(
 }
 
 function notTensor(operation: string, x: unknown): ArgumentTypeError {
-  const got = typeof x === 'object' && x !== null ? x.constructor.name : String(x);
-  return new ArgumentTypeError(`${operation}: expected tensors, got ${got}`, { code: 'ERR_FM_TYPE' });
+  return new ArgumentTypeError(`${operation}: expected tensors, got ${describe(x)}`, { code: 'ERR_FM_TYPE' });
 }
 
 /**
@@ -89,7 +88,12 @@ export function backward(y: Tensor, dy?: Tensor): void {
  */
 export function backwardFrom(parts: readonly (readonly [y: Tensor, dy?: Tensor])[]): void {
   const flows = new Map<Tensor, Flow>();
-  for (const [y, dy] of parts) {
+  expected(Array.isArray(parts), 'backward', 'a list of [tensor, gradient]', parts);
+  for (const part of parts) {
+    expected(Array.isArray(part), 'backward', 'a list of [tensor, gradient]', parts);
+    const [y, dy] = part as (typeof parts)[number];
+    checkTensor('backward', 'y', y);
+    if (dy !== undefined) checkTensor('backward', 'dy', dy);
     const start = dy ?? scalarOne(y);
     if (start.shape.join() !== y.shape.join()) {
       throw new ShapeError(`backward: expected dy [${y.shape.join(', ')}], got [${start.shape.join(', ')}]`, {

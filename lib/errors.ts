@@ -73,14 +73,65 @@ export function expected(condition: unknown, operation: string, wanted: string, 
     throw new ArgumentRangeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_RANGE' });
 }
 
-/** Throws unless options are an object with no other keys than these. */
-export function checkOptions(operation: string, options: unknown, known: readonly string[]): void {
-  expected(typeof options === 'object' && options !== null, operation, 'options, an object', options);
-  for (const key of Object.keys(options)) expected(known.includes(key), operation, `options ${known.join(', ')}`, key);
+/** Throws unless options (or the part of them that `name` says) are an object with no other keys than these. */
+export function checkOptions(
+  operation: string,
+  options: unknown,
+  known: readonly string[],
+  name = 'options',
+): asserts options is object {
+  expected(typeof options === 'object' && options !== null, operation, `${name}, an object`, options);
+  for (const key of Object.keys(options)) expected(known.includes(key), operation, `${name} ${known.join(', ')}`, key);
 }
 
-function describe(value: unknown): string {
+/** Throws unless each value that is there is a number, by its name; what range it has is the kernels' to say. */
+export function checkNumbers(operation: string, numbers: object): void {
+  for (const [name, value] of Object.entries(numbers)) {
+    if (value !== undefined && typeof value !== 'number')
+      throw new ArgumentTypeError(`${operation}: expected ${name}, a number, got ${describe(value)}`, {
+        code: 'ERR_FM_TYPE',
+      });
+  }
+}
+
+/** Throws unless these are numbers that SGD can take a step with; the weights keep what it is given. */
+export function checkSgd(operation: string, given: { lr?: number; momentum?: number; weightDecay?: number }): void {
+  const { lr = 0, momentum = 0, weightDecay = 0 } = given;
+  expected(Number.isFinite(lr) && lr >= 0, operation, 'a finite lr of at least 0', lr);
+  expected(Number.isFinite(momentum) && momentum >= 0 && momentum <= 1, operation, 'momentum in [0, 1]', momentum);
+  const decays = Number.isFinite(weightDecay) && weightDecay >= 0;
+  expected(decays, operation, 'a finite weightDecay of at least 0', weightDecay);
+}
+
+/** Runs f; what it throws, or what its promise rejects with, is this operation's error, whichever part of it failed. */
+export function named<R>(operation: string, f: () => R, rename = underName): R {
+  // That there is no addon is nobody's fault who called.
+  const renamed = (error: unknown) =>
+    error instanceof FlashmarginError && error.code !== 'ERR_FM_NO_ADDON' ? rename(operation, error) : error;
+  try {
+    const result = f();
+    if (!(result instanceof Promise)) return result;
+    return result.catch((error: unknown) => {
+      throw renamed(error);
+    }) as R;
+  } catch (error) {
+    throw renamed(error);
+  }
+}
+
+/** A value as an error shows it: what it is, and no more of it than fits into a line. */
+export function describe(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;
-  if (Array.isArray(value)) return `[${value.join(', ')}]`;
-  return String(value);
+  if (typeof value === 'function') return `the function ${value.name || 'without a name'}`;
+  if (typeof value !== 'object' || value === null) return String(value);
+  if (ArrayBuffer.isView(value))
+    return `${value.constructor.name} of ${(value as unknown as ArrayLike<number>).length}`;
+  if (Array.isArray(value)) return `[${value.map(describe).join(', ')}]`.slice(0, 80);
+  const { shape, dtype } = value as { shape?: unknown; dtype?: unknown };
+  if (Array.isArray(shape) && typeof dtype === 'string') return `a ${dtype} tensor [${shape.join(', ')}]`;
+  const kind = value.constructor?.name ?? 'Object';
+  const inside = Object.entries(value).map(
+    ([key, each]) => `${key}: ${typeof each === 'object' && each !== null ? '…' : describe(each)}`,
+  );
+  return kind === 'Object' ? `{${inside.join(', ')}}`.slice(0, 80) : kind;
 }

@@ -1,7 +1,7 @@
 /** Tensors: an opaque native handle beside plain fields, and the scopes that free them. */
 import { type Dtype, type Handle, type HostArray, native } from './binding.js';
 import { deviceIndex, deviceName } from './device.js';
-import { DisposedError, expected } from './errors.js';
+import { ArgumentTypeError, DisposedError, describe, expected } from './errors.js';
 
 export type { Dtype, HostArray } from './binding.js';
 
@@ -133,6 +133,14 @@ export function ones(shape: readonly number[], dtype: Dtype = 'float32', device 
   const out = zeros(shape, dtype, device);
   native.fill(out.handle, 1);
   return out;
+}
+
+/** Throws unless x is a tensor. */
+export function checkTensor(operation: string, name: string, x: unknown): asserts x is Tensor {
+  if (x instanceof Tensor) return;
+  throw new ArgumentTypeError(`${operation}: expected ${name} as a tensor, got ${describe(x)}`, {
+    code: 'ERR_FM_TYPE',
+  });
 }
 
 /** Marks a tensor as a parameter: it outlives scopes, and backward() leaves its gradient in `grad`. */

@@ -2,8 +2,12 @@
 import { describe, expect, it } from 'vitest';
 import {
   arcface,
+  backward,
+  backwardFrom,
   CenterLoss,
   contrastiveLoss,
+  data,
+  evaluate,
   FlashmarginError,
   kernels,
   losses,
@@ -13,9 +17,12 @@ import {
   marginSoftmax,
   nn,
   ops,
+  optim,
+  presetOf,
   resolveConfig,
   softmax,
   tensor,
+  train,
   tripletLoss,
 } from '../lib/index.js';
 
@@ -86,7 +93,7 @@ describe('what is not there at all', () => {
 
   it('inspect', async () => {
     await expect(head().inspect(undefined as never, undefined as never)).rejects.toThrow(
-      /^MarginHead\.inspect: expected features as Float32Array or tensor, got undefined/,
+      /^MarginHead\.inspect: expected features as Float32Array or float32 tensor, got undefined/,
     );
   });
 });
@@ -104,17 +111,23 @@ describe('a head names itself, whichever of its parts fails', () => {
 });
 
 describe('a configuration', () => {
-  const data = { train: 'x.rec' };
-  const pairs = { ...data, sampler: { classes: 32, images: 4 } };
+  const images = { train: 'x.rec' };
+  const pairs = { ...images, sampler: { classes: 32, images: 4 } };
   it.each<[unknown, RegExp]>([
     [
-      { data, margin: { method: 'arcfase' } },
+      { data: images, margin: { method: 'arcfase' } },
       /margin\.method: expected one of .*, got 'arcfase'; did you mean 'arcface'\?/,
     ],
-    [{ data, margin: { scale: 'big' } }, /margin\.scale: expected a number above 0, at most 10000, or \{rule: adacos/],
-    [{ data, margin: { method: 'sphereface', lambda: 'x' } }, /margin\.lambda: expected a number of at least 0, or/],
     [
-      { data, margin: { labelSmoothing: 0.1, negatives: { rule: 'mv' } } },
+      { data: images, margin: { scale: 'big' } },
+      /margin\.scale: expected a number above 0, at most 10000, or \{rule: adacos/,
+    ],
+    [
+      { data: images, margin: { method: 'sphereface', lambda: 'x' } },
+      /margin\.lambda: expected a number of at least 0, or/,
+    ],
+    [
+      { data: images, margin: { labelSmoothing: 0.1, negatives: { rule: 'mv' } } },
       /margin: arcface: .*(smoothing|labelSmoothing)/,
     ],
     [
@@ -124,5 +137,164 @@ describe('a configuration', () => {
     [{ data: pairs, loss: { kind: 'triplet' }, head: { memory: 'fast' } }, /head: expected none beside loss\.kind/],
   ])('says what is wrong: %#', (input, message) => {
     expect(() => resolveConfig(input)).toThrow(message);
+  });
+});
+
+describe('a name that is not there, inside of what is given', () => {
+  const margin = () => ({ ...arcface(), margn: 0.2 }) as never;
+  it.each<[string, () => unknown, RegExp]>([
+    ['a margin of a head', () => new MarginHead({ numClasses: 3, embeddingSize: 3, margin: margin() }), /margn'/],
+    ['a margin of an operation', () => marginSoftmax(matrix(), matrix(), labels, margin()), /got 'margn'/],
+    [
+      "another method's option",
+      () => marginSoftmax(matrix(), matrix(), labels, { ...arcface(), m1: 3 } as never),
+      /m1'/,
+    ],
+    [
+      'a state',
+      () => marginSoftmax(matrix(), matrix(), labels, arcface(), { state: { T: 1 } } as never),
+      /^marginSoftmax: expected state scale, t, .*, got 'T'/,
+    ],
+    [
+      'a state of a kernel',
+      () => kernels.marginTransformSync(values(), labels, arcface(), { state: { tt: 1 } } as never),
+      /^marginTransform: expected state .*, got 'tt'/,
+    ],
+    [
+      'a state of null',
+      () => kernels.marginTransformSync(values(), labels, arcface(), { state: null } as never),
+      /^marginTransform: expected state, an object, got null/,
+    ],
+    [
+      'out',
+      () => kernels.normalizeSync(values(), { rows: 2, out: { z: 1 } } as never),
+      /expected out y, norm, got 'z'/,
+    ],
+    ['out of null', () => kernels.normalizeSync(values(), { rows: 2, out: null } as never), /expected out, an object/],
+    [
+      'out of a loss',
+      () => kernels.softmaxCrossEntropySync(values(), labels, { out: { rowloss: 1 } } as never),
+      /expected out rowLoss, lse, got 'rowloss'/,
+    ],
+    ['a schedule', () => optim.schedule('poly', { base: 1, totalSteps: 9, powr: 1 } as never), /got 'powr'/],
+    ['SGD', () => new optim.Sgd([], { momentm: 1 } as never), /^Sgd: expected options .*, got 'momentm'/],
+    ['dropout', () => ops.dropout(matrix(), { rate: 0, seed: 1, sed: 1 } as never), /^dropout: expected options/],
+    ['openDataset', () => data.openDataset('x.rec', { chanels: 1 } as never), /^openDataset: expected options/],
+  ])('%s', (_, call, message) => {
+    expect(call).toThrow(FlashmarginError);
+    expect(call).toThrow(message);
+  });
+
+  it('train', async () => {
+    await expect(train({ data: { train: 'x.rec' } }, { resum: true } as never)).rejects.toThrow(
+      /^train: expected options .*, got 'resum'/,
+    );
+  });
+});
+
+describe('a number that is none', () => {
+  const sgd = () => new optim.Sgd([['w', matrix()]]);
+  it.each<[string, () => unknown, RegExp]>([
+    [
+      'a scale',
+      () => new MarginHead({ numClasses: 3, embeddingSize: 3, margin: arcface({ scale: '64' as never }) }),
+      /^MarginHead: expected a scale above 0, got '64'/,
+    ],
+    ['a step of NaN', () => sgd().step(Number.NaN), /^Sgd\.step: expected a finite lr of at least 0, got NaN/],
+    ['a step backwards', () => sgd().step(-1), /^Sgd\.step: .* got -1/],
+    ['a step of nothing', () => (sgd().step as () => void).call(sgd()), /^Sgd\.step: .* got undefined/],
+    ['momentum', () => new optim.Sgd([], { momentum: Number.NaN }), /^Sgd: expected momentum in \[0, 1\], got NaN/],
+    ['a base', () => optim.schedule('poly', { base: Number.NaN, totalSteps: 9 }), /^schedule: expected a finite base/],
+    ['a name', () => optim.schedule('polly' as never, { base: 1, totalSteps: 9 }), /^schedule: .* got 'polly'/],
+    [
+      'milestones',
+      () => optim.schedule('step', { base: 1, totalSteps: 9, milestones: [3, 1] }),
+      /^schedule: expected milestones, ascending .* got \[3, 1\]/,
+    ],
+    [
+      'dLoss',
+      () => kernels.softmaxCrossEntropyBackwardSync(values(), labels, { dLoss: 'x' as never }),
+      /^softmaxCrossEntropyBackward: expected dLoss, a number, got 'x'/,
+    ],
+  ])('%s', (_, call, message) => {
+    expect(call).toThrow(FlashmarginError);
+    expect(call).toThrow(message);
+  });
+});
+
+describe('what is no tensor, or nothing', () => {
+  const none = undefined as never;
+  it.each<[string, () => unknown, RegExp]>([
+    [
+      'features of null',
+      () => marginSoftmax(null as never, matrix(), labels, arcface()),
+      /^marginSoftmax: .* got null/,
+    ],
+    ['no margin', () => marginSoftmax(matrix(), matrix(), labels, none), /^marginSoftmax: expected a margin such as/],
+    ['no logits', () => marginLogits(none, none, none, none), /^marginLogits: expected weight as a tensor/],
+    [
+      'margins',
+      () => marginLogits(matrix(), matrix(), labels, arcface(), { margins: 3 as never }),
+      /^marginLogits: expected margins as a tensor, got 3/,
+    ],
+    ['cosines', () => ops.marginTransform(null as never, labels, arcface()), /^marginTransform: expected cosines as/],
+    ['targets', () => ops.targetCosines(null as never, matrix(), labels), /^targetCosines: expected features as/],
+    ['linear', () => ops.linear(none, none), /^linear: expected x as a tensor, got undefined/],
+    ['dropout', () => ops.dropout(matrix(), none), /^dropout: expected options, an object, got undefined/],
+    ['subtract', () => ops.subtract(matrix(), null as never), /^subtract: expected tensors, got null/],
+    ['scatter', () => ops.scatterAddRows(1 as never, 2 as never, 3 as never), /^scatterAddRows: expected into as/],
+    ['backward', () => backward(null as never), /^backward: expected y as a tensor, got null/],
+    ['backwardFrom', () => backwardFrom(null as never), /^backward: expected a list/],
+    ['backwardFrom of nothing', () => backwardFrom([[]] as never), /^backward: expected y as a tensor/],
+    ['GroupFace', () => new nn.GroupFace({ features: 3 }).forward(none), /^GroupFace: expected features as a tensor/],
+    ['SGD', () => new optim.Sgd(none), /^Sgd: expected parameters/],
+    ['a loader', () => new data.BatchLoader(none, none), /^BatchLoader: expected a set from openDataset/],
+    ['a set', () => data.openDataset(none), /^openDataset: expected the path of a \.rec file, got undefined/],
+    ['a method', () => presetOf('x' as never), /^presetOf: expected a method .* got 'x'/],
+    ['an empty margin', () => marginSoftmax(matrix(), matrix(), labels, {} as never), /got \{\}/],
+    ['a preset', () => marginSoftmax(matrix(), matrix(), labels, arcface as never), /got the function /],
+  ])('%s', (_, call, message) => {
+    expect(call).toThrow(FlashmarginError);
+    expect(call).toThrow(message);
+  });
+
+  it('evaluate, and train without options', async () => {
+    await expect(evaluate(none, none)).rejects.toThrow(/^evaluate: expected a backbone/);
+    await expect(train({ data: { train: 'x.rec' } }, null as never)).rejects.toThrow(/^train: expected options, an/);
+  });
+});
+
+describe('the name and the place of a fault that the kernels find', () => {
+  it.each<[string, () => unknown, RegExp]>([
+    [
+      'a backward kernel',
+      () => kernels.subCenterMaxBackwardSync(values(), new Int32Array(6).fill(5), 2, { rows: 2 }),
+      /^subCenterMaxBackward: /,
+    ],
+    ['labels of two axes', () => head().stepSync(matrix(), tensor(labels, [1, 2]), { lr: 1 }), /2 labels .* \[1, 2\]/],
+    [
+      'labels of another dtype',
+      () => head().stepSync(matrix(), tensor(new Float32Array(2), [2]), { lr: 1 }),
+      /expected labels as Int32Array or int32 tensor, got a float32 tensor \[2\]/,
+    ],
+    [
+      'features of another dtype',
+      () => head().stepSync(tensor(new Float64Array(6), [2, 3]), labels, { lr: 1 }),
+      /expected features as Float32Array or float32 tensor, got a float64 tensor \[2, 3\]/,
+    ],
+    [
+      'features of another array',
+      () => head().stepSync(new Float64Array(6) as never, labels, { lr: 1 }),
+      /got Float64Array of 6/,
+    ],
+  ])('%s', (_, call, message) => {
+    expect(call).toThrow(FlashmarginError);
+    expect(call).toThrow(message);
+  });
+
+  it('a head that no memory holds', () => {
+    expect(() => new MarginHead({ numClasses: 2 ** 40, embeddingSize: 2 ** 12, onAdvice: () => {} })).toThrow(
+      /^MarginHead: /,
+    );
   });
 });

@@ -1,4 +1,4 @@
-import { expected } from '../errors.js';
+import { checkOptions, expected } from '../errors.js';
 import { type KeyedRandom, Purpose } from './keyedRandom.js';
 
 /** Random changes of training images. All are off unless named. */
@@ -22,10 +22,14 @@ export interface Placement {
   matrix: readonly [number, number, number, number] | undefined;
 }
 
-export function checkAugment(options: AugmentOptions): void {
+export function checkAugment(options: AugmentOptions, [height, width]: readonly number[]): void {
+  checkOptions('BatchLoader', options, ['shift', 'flip', 'affine', 'border'], 'augment');
   const { shift = 0, affine, border = 'replicate' } = options;
-  expected(Number.isInteger(shift) && shift >= 0, 'augment.shift', 'a whole number of pixels ≥ 0', shift);
+  const side = Math.min(height as number, width as number);
+  const within = Number.isInteger(shift) && shift >= 0 && shift < side;
+  expected(within, 'augment.shift', `a whole number of pixels in [0, ${side}), the side of the images`, shift);
   if (affine !== undefined) {
+    checkOptions('BatchLoader', affine, ['std', 'probability'], 'augment.affine');
     const { std, probability } = affine;
     expected(Number.isFinite(std) && std >= 0, 'augment.affine.std', 'a number ≥ 0', std);
     expected(probability >= 0 && probability <= 1, 'augment.affine.probability', 'a number in [0, 1]', probability);

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { native } from '../binding.js';
+import { checkOptions, expected } from '../errors.js';
 import type { FileAccess } from './byteSource.js';
 import { dataError } from './dataError.js';
 import { decodeInto, type ImageShape, imageShapeOf } from './decode.js';
@@ -136,6 +137,8 @@ export class RecordDataset implements Dataset {
  * train.image(0);        // Uint8Array(1024)
  */
 export function openDataset(path: string, options: OpenDatasetOptions = {}): RecordDataset {
+  expected(typeof path === 'string' && path !== '', 'openDataset', 'the path of a .rec file', path);
+  checkOptions('openDataset', options, ['idx', 'property', 'tsv', 'channels', 'access']);
   const access = options.access ?? 'map';
   const idx = options.idx ?? sidecar(path, '.idx');
   const property = options.property ?? sidecar(path, '.property') ?? sibling(path, 'property');

@@ -1,8 +1,8 @@
-import { DisposedError, expected } from '../errors.js';
+import { checkOptions, DisposedError, expected } from '../errors.js';
 import { type AugmentOptions, checkAugment } from './augment.js';
 import { type FillerOptions, makeCache, makeSlot, type Slot } from './batchFiller.js';
 import { type ClassBatches, ClassBatchPlan } from './classBatches.js';
-import type { RecordDataset } from './dataset.js';
+import { RecordDataset } from './dataset.js';
 import { DecodePool, type FillPool, inlinePool } from './decodePool.js';
 import { permutation } from './keyedRandom.js';
 
@@ -51,6 +51,26 @@ export interface Batch {
   readonly batchIndex: number;
 }
 
+/** Of threads that decode: beyond it they are never faster, and each is a V8 of its own. */
+export const MOST_WORKERS = 64;
+
+const optionNames = [
+  'batchSize',
+  'seed',
+  'sampler',
+  'shuffle',
+  'dropLast',
+  'augment',
+  'subset',
+  'workers',
+  'prefetch',
+  'start',
+  'epochs',
+  'cacheBytes',
+  'reuse',
+  'signal',
+] as const satisfies readonly (keyof BatchLoaderOptions)[];
+
 interface Planned {
   readonly slot: number;
   readonly epoch: number;
@@ -93,13 +113,15 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
     readonly dataset: RecordDataset,
     options: BatchLoaderOptions,
   ) {
+    expected(dataset instanceof RecordDataset, 'BatchLoader', 'a set from openDataset()', dataset);
+    checkOptions('BatchLoader', options, optionNames);
     const { batchSize, seed = 0, shuffle = true, dropLast = false, augment, workers = 1, reuse = false } = options;
     const { cacheBytes = 512 * 2 ** 20, start = { epoch: 0, batch: 0 } } = options;
     const natural = (value: number) => Number.isSafeInteger(value) && value >= 0;
     expected(natural(batchSize) && batchSize > 0, 'BatchLoader', 'batchSize ≥ 1', batchSize);
     expected(natural(seed), 'BatchLoader', 'seed, an integer in [0, 2^53)', seed);
-    expected(natural(workers), 'BatchLoader', 'workers ≥ 0', workers);
-    if (augment !== undefined) checkAugment(augment);
+    expected(natural(workers) && workers <= MOST_WORKERS, 'BatchLoader', `workers in [0, ${MOST_WORKERS}]`, workers);
+    if (augment !== undefined) checkAugment(augment, dataset.imageShape);
     this.#subset = options.subset;
     const samples = options.subset?.length ?? dataset.size;
     if (options.sampler) {

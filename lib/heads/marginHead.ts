@@ -12,8 +12,11 @@ import {
   ArgumentRangeError,
   ArgumentTypeError,
   checkOptions,
+  checkSgd,
+  describe,
   expected,
-  FlashmarginError,
+  type FlashmarginError,
+  named,
   ShapeError,
   underName,
 } from '../errors.js';
@@ -68,19 +71,6 @@ export interface HeadStepResult<Gradient> {
   readonly gradEmbeddings: Gradient;
 }
 
-function checkSgd(
-  operation: string,
-  { momentum = 0, weightDecay = 0 }: { momentum?: number; weightDecay?: number },
-): void {
-  expected(momentum >= 0 && momentum <= 1, operation, 'momentum in [0, 1]', momentum);
-  expected(
-    weightDecay >= 0 && Number.isFinite(weightDecay),
-    operation,
-    'a finite weightDecay of at least 0',
-    weightDecay,
-  );
-}
-
 type StateValues = Record<string, Float64Array | Float32Array>;
 
 const optionNames = [
@@ -128,6 +118,10 @@ function owned(x: Tensor, y: Tensor, made: readonly Tensor[]) {
     for (const handle of [rows, targets, margins]) if (handle) native.dispose(handle);
   };
   return { rows, targets, free };
+}
+
+function wrongKind(operation: string, wanted: string, got: unknown): ArgumentTypeError {
+  return new ArgumentTypeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_TYPE' });
 }
 
 /** [N]: norms of the rows [N, D]. */
@@ -216,9 +210,9 @@ export class MarginHead {
     this.precision = precision;
     this.memory = memory;
     const shape = [numClasses * this.subCenters, embeddingSize];
-    this.weight = parameter(zeros(shape, 'float32', device));
+    this.weight = parameter(named('MarginHead', () => zeros(shape, 'float32', device)));
     this.weight.set(normalArray(this.weight.size, 0.01, new Random(seed)));
-    this.velocity = keep(zeros(shape, 'float32', device));
+    this.velocity = keep(named('MarginHead', () => zeros(shape, 'float32', device)));
     this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed);
     this.state = new Map(
       this.#rules.flatMap(({ initial }) =>
@@ -280,7 +274,7 @@ export class MarginHead {
     };
     // A state is a function of the weights that the step before left.
     const waits = this.#rules.length > 0 || this.#firstSteps !== undefined || this.#waiting > 0;
-    const ended = this.#named('MarginHead.step', waits ? this.#inTurn(run) : run());
+    const ended = this.#named('MarginHead.step', () => (waits ? this.#inTurn(run) : run()));
     return this.#result(await ended, features instanceof Tensor);
   }
 
@@ -294,15 +288,16 @@ export class MarginHead {
   ): HeadStepResult<Tensor | Float32Array> {
     const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
     let margins: Handle | undefined;
-    try {
+    const run = () => {
       const batch = this.#batchSync(x.handle, y.handle);
       const prepared = this.#prepare(batch);
       margins = this.#rowMargins(prepared);
       const result = native.headStepSync(...this.#stepArguments(x.handle, y.handle, margins, prepared, sgd));
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
-    } catch (error) {
-      throw this.#renamed('MarginHead.step', error);
+    };
+    try {
+      return this.#named('MarginHead.step', run);
     } finally {
       if (margins) native.dispose(margins);
       for (const each of made) each.dispose();
@@ -331,7 +326,7 @@ export class MarginHead {
         free(margins);
       }
     };
-    return this.#named('MarginHead.inspect', this.#inTurn(run));
+    return this.#named('MarginHead.inspect', () => this.#inTurn(run));
   }
 
   dispose(): void {
@@ -378,8 +373,7 @@ export class MarginHead {
   }
 
   /** An error of one of a step's parts, under the step's name; where a state has run away, with what helps. */
-  #renamed(operation: string, error: unknown): unknown {
-    if (!(error instanceof FlashmarginError)) return error;
+  #renamed(operation: string, error: FlashmarginError): FlashmarginError {
     const state = ['scale', 'bias'].find((name) => this.state.has(name) && error.message.includes(name));
     const ranAway = state !== undefined && error instanceof ArgumentRangeError;
     return underName(
@@ -389,12 +383,8 @@ export class MarginHead {
     );
   }
 
-  async #named<R>(operation: string, result: Promise<R>): Promise<R> {
-    try {
-      return await result;
-    } catch (error) {
-      throw this.#renamed(operation, error);
-    }
+  #named<R>(operation: string, f: () => R): R {
+    return named(operation, f, (name, error) => this.#renamed(name, error));
   }
 
   #stepArguments(
@@ -494,29 +484,24 @@ export class MarginHead {
     options: HeadStepOptions,
   ) {
     const D = this.embeddingSize;
-    if (!(features instanceof Tensor) && !(features instanceof Float32Array)) {
-      throw new ArgumentTypeError(`${operation}: expected features as Float32Array or tensor, got ${typeof features}`, {
-        code: 'ERR_FM_TYPE',
-      });
-    }
+    const single = features instanceof Tensor ? features.dtype === 'float32' : features instanceof Float32Array;
+    if (!single) throw wrongKind(operation, 'features as Float32Array or float32 tensor', features);
     const N = features instanceof Tensor ? (features.shape[0] as number) : features.length / D;
     if (features instanceof Tensor ? features.shape.length !== 2 || features.shape[1] !== D : !Number.isInteger(N)) {
       const got = features instanceof Tensor ? `[${features.shape.join(', ')}]` : `${features.length} values`;
       throw new ShapeError(`${operation}: expected features [N, ${D}], got ${got}`, { code: 'ERR_FM_SHAPE' });
     }
-    if (!(labels instanceof Tensor) && !(labels instanceof Int32Array)) {
-      throw new ArgumentTypeError(`${operation}: expected labels as Int32Array or int32 tensor, got ${typeof labels}`, {
-        code: 'ERR_FM_TYPE',
-      });
-    }
-    const count = labels instanceof Tensor ? labels.size : labels.length;
-    if (count !== N) {
-      throw new ShapeError(`${operation}: expected ${N} labels for features [${N}, ${D}], got ${count}`, {
+    const whole = labels instanceof Tensor ? labels.dtype === 'int32' : labels instanceof Int32Array;
+    if (!whole) throw wrongKind(operation, 'labels as Int32Array or int32 tensor', labels);
+    const given = labels instanceof Tensor ? labels.shape : [labels.length];
+    if (given.length !== 1 || given[0] !== N) {
+      const came = given.length === 1 ? given[0] : `[${given.join(', ')}]`;
+      throw new ShapeError(`${operation}: expected ${N} labels for features [${N}, ${D}], got ${came}`, {
         code: 'ERR_FM_SHAPE',
       });
     }
     checkOptions(operation, options, ['lr', 'momentum', 'weightDecay']);
-    expected(Number.isFinite(options.lr) && options.lr >= 0, operation, 'a finite lr of at least 0', options.lr);
+    expected(options.lr !== undefined, operation, 'a finite lr of at least 0', options.lr);
     checkSgd(operation, options);
     const made: Tensor[] = [];
     const own = (x: Tensor) => {

@@ -1,7 +1,7 @@
 /** What kernels take and give, and how far arrays of JavaScript are from the addon's tensors. */
 import { type Dtype, type Handle, type HostArray, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { ArgumentTypeError, expected, ShapeError } from '../errors.js';
+import { ArgumentTypeError, describe, expected, ShapeError } from '../errors.js';
 import { keep, Tensor } from '../tensor.js';
 
 export type FloatArray = Float32Array | Float64Array;
@@ -21,17 +21,11 @@ export type Shape = readonly number[];
 
 const shown = (shape: Shape): string => `[${shape.join(', ')}]`;
 
-function got(value: unknown): string {
-  if (value instanceof Tensor) return `a tensor ${shown(value.shape)}`;
-  if (ArrayBuffer.isView(value)) return `${value.constructor.name} of ${(value as HostArray).length}`;
-  return value === null || typeof value !== 'object' ? String(value) : (value.constructor?.name ?? 'an object');
-}
-
 /** Throws unless `value` is a typed array of these kinds, or a tensor. */
 export function checkKind(operation: string, name: string, value: unknown, dtypes: readonly Dtype[]): void {
   if (value instanceof Tensor || (ArrayBuffer.isView(value) && dtypes.some((d) => value instanceof arrays[d]))) return;
   const kinds = dtypes.map((d) => arrays[d].name).join(', ');
-  throw new ArgumentTypeError(`${operation}: expected ${name} as ${kinds} or tensor, got ${got(value)}`, {
+  throw new ArgumentTypeError(`${operation}: expected ${name} as ${kinds} or tensor, got ${describe(value)}`, {
     code: 'ERR_FM_TYPE',
   });
 }

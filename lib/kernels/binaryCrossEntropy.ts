@@ -27,6 +27,7 @@ function forward<A extends Floats>(
 ): Job<'binaryCrossEntropyForward', BinaryCrossEntropy<A>> {
   checkOptions(operation, options, ['positiveWeight', 'negativeWeight', 'out']);
   const { positiveWeight = 1, negativeWeight = 1, out = {} } = options;
+  checkOptions(operation, out, ['rowLoss'], 'out');
   const [N, C] = matrix(operation, 'logits', logits, countOf(operation, 'labels', labels, ints));
   return {
     operation,
@@ -37,6 +38,7 @@ function forward<A extends Floats>(
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
     ],
     outputs: [{ name: 'out.rowLoss', value: out.rowLoss, shape: [N] }],
+    numbers: { positiveWeight, negativeWeight },
     args: ([logits, labels], [rowLoss]) => [logits, labels, positiveWeight, negativeWeight, rowLoss],
     result: ([rowLoss], loss) => ({ loss, rowLoss: rowLoss as Like<A> }),
   };
@@ -90,6 +92,7 @@ function backward<A extends Floats>(
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
     ],
     outputs: [{ name: 'out', value: out, shape: [N, C], over: ['logits'] }],
+    numbers: { positiveWeight, negativeWeight, dLoss },
     args: ([logits, labels], [dLogits]) => [logits, labels, positiveWeight, negativeWeight, dLoss, dLogits],
     result: ([dLogits]) => dLogits as Like<A>,
   };

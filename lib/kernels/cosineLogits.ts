@@ -1,4 +1,4 @@
-import { checkOptions, ShapeError } from '../errors.js';
+import { checkOptions, expected, ShapeError } from '../errors.js';
 import { countOf, type Floats, floats, type Like, matrix, type Rows } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
@@ -100,6 +100,13 @@ function backward<A extends Floats>(
 ): Job<'cosineLogitsBackward', CosineGradients<A>> {
   checkOptions(backwardOperation, options, ['rows', 'projectWeightGradient', 'out']);
   const { rows, projectWeightGradient = true, out = {} } = options;
+  checkOptions(backwardOperation, out, ['dFeatures', 'dWeight'], 'out');
+  expected(
+    typeof projectWeightGradient === 'boolean',
+    backwardOperation,
+    'projectWeightGradient, true or false',
+    projectWeightGradient,
+  );
   const [N, D, R] = extents(backwardOperation, features, weight, rows);
   return {
     operation: backwardOperation,

@@ -31,6 +31,7 @@ function forward<A extends Floats>(
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
     ],
     outputs: [{ name: 'out', value: out, shape: [N, C], over: ['cosines'] }],
+    numbers: { t, margin },
     args: ([cosines, labels], [to]) => [cosines, labels, t, margin, to],
     result: ([to]) => to as Like<A>,
   };
@@ -83,6 +84,7 @@ function backward<A extends Floats>(
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
     ],
     outputs: [{ name: 'out', value: out, shape: [N, C], over: ['dReweighted', 'cosines'] }],
+    numbers: { t, margin },
     args: ([d, cosines, labels], [to]) => [d, cosines, labels, t, margin, to],
     result: ([to]) => to as Like<A>,
   };

@@ -1,5 +1,6 @@
 /** A kernel's call, ready to be run here or on the device's queue. */
 import { type Handle, type HostArray, type NativeKernels, native } from '../binding.js';
+import { checkNumbers, named } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import {
   deviceOf,
@@ -26,6 +27,8 @@ export interface Job<K extends KernelName, Result> {
   /** The first decides the results' kind. */
   readonly inputs: readonly Operand[];
   readonly outputs: readonly Place[];
+  /** Of what args() takes besides, by their names. */
+  readonly numbers?: Readonly<Record<string, number | undefined>>;
   readonly args: (inputs: Handles, outputs: Handles) => unknown[];
   readonly result: (outputs: (HostArray | Tensor)[], returned: ReturnType<NativeKernels[K]>) => Result;
 }
@@ -54,9 +57,11 @@ function shown<K extends KernelName, Result>(
 
 /** On the calling thread, on the arrays' own memory where that is the device's. */
 export function runSync<K extends KernelName, Result>(job: Job<K, Result>): Result {
-  const { operation, kernel, inputs, outputs, args } = job;
+  const { operation, kernel, inputs, outputs, numbers = {}, args } = job;
+  checkNumbers(operation, numbers);
   const targets = targetsOf(operation, inputs, outputs);
-  const call = native[kernel] as (...args: unknown[]) => unknown;
+  const call = (...given: unknown[]) =>
+    named(operation, () => (native[kernel] as (...args: unknown[]) => unknown)(...given));
   const device = deviceOf(inputs);
   const returned =
     device === 'cpu'
@@ -69,14 +74,15 @@ export function runSync<K extends KernelName, Result>(job: Job<K, Result>): Resu
 
 /** At once when it is little; otherwise on the device's queue, with copies of arrays. */
 export async function run<K extends KernelName, Result>(job: Job<K, Result>): Promise<Result> {
-  const { operation, kernel, inputs, outputs, args, work } = job;
+  const { operation, kernel, inputs, outputs, numbers = {}, args, work } = job;
   const device = deviceOf(inputs);
   // Beside a long operation even a short one would wait for the threads, and on a GPU for all that is under way there.
   if (device === 'cpu' && work < inlineWork && native.queued() === 0) return runSync(job);
+  checkNumbers(operation, numbers);
   const targets = targetsOf(operation, inputs, outputs);
   const call = native[`${kernel}Async`] as (...args: unknown[]) => Promise<unknown>;
   const returned = await withCopies(device, located(inputs), located(outputs, targets), (from, to) =>
-    call(...args(from, to)),
+    named(operation, () => call(...args(from, to))),
   );
   return shown(job, targets, returned);
 }

@@ -1,7 +1,7 @@
 import type { MarginParams } from '../binding.js';
 import { checkOptions } from '../errors.js';
+import { checkedMargin } from '../margins/check.js';
 import type { Margin, MarginState } from '../margins/index.js';
-import { transformParams } from '../ops/marginTransform.js';
 import { countOf, type Floats, type Ints, ints, type Like, matrix } from './arrays.js';
 import { costOf, type Job, run, runSync } from './job.js';
 
@@ -36,7 +36,7 @@ function call(
 ): Call {
   checkOptions(operation, options, ['margins', 'norms', 'state', 'out']);
   const [N, C] = matrix(operation, 'cosines', cosines, countOf(operation, 'labels', labels, ints));
-  return { N, C, params: transformParams(operation, margin, { numClasses: C, ...options.state }) };
+  return { N, C, params: checkedMargin(operation, margin, C, options.state) };
 }
 
 function forward<A extends Floats>(
@@ -114,6 +114,7 @@ function backward<A extends Floats>(
 ): Job<'marginTransformBackward', MarginTransformGradients<A>> {
   const { N, C, params } = call(backwardOperation, cosines, labels, margin, options);
   const { margins, norms, out = {} } = options;
+  checkOptions(backwardOperation, out, ['dCosines', 'dMargins', 'dNorms'], 'out');
   return {
     operation: backwardOperation,
     kernel: 'marginTransformBackward',

@@ -1,6 +1,6 @@
 import { checkOptions } from '../errors.js';
+import { checkedMargin } from '../margins/check.js';
 import type { Margin } from '../margins/index.js';
-import { transformParams } from '../ops/marginTransform.js';
 import { countOf, type Floats, floats, type Ints, ints, type Like } from './arrays.js';
 import { type Job, run, runSync } from './job.js';
 
@@ -9,7 +9,7 @@ const backwardOperation = 'normRegularizerBackward';
 
 function forward(norms: Floats, labels: Ints, margin: Margin): Job<'normRegularizerForward', number> {
   const N = countOf(operation, 'norms', norms, floats);
-  const params = transformParams(operation, margin, { numClasses: 1 });
+  const params = checkedMargin(operation, margin, 1);
   return {
     operation,
     kernel: 'normRegularizerForward',
@@ -55,7 +55,7 @@ function backward<A extends Floats>(
   checkOptions(backwardOperation, options, ['dLoss', 'out']);
   const { dLoss = 1, out } = options;
   const N = countOf(backwardOperation, 'norms', norms, floats);
-  const params = transformParams(backwardOperation, margin, { numClasses: 1 });
+  const params = checkedMargin(backwardOperation, margin, 1);
   return {
     operation: backwardOperation,
     kernel: 'normRegularizerBackward',
@@ -65,6 +65,7 @@ function backward<A extends Floats>(
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
     ],
     outputs: [{ name: 'out', value: out, shape: [N], over: ['norms'] }],
+    numbers: { dLoss },
     args: ([norms, labels], [dNorms]) => [norms, labels, params, dLoss, dNorms],
     result: ([dNorms]) => dNorms as Like<A>,
   };

@@ -18,6 +18,7 @@ export interface NormalizeOptions<A extends Floats> extends Rows {
 function forward<A extends Floats>(x: A, options: NormalizeOptions<A>): Job<'normalizeInto', Normalized<A>> {
   checkOptions(operation, options, ['rows', 'out']);
   const { rows, out = {} } = options;
+  checkOptions(operation, out, ['y', 'norm'], 'out');
   const [N, D] = matrix(operation, 'x', x, rows);
   return {
     operation,

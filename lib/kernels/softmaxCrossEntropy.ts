@@ -26,6 +26,7 @@ function forward<A extends Floats>(
 ): Job<'softmaxCrossEntropyForward', SoftmaxCrossEntropy<A>> {
   checkOptions(operation, options, ['labelSmoothing', 'out']);
   const { labelSmoothing = 0, out = {} } = options;
+  checkOptions(operation, out, ['rowLoss', 'lse'], 'out');
   const [N, C] = matrix(operation, 'logits', logits, countOf(operation, 'labels', labels, ints));
   return {
     operation,
@@ -39,6 +40,7 @@ function forward<A extends Floats>(
       { name: 'out.rowLoss', value: out.rowLoss, shape: [N] },
       { name: 'out.lse', value: out.lse, shape: [N] },
     ],
+    numbers: { labelSmoothing },
     args: ([logits, labels], [rowLoss, lse]) => [logits, labels, labelSmoothing, rowLoss, lse],
     result: ([rowLoss, lse], loss) => ({ loss, rowLoss: rowLoss as Like<A>, lse: lse as Like<A> }),
   };
@@ -92,6 +94,7 @@ function backward<A extends Floats>(
       { name: 'labels', value: labels, shape: [N], dtypes: ints },
     ],
     outputs: [{ name: 'out', value: out, shape: [N, C], over: ['logits'] }],
+    numbers: { labelSmoothing, dLoss },
     args: ([logits, labels], [dLogits]) => [logits, labels, labelSmoothing, dLoss, dLogits],
     result: ([dLogits]) => dLogits as Like<A>,
   };

@@ -29,6 +29,7 @@ function forward<A extends Floats>(
 ): Job<'subCenterMaxForward', SubCenterMax<A>> {
   checkOptions(operation, options, ['rows', 'out']);
   const { rows, out = {} } = options;
+  checkOptions(operation, out, ['cosines', 'centers'], 'out');
   checkCenters(operation, subCenters);
   const [N, R] = matrix(operation, 'cosines', cosines, rows);
   const C = R / subCenters;

@@ -112,8 +112,8 @@ export class CenterLoss {
       expected(
         label >= -1 && label < this.numClasses,
         'CenterLoss',
-        `labels in [0, ${this.numClasses}) or -1`,
-        `${label} at row ${row}`,
+        `labels in [0, ${this.numClasses}) or -1, row ${row}`,
+        label,
       );
     });
     const rows = Int32Array.from(array.keys()).filter((row) => (array[row] as number) >= 0);

@@ -1,7 +1,7 @@
 /** What the losses on pairs of a batch share: checked labels, their distances, and how often a nearest row agrees. */
-import { ArgumentTypeError, expected, NonFiniteError, ShapeError } from '../errors.js';
+import { expected, NonFiniteError, ShapeError } from '../errors.js';
 import * as ops from '../ops/index.js';
-import { Tensor, tensor } from '../tensor.js';
+import { checkTensor, Tensor, tensor } from '../tensor.js';
 
 export interface PairDistances {
   /** [N, N], squared, of unit rows where `normalize` was asked for; on the tape. */
@@ -14,16 +14,13 @@ export interface PairDistances {
 
 /** Labels as an array of one a row of features [N, D]. */
 export function labelsOf(operation: string, features: Tensor, labels: Tensor | Int32Array): Int32Array {
-  if (!(features instanceof Tensor))
-    throw new ArgumentTypeError(`${operation}: expected features as a tensor, got ${typeof features}`, {
-      code: 'ERR_FM_TYPE',
-    });
+  checkTensor(operation, 'features', features);
   const array = labels instanceof Tensor ? labels.toArray() : labels;
   if (features.shape.length !== 2)
     throw new ShapeError(`${operation}: expected features [N, D], got [${features.shape.join(', ')}]`, {
       code: 'ERR_FM_SHAPE',
     });
-  expected(array instanceof Int32Array, operation, 'labels as Int32Array or int32 tensor', typeof labels);
+  expected(array instanceof Int32Array, operation, 'labels as Int32Array or int32 tensor', labels);
   if (array.length !== features.shape[0]) {
     throw new ShapeError(`${operation}: expected ${features.shape[0]} labels, got ${array.length}`, {
       code: 'ERR_FM_SHAPE',

@@ -1,9 +1,9 @@
 /** What is wrong with a margin, or with what it is composed of: also where no compiler has looked at it. */
-import { native } from '../binding.js';
-import { ArgumentRangeError, expected } from '../errors.js';
+import { type MarginParams, native } from '../binding.js';
+import { checkNumbers, checkOptions, expected, named } from '../errors.js';
 import type { Negatives, Scale } from './axes.js';
-import { type Margin, type MarginFields, type MarginName, margins } from './methods.js';
-import { nativeMargin, negativesOf } from './native.js';
+import { type Margin, type MarginFields, type MarginName, margins, optionsOf } from './methods.js';
+import { type MarginState, nativeMargin, negativesOf } from './native.js';
 
 type Test = readonly [test: (value: unknown) => boolean, wanted: string];
 
@@ -92,7 +92,7 @@ function checkRule(where: string, name: string, value: unknown, rules: Record<st
 
 /** Throws what is wrong with a margin over so many classes. */
 export function checkMargin(margin: Margin, numClasses: number, where: string): void {
-  const known = margins[margin?.method as MarginName];
+  const known = Object.hasOwn(margins, margin?.method ?? '') ? margins[margin.method] : undefined;
   expected(known, where, `a margin such as arcface() (${Object.keys(margins).join(', ')})`, margin);
   const fields = margin as Partial<MarginFields> & { method: MarginName };
   for (const [name, [test, wanted]] of Object.entries(options)) {
@@ -101,7 +101,7 @@ export function checkMargin(margin: Margin, numClasses: number, where: string): 
   }
   const { scale, lambda, method } = fields;
   if (typeof scale === 'object') checkRule(where, 'scale', scale, scales);
-  else expected((scale as number) > 0, where, 'a scale above 0', scale);
+  else expected(typeof scale === 'number' && scale > 0, where, 'a scale above 0', scale);
   const binary = method === 'sphereface2' || method === 'uniface';
   expected(
     !binary || typeof scale === 'number',
@@ -131,10 +131,30 @@ export function checkMargin(margin: Margin, numClasses: number, where: string): 
     `overflow none or easy of an additive margin (${method})`,
     fields.overflow,
   );
-  try {
-    native.checkMargin(nativeMargin(margin, { numClasses }));
-  } catch (error) {
-    if (!(error instanceof ArgumentRangeError)) throw error;
-    throw new ArgumentRangeError(error.message.replace(/^checkMargin/, where), { code: error.code, cause: error });
-  }
+  named(where, () => native.checkMargin(nativeMargin(margin, { numClasses })));
+  // Last: of options that other methods have, what is above says why they do not go together.
+  checkOptions(where, margin, ['method', ...optionsOf(margin.method)], `margin ${margin.method} with`);
+}
+
+/** What running numbers a caller may give. */
+const running = [
+  'scale',
+  't',
+  'lambda',
+  'normMean',
+  'normStd',
+  'bias',
+] as const satisfies readonly (keyof MarginState)[];
+
+/** The kernels' numbers of a margin over so many classes, with its running numbers where they are; throws what is wrong. */
+export function checkedMargin(
+  operation: string,
+  margin: Margin,
+  numClasses: number,
+  state: Omit<MarginState, 'numClasses'> = {},
+): MarginParams {
+  checkMargin(margin, numClasses, operation);
+  checkOptions(operation, state, running, 'state');
+  checkNumbers(operation, state);
+  return nativeMargin(margin, { numClasses, ...state });
 }

@@ -12,7 +12,7 @@ import { native } from '../binding.js';
 import { checkOptions, expected, NonFiniteError } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
-import { ones, type Tensor, tensor } from '../tensor.js';
+import { checkTensor, ones, type Tensor, tensor } from '../tensor.js';
 import { type LayerOptions, Linear, PRelu } from './layers.js';
 import { buffer, Module } from './module.js';
 
@@ -143,6 +143,7 @@ export class GroupFace extends Module<GroupFaceResult> {
   }
 
   override forward(x: Tensor): GroupFaceResult {
+    checkTensor('GroupFace', 'features', x);
     if (!native.allFinite(x.handle)) {
       throw new NonFiniteError('GroupFace: expected finite features, got a value that is not', {
         code: 'ERR_FM_NON_FINITE',

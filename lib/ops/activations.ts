@@ -1,5 +1,6 @@
 import { defineOp } from '../autograd.js';
 import { native } from '../binding.js';
+import { checkOptions, expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 
 const preluOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
@@ -50,6 +51,10 @@ const dropoutOp = defineOp<readonly [Tensor], { rate: number; seed: number }, un
  * @example
  * const y = dropout(x, { rate: 0.4, seed: step });
  */
-export function dropout(x: Tensor, { rate, seed }: { rate: number; seed: number }): Tensor {
+export function dropout(x: Tensor, options: { rate: number; seed: number }): Tensor {
+  checkOptions('dropout', options, ['rate', 'seed']);
+  const { rate, seed } = options;
+  expected(rate >= 0 && rate < 1, 'dropout', 'a rate in [0, 1)', rate);
+  expected(Number.isSafeInteger(seed) && seed >= 0, 'dropout', 'seed, an integer of at least 0', seed);
   return dropoutOp([x], { rate, seed });
 }

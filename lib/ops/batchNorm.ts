@@ -1,6 +1,8 @@
 import { defineOp } from '../autograd.js';
 import { native } from '../binding.js';
+import { checkNumbers, checkOptions } from '../errors.js';
 import { Tensor } from '../tensor.js';
+import { checkTensors } from './headArguments.js';
 
 export interface BatchNormState {
   /** [C], changed in place while training. */
@@ -48,5 +50,9 @@ const batchNormOp = defineOp<readonly [Tensor, Tensor, Tensor], BatchNormState, 
  * const y = batchNorm(x, weight, bias, { runningMean, runningVar, training: true, momentum: 0.1, epsilon: 1e-5 });
  */
 export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, state: BatchNormState): Tensor {
+  checkOptions('batchNorm', state, ['runningMean', 'runningVar', 'training', 'momentum', 'epsilon'], 'state');
+  const { runningMean, runningVar, momentum, epsilon } = state;
+  checkTensors('batchNorm', { runningMean, runningVar });
+  checkNumbers('batchNorm', { momentum, epsilon });
   return batchNormOp([x, weight, bias], state);
 }

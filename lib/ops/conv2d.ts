@@ -1,5 +1,6 @@
 import { defineOp } from '../autograd.js';
 import { type ConvParams, native } from '../binding.js';
+import { checkNumbers, checkOptions } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 
 const conv2dOp = defineOp<readonly [Tensor, Tensor], ConvParams, undefined>({
@@ -18,6 +19,9 @@ const conv2dOp = defineOp<readonly [Tensor, Tensor], ConvParams, undefined>({
  * @example
  * const y = conv2d(images, weight, { stride: 2, padding: 1 });
  */
-export function conv2d(x: Tensor, weight: Tensor, { stride = 1, padding = 0 }: Partial<ConvParams> = {}): Tensor {
+export function conv2d(x: Tensor, weight: Tensor, options: Partial<ConvParams> = {}): Tensor {
+  checkOptions('conv2d', options, ['stride', 'padding']);
+  const { stride = 1, padding = 0 } = options;
+  checkNumbers('conv2d', { stride, padding });
   return conv2dOp([x, weight], { stride, padding });
 }

@@ -1,6 +1,6 @@
 import { defineOp } from '../autograd.js';
 import { type Handle, native } from '../binding.js';
-import { checkOptions } from '../errors.js';
+import { checkNumbers, checkOptions } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { extents, scalar, withLabels, written } from './headArguments.js';
 
@@ -46,8 +46,9 @@ export function softmaxCrossEntropy(
 ): { loss: Tensor; rowLoss: Tensor; lse: Tensor } {
   checkOptions('softmaxCrossEntropy', options, ['labelSmoothing']);
   const { labelSmoothing = 0 } = options;
+  checkNumbers('softmaxCrossEntropy', { labelSmoothing });
   const out: SoftmaxContext['out'] = {};
-  const loss = withLabels('softmaxCrossEntropy', labels, logits.device, (own) =>
+  const loss = withLabels('softmaxCrossEntropy', labels, { logits }, (own) =>
     softmaxCrossEntropyOp([logits], { labels: own, labelSmoothing, out }),
   );
   return { loss, rowLoss: out.rowLoss as Tensor, lse: out.lse as Tensor };
@@ -99,8 +100,9 @@ export function binaryCrossEntropy(
 ): { loss: Tensor; rowLoss: Tensor } {
   checkOptions('binaryCrossEntropy', options, ['positiveWeight', 'negativeWeight']);
   const { positiveWeight = 1, negativeWeight = 1 } = options;
+  checkNumbers('binaryCrossEntropy', { positiveWeight, negativeWeight });
   const out: BinaryContext['out'] = {};
-  const loss = withLabels('binaryCrossEntropy', labels, logits.device, (own) =>
+  const loss = withLabels('binaryCrossEntropy', labels, { logits }, (own) =>
     binaryCrossEntropyOp([logits], { labels: own, positiveWeight, negativeWeight, out }),
   );
   return { loss, rowLoss: out.rowLoss as Tensor };

@@ -1,7 +1,8 @@
 import { defineOp } from '../autograd.js';
 import { native } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { Tensor } from '../tensor.js';
+import { checkNumbers, checkOptions, expected, named } from '../errors.js';
+import { checkTensor, Tensor } from '../tensor.js';
 
 const addOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
   name: 'add',
@@ -51,6 +52,7 @@ const scaleOp = defineOp<readonly [Tensor], { factor: number }, undefined>({
  * const y = scale(x, 0.5);
  */
 export function scale(x: Tensor, factor: number): Tensor {
+  expected(typeof factor === 'number', 'scale', 'a factor, a number', factor);
   return scaleOp([x], { factor });
 }
 
@@ -61,7 +63,7 @@ export function scale(x: Tensor, factor: number): Tensor {
  * const difference = subtract(features, gatherRows(centers, labels));
  */
 export function subtract(a: Tensor, b: Tensor): Tensor {
-  return add(a, scale(b, -1));
+  return named('subtract', () => add(a, scale(b, -1)));
 }
 
 const affineOp = defineOp<readonly [Tensor], { factor: number; offset: number }, undefined>({
@@ -76,7 +78,10 @@ const affineOp = defineOp<readonly [Tensor], { factor: number; offset: number },
  * @example
  * const distance = affine(cosines, { factor: -2, offset: 2 }); // of unit rows, squared
  */
-export function affine(x: Tensor, { factor = 1, offset = 0 }: { factor?: number; offset?: number }): Tensor {
+export function affine(x: Tensor, options: { factor?: number; offset?: number }): Tensor {
+  checkOptions('affine', options, ['factor', 'offset']);
+  const { factor = 1, offset = 0 } = options;
+  checkNumbers('affine', { factor, offset });
   return affineOp([x], { factor, offset });
 }
 
@@ -97,7 +102,10 @@ const sqrtOp = defineOp<readonly [Tensor], { epsilon: number }, { y: Tensor }>({
  * @example
  * const distance = sqrt(squaredDistances(rows), { epsilon: 1e-9 });
  */
-export function sqrt(x: Tensor, { epsilon = 0 }: { epsilon?: number } = {}): Tensor {
+export function sqrt(x: Tensor, options: { epsilon?: number } = {}): Tensor {
+  checkOptions('sqrt', options, ['epsilon']);
+  const { epsilon = 0 } = options;
+  checkNumbers('sqrt', { epsilon });
   return sqrtOp([x], { epsilon });
 }
 
@@ -134,5 +142,6 @@ export function dot(a: Tensor, b: Tensor): Tensor {
  * const features = backbone.forward(imageToFloat(tensor(images, [N, 112, 112, 3])));
  */
 export function imageToFloat(x: Tensor): Tensor {
+  checkTensor('imageToFloat', 'x', x);
   return new Tensor(native.imageToFloat(x.handle), x.device);
 }

@@ -1,6 +1,8 @@
 import { defineOp } from '../autograd.js';
 import { native } from '../binding.js';
+import { expected } from '../errors.js';
 import { type Tensor, tensor, zeros } from '../tensor.js';
+import { checkTensors } from './headArguments.js';
 
 /** dx = Σ of dy's rows where they came from, in their order. */
 const gatherRowsOp = defineOp<readonly [Tensor], { index: Int32Array }, undefined>({
@@ -26,6 +28,10 @@ const gatherRowsOp = defineOp<readonly [Tensor], { index: Int32Array }, undefine
   },
 });
 
+function checkIndex(operation: string, index: unknown): void {
+  expected(index instanceof Int32Array, operation, 'index as Int32Array', index);
+}
+
 /**
  * The rows of x [R, D] at index [N], each in [0, R), as often as they are named: [N, D].
  *
@@ -33,6 +39,7 @@ const gatherRowsOp = defineOp<readonly [Tensor], { index: Int32Array }, undefine
  * const y = gatherRows(tensor(new Float32Array([1, 2, 3]), [3, 1]), new Int32Array([2, 0])); // [[3], [1]]
  */
 export function gatherRows(x: Tensor, index: Int32Array): Tensor {
+  checkIndex('gatherRows', index);
   return gatherRowsOp([x], { index: Int32Array.from(index) });
 }
 
@@ -43,6 +50,8 @@ export function gatherRows(x: Tensor, index: Int32Array): Tensor {
  * scatterAddRows(centers, new Int32Array([0, 0]), tensor(new Float32Array([1, 2]), [2, 1])); // centers[0] += 3
  */
 export function scatterAddRows(into: Tensor, index: Int32Array, x: Tensor): void {
+  checkTensors('scatterAddRows', { into, x });
+  checkIndex('scatterAddRows', index);
   const at = tensor(index, [index.length], into.device);
   try {
     native.scatterAddRows(into.handle, at.handle, x.handle);

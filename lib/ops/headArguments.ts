@@ -1,24 +1,34 @@
 /** What the head's separate stages share. */
 import { type Dtype, type Handle, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { ArgumentTypeError, ShapeError } from '../errors.js';
-import { Tensor, tensor } from '../tensor.js';
+import { ArgumentTypeError, describe, named, ShapeError } from '../errors.js';
+import { checkTensor, Tensor, tensor } from '../tensor.js';
 
 /** Another handle of the same memory: the first belongs to the caller, who may dispose it. */
 export const again = (x: Tensor): Tensor => new Tensor(native.reshape(x.handle, x.shape), x.device);
 
-/** Runs f with labels as a tensor of the operation's own, which f keeps unless it throws. */
+/** Throws unless labels are of one of the two kinds. */
+function checkLabels(operation: string, labels: unknown): void {
+  const whole = labels instanceof Tensor ? labels.dtype === 'int32' : labels instanceof Int32Array;
+  if (whole) return;
+  throw new ArgumentTypeError(`${operation}: expected labels as Int32Array or int32 tensor, got ${describe(labels)}`, {
+    code: 'ERR_FM_TYPE',
+  });
+}
+
+/**
+ * Runs f with labels as a tensor of the operation's own, which f keeps unless it throws; the labels stand beside
+ * arguments that have to be tensors, and are where the first of those is.
+ */
 export function withLabels<R>(
   operation: string,
   labels: Tensor | Int32Array,
-  device: string,
+  beside: Readonly<Record<string, Tensor>>,
   f: (own: Tensor) => R,
 ): R {
-  if (!(labels instanceof Tensor || labels instanceof Int32Array)) {
-    throw new ArgumentTypeError(`${operation}: expected labels as Int32Array or int32 tensor, got ${typeof labels}`, {
-      code: 'ERR_FM_TYPE',
-    });
-  }
+  checkTensors(operation, beside);
+  checkLabels(operation, labels);
+  const { device } = Object.values(beside)[0] as Tensor;
   const own = labels instanceof Tensor ? again(labels) : tensor(labels, [labels.length], device);
   try {
     return f(own);
@@ -32,18 +42,24 @@ export function withLabels<R>(
 export function borrowLabels<R>(
   operation: string,
   labels: Tensor | Int32Array,
-  device: string,
+  beside: Readonly<Record<string, Tensor>>,
   f: (own: Tensor) => R,
 ): R {
-  return withLabels(operation, labels, device, (own) => {
-    const result = f(own);
+  return withLabels(operation, labels, beside, (own) => {
+    const result = named(operation, () => f(own));
     own.dispose();
     return result;
   });
 }
 
+/** Throws unless all of these are tensors, by their names. */
+export function checkTensors(operation: string, tensors: Readonly<Record<string, unknown>>): void {
+  for (const [name, x] of Object.entries(tensors)) checkTensor(operation, name, x);
+}
+
 /** The two extents of x. */
 export function extents(operation: string, name: string, x: Tensor): [number, number] {
+  checkTensor(operation, name, x);
   if (x.shape.length === 2) return [x.shape[0] as number, x.shape[1] as number];
   throw new ShapeError(`${operation}: expected ${name} with 2 axes, got [${x.shape.join(', ')}]`, {
     code: 'ERR_FM_SHAPE',

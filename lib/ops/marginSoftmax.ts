@@ -1,9 +1,10 @@
 import { defineOp } from '../autograd.js';
 import { type MarginParams, native, type Precision } from '../binding.js';
-import { ArgumentTypeError, checkOptions, expected, ShapeError } from '../errors.js';
-import { checkMargin, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
+import { checkNumbers, checkOptions, expected, ShapeError } from '../errors.js';
+import { checkedMargin } from '../margins/check.js';
+import type { Margin, MarginState } from '../margins/index.js';
 import { Tensor } from '../tensor.js';
-import { again, borrowLabels, scalar, withLabels } from './headArguments.js';
+import { again, borrowLabels, checkTensors, extents, scalar, withLabels } from './headArguments.js';
 
 export interface MarginSoftmaxResult {
   /** Mean over the rows that have a target, and the method's regulariser; a tensor of one element, for backward(). */
@@ -75,17 +76,16 @@ const marginSoftmaxOp = defineOp<Inputs, Context, { lse: Tensor; labels: Tensor 
 
 /** The classes of a weight [C·K, D], and the kernels' numbers of a margin over them. */
 function paramsOf(operation: string, weight: Tensor, margin: Margin, state: MarginSoftmaxOptions['state']) {
-  const { subCenters = 1 } = margin;
-  const rows = weight.shape[0] as number;
+  const { subCenters = 1 } = margin ?? {};
+  const [rows] = extents(operation, 'weight', weight);
   expected(
     Number.isInteger(rows / subCenters),
     operation,
     `weight [C·${subCenters}, D] for ${subCenters} centers a class`,
-    `[${weight.shape.join(', ')}]`,
+    weight.shape,
   );
   const numClasses = rows / subCenters;
-  checkMargin(margin, numClasses, operation);
-  return nativeMargin(margin, { numClasses, ...state });
+  return checkedMargin(operation, margin, numClasses, state);
 }
 
 /**
@@ -105,16 +105,12 @@ export function marginSoftmax(
 ): MarginSoftmaxResult {
   checkOptions('marginSoftmax', options, ['margins', 'state', 'precision']);
   const { margins, state, precision = 'float32' } = options;
+  checkTensors('marginSoftmax', { features, weight });
   if (features.shape.length !== 2 || weight.shape.length !== 2 || features.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
       `marginSoftmax: expected weight [C, ${features.shape[1]}] to match features [${features.shape.join(', ')}], got [${weight.shape.join(', ')}]`,
       { code: 'ERR_FM_SHAPE' },
     );
-  }
-  if (labels instanceof Tensor && labels.dtype !== 'int32') {
-    throw new ArgumentTypeError(`marginSoftmax: expected labels of dtype int32, got ${labels.dtype}`, {
-      code: 'ERR_FM_TYPE',
-    });
   }
   expected(
     precision === 'float32' || precision === 'bfloat16',
@@ -123,18 +119,23 @@ export function marginSoftmax(
     precision,
   );
   const params = paramsOf('marginSoftmax', weight, margin, state);
-  return withLabels('marginSoftmax', labels, features.device, (targets) => {
-    const out: Context['out'] = {};
-    const inputs: Inputs = margins ? [features, weight, margins] : [features, weight];
-    const loss = marginSoftmaxOp(inputs, { labels: targets, params, precision, out });
-    return {
-      loss,
-      rowLoss: out.rowLoss as Tensor,
-      lse: out.lse as Tensor,
-      accuracy: out.accuracy as number,
-      regularizer: out.regularizer as number,
-    };
-  });
+  return withLabels(
+    'marginSoftmax',
+    labels,
+    { features, weight, ...(margins === undefined ? {} : { margins }) },
+    (targets) => {
+      const out: Context['out'] = {};
+      const inputs: Inputs = margins ? [features, weight, margins] : [features, weight];
+      const loss = marginSoftmaxOp(inputs, { labels: targets, params, precision, out });
+      return {
+        loss,
+        rowLoss: out.rowLoss as Tensor,
+        lse: out.lse as Tensor,
+        accuracy: out.accuracy as number,
+        regularizer: out.regularizer as number,
+      };
+    },
+  );
 }
 
 /** The logits scale·φ, [N, C]: for looking at small cases; the loss never makes them. */
@@ -148,10 +149,15 @@ export function marginLogits(
   checkOptions('marginLogits', options, ['margins', 'state']);
   const { margins, state } = options;
   const params = paramsOf('marginLogits', weight, margin, state);
-  return borrowLabels('marginLogits', labels, features.device, (targets) => {
-    const logits = native.marginLogits(features.handle, weight.handle, targets.handle, margins?.handle, params);
-    return new Tensor(logits, features.device);
-  });
+  return borrowLabels(
+    'marginLogits',
+    labels,
+    { features, weight, ...(margins === undefined ? {} : { margins }) },
+    (targets) => {
+      const logits = native.marginLogits(features.handle, weight.handle, targets.handle, margins?.handle, params);
+      return new Tensor(logits, features.device);
+    },
+  );
 }
 
 /**
@@ -166,7 +172,8 @@ export function targetCosines(
 ): Tensor {
   checkOptions('targetCosines', options, ['subCenters']);
   const { subCenters = 1 } = options;
-  return borrowLabels('targetCosines', labels, features.device, (targets) => {
+  checkNumbers('targetCosines', { subCenters });
+  return borrowLabels('targetCosines', labels, { features, weight }, (targets) => {
     const cosines = native.targetCosines(features.handle, weight.handle, targets.handle, subCenters);
     return new Tensor(cosines, features.device);
   });
@@ -184,7 +191,9 @@ export function negativeLse(
 ): Tensor {
   checkOptions('negativeLse', options, ['scale', 'subCenters']);
   const { scale, subCenters = 1 } = options;
-  return borrowLabels('negativeLse', labels, features.device, (targets) => {
+  expected(typeof scale === 'number', 'negativeLse', 'scale, a number', scale);
+  checkNumbers('negativeLse', { subCenters });
+  return borrowLabels('negativeLse', labels, { features, weight }, (targets) => {
     const params = { method: 'softmax', scale, subCenters };
     return new Tensor(native.negativeLse(features.handle, weight.handle, targets.handle, params), features.device);
   });

@@ -1,16 +1,11 @@
 import { defineOp } from '../autograd.js';
 import { type Handle, type MarginParams, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { checkOptions } from '../errors.js';
-import { checkMargin, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
+import { checkNumbers, checkOptions } from '../errors.js';
+import { checkedMargin } from '../margins/check.js';
+import type { Margin, MarginState } from '../margins/index.js';
 import type { Tensor } from '../tensor.js';
 import { extents, scalar, withLabels, written } from './headArguments.js';
-
-/** What the kernels compute for a margin. */
-export function transformParams(operation: string, margin: Margin, state: MarginState): MarginParams {
-  checkMargin(margin, state.numClasses, operation);
-  return nativeMargin(margin, state);
-}
 
 interface TransformContext {
   readonly labels: Tensor;
@@ -75,9 +70,10 @@ export function marginTransform(
   checkOptions('marginTransform', options, ['margins', 'norms', 'state']);
   const { margins, norms, state } = options;
   const [, numClasses] = extents('marginTransform', 'cosines', cosines);
-  const params = transformParams('marginTransform', margin, { numClasses, ...state });
-  const inputs: TransformInputs = [cosines, ...[margins, norms].filter((x) => x !== undefined)];
-  return withLabels('marginTransform', labels, cosines.device, (own) =>
+  const params = checkedMargin('marginTransform', margin, numClasses, state);
+  const given = { ...(margins === undefined ? {} : { margins }), ...(norms === undefined ? {} : { norms }) };
+  const inputs: TransformInputs = [cosines, ...Object.values(given)];
+  return withLabels('marginTransform', labels, { cosines, ...given }, (own) =>
     marginTransformOp(inputs, { labels: own, params, hasMargins: !!margins, hasNorms: !!norms }),
   );
 }
@@ -116,7 +112,8 @@ export function curricularReweight(
 ): Tensor {
   checkOptions('curricularReweight', options, ['t', 'margin']);
   const { t, margin } = options;
-  return withLabels('curricularReweight', labels, cosines.device, (own) =>
+  checkNumbers('curricularReweight', { t, margin });
+  return withLabels('curricularReweight', labels, { cosines }, (own) =>
     curricularReweightOp([cosines], { labels: own, t, margin }),
   );
 }
@@ -142,8 +139,6 @@ const normRegularizerOp = defineOp<readonly [Tensor], { labels: Tensor; params: 
  * const total = add(loss, normRegularizer(rowNorms(features), labels, magface()));
  */
 export function normRegularizer(norms: Tensor, labels: Tensor | Int32Array, margin: Margin): Tensor {
-  const params = transformParams('normRegularizer', margin, { numClasses: 1 });
-  return withLabels('normRegularizer', labels, norms.device, (own) =>
-    normRegularizerOp([norms], { labels: own, params }),
-  );
+  const params = checkedMargin('normRegularizer', margin, 1);
+  return withLabels('normRegularizer', labels, { norms }, (own) => normRegularizerOp([norms], { labels: own, params }));
 }

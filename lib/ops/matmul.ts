@@ -1,7 +1,8 @@
 import { defineOp } from '../autograd.js';
 import { type Handle, native } from '../binding.js';
-import { ShapeError } from '../errors.js';
+import { checkOptions, named, ShapeError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
+import { checkTensors } from './headArguments.js';
 
 const matmulOp = defineOp<readonly [Tensor, Tensor], { transposeB: boolean }, undefined>({
   name: 'matmul',
@@ -22,7 +23,9 @@ const matmulOp = defineOp<readonly [Tensor, Tensor], { transposeB: boolean }, un
  * @example
  * const y = matmul(tensor(new Float32Array([1, 2]), [1, 2]), tensor(new Float32Array([3, 4]), [2, 1])); // [[11]]
  */
-export function matmul(a: Tensor, b: Tensor, { transposeB = false } = {}): Tensor {
+export function matmul(a: Tensor, b: Tensor, options: { transposeB?: boolean } = {}): Tensor {
+  checkOptions('matmul', options, ['transposeB']);
+  const { transposeB = false } = options;
   return matmulOp([a, b], { transposeB });
 }
 
@@ -39,11 +42,14 @@ const addBias = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
  * const y = linear(x, weight, bias);
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  checkTensors('linear', { x, weight, ...(bias === undefined ? {} : { bias }) });
   if (x.shape.length !== 2 || x.shape[1] !== weight.shape[1]) {
     throw new ShapeError(`linear: expected input [*, ${weight.shape[1]}], got [${x.shape.join(', ')}]`, {
       code: 'ERR_FM_SHAPE',
     });
   }
-  const y = matmul(x, weight, { transposeB: true });
-  return bias ? addBias([y, bias], undefined) : y;
+  return named('linear', () => {
+    const y = matmul(x, weight, { transposeB: true });
+    return bias ? addBias([y, bias], undefined) : y;
+  });
 }

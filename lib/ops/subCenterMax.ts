@@ -40,6 +40,7 @@ const subCenterMaxOp = defineOp<readonly [Tensor], Context, { centers: Tensor }>
  * const { cosines } = subCenterMax(cosineLogits(features, weight), 3);
  */
 export function subCenterMax(cosines: Tensor, subCenters: number): { cosines: Tensor; centers: Tensor } {
+  expected(Number.isSafeInteger(subCenters) && subCenters >= 1, 'subCenterMax', 'subCenters of at least 1', subCenters);
   const out: Context['out'] = {};
   const largest = subCenterMaxOp([cosines], { subCenters, out });
   return { cosines: largest, centers: out.centers as Tensor };

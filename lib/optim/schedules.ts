@@ -1,5 +1,5 @@
 /** Learning rates as functions of the step, so that a resumed run needs nothing but its step number. */
-import { expected } from '../errors.js';
+import { checkOptions, expected } from '../errors.js';
 
 export interface ScheduleOptions {
   readonly base: number;
@@ -31,7 +31,21 @@ export type ScheduleName = keyof typeof decays;
  * lr(0); // 0.001
  */
 export function schedule(name: ScheduleName, options: ScheduleOptions): (step: number) => number {
-  const { base, totalSteps, warmupSteps = 0 } = options;
+  expected(Object.hasOwn(decays, name), 'schedule', `a name (${Object.keys(decays).join(', ')})`, name);
+  checkOptions('schedule', options, ['base', 'totalSteps', 'warmupSteps', 'power', 'milestones', 'gamma']);
+  const { base, totalSteps, warmupSteps = 0, power = 1, milestones = [], gamma = 0.1 } = options;
+  const count = (x: number) => Number.isSafeInteger(x) && x >= 0;
+  expected(Number.isFinite(base) && base >= 0, 'schedule', 'a finite base of at least 0', base);
+  expected(count(totalSteps), 'schedule', 'totalSteps, an integer of at least 0', totalSteps);
+  expected(count(warmupSteps), 'schedule', 'warmupSteps, an integer of at least 0', warmupSteps);
+  expected(Number.isFinite(power) && power >= 0, 'schedule', 'a finite power of at least 0', power);
+  expected(Number.isFinite(gamma) && gamma >= 0, 'schedule', 'a finite gamma of at least 0', gamma);
+  expected(
+    Array.isArray(milestones) && milestones.every((m, i) => Number.isFinite(m) && m >= (milestones[i - 1] ?? 0)),
+    'schedule',
+    'milestones, ascending steps of at least 0',
+    milestones,
+  );
   expected(warmupSteps <= totalSteps, 'schedule', `at most ${totalSteps} warm-up steps`, warmupSteps);
   const decay = decays[name];
   return (step) => {

@@ -1,6 +1,6 @@
 import { native } from '../binding.js';
-import { ShapeError } from '../errors.js';
-import { keep, type Tensor, zeros } from '../tensor.js';
+import { checkOptions, checkSgd, expected, ShapeError } from '../errors.js';
+import { checkTensor, keep, type Tensor, zeros } from '../tensor.js';
 
 export interface SgdOptions {
   readonly momentum?: number;
@@ -20,18 +20,26 @@ export class Sgd {
   readonly weightDecay: number;
   readonly #slots: readonly { name: string; weight: Tensor; velocity: Tensor }[];
 
-  constructor(parameters: Iterable<[string, Tensor]>, { momentum = 0.9, weightDecay = 0 }: SgdOptions = {}) {
+  constructor(parameters: Iterable<[string, Tensor]>, options: SgdOptions = {}) {
+    const iterable = typeof (parameters as Iterable<unknown> | undefined)?.[Symbol.iterator] === 'function';
+    expected(iterable, 'Sgd', 'parameters, a name and a tensor each', parameters);
+    checkOptions('Sgd', options, ['momentum', 'weightDecay']);
+    const { momentum = 0.9, weightDecay = 0 } = options;
+    checkSgd('Sgd', { momentum, weightDecay });
     this.momentum = momentum;
     this.weightDecay = weightDecay;
-    this.#slots = Array.from(parameters, ([name, weight]) => ({
-      name,
-      weight,
-      velocity: keep(zeros(weight.shape, weight.dtype, weight.device)),
-    }));
+    this.#slots = Array.from(parameters, (entry) => {
+      expected(Array.isArray(entry), 'Sgd', 'parameters, a name and a tensor each', entry);
+      const [name, weight] = entry;
+      checkTensor('Sgd', `parameter ${name}`, weight);
+      return { name, weight, velocity: keep(zeros(weight.shape, weight.dtype, weight.device)) };
+    });
   }
 
   /** One update of every parameter that has a gradient; gradients are freed. */
   step(lr: number): void {
+    expected(lr !== undefined, 'Sgd.step', 'a finite lr of at least 0', lr);
+    checkSgd('Sgd.step', { lr });
     const sgd = { lr, momentum: this.momentum, weightDecay: this.weightDecay };
     for (const { weight, velocity } of this.#slots) {
       if (!weight.grad) continue;

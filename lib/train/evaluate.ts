@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset, openPairSet, type RecordDataset } from '../data/index.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError, checkOptions, expected } from '../errors.js';
 import {
   evaluateTiers,
   fuseFlip,
@@ -13,7 +13,7 @@ import {
   verifyAllPairs,
   verifyPairs,
 } from '../eval/index.js';
-import type { Module } from '../nn/index.js';
+import { Module } from '../nn/index.js';
 import { imageToFloat, normalize } from '../ops/index.js';
 import { tensor, tidy } from '../tensor.js';
 
@@ -183,8 +183,13 @@ function scoreTiers(
 export async function evaluate(
   backbone: Module & { embeddingSize: number },
   request: EvaluationRequest,
-  { device = 'cpu', onNote = () => {} }: { device?: string; onNote?: (message: string) => void } = {},
+  where: { device?: string; onNote?: (message: string) => void } = {},
 ): Promise<Evaluation> {
+  expected(backbone instanceof Module, 'evaluate', 'a backbone, such as nn.iresnetSmall()', backbone);
+  // Of a configuration's `evaluation`, compareWith is the report's.
+  checkOptions('evaluate', request, ['test', 'pairs', 'gallery', 'flip', 'pixels', 'compareWith']);
+  checkOptions('evaluate', where, ['device', 'onNote']);
+  const { device = 'cpu', onNote = () => {} } = where;
   const began = performance.now();
   const options = { flip: request.flip ?? false, device };
   const dim = backbone.embeddingSize;

@@ -5,7 +5,7 @@ import { noGrad } from '../autograd.js';
 import { native } from '../binding.js';
 import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
 import { automaticDevice, deviceIndex, deviceName } from '../device.js';
-import { ConfigError, DataError } from '../errors.js';
+import { ConfigError, checkOptions, DataError } from '../errors.js';
 import { MarginHead, type MarginHeadOptions } from '../heads/index.js';
 import { lastGoodCheckpoint, lockFolder, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { CenterLoss, MetricHead } from '../losses/index.js';
@@ -126,6 +126,7 @@ function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void 
  * const run = await train({ data: { train: 'data/kanji28/train.rec', shift: 2 }, epochs: 5, out: 'runs/first' });
  */
 export async function train(input: ConfigInput | Config, options: TrainOptions = {}): Promise<TrainedRun> {
+  checkOptions('train', options, ['resume', 'overwrite', 'signal', 'onMetrics', 'onNote']);
   const config = resolveConfig(input);
   const onNote = options.onNote ?? (() => {});
   if (config.threads > 0) native.setNumThreads(config.threads);
