@@ -126,7 +126,7 @@ function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void 
  * const run = await train({ data: { train: 'data/kanji28/train.rec', shift: 2 }, epochs: 5, out: 'runs/first' });
  */
 export async function train(input: ConfigInput | Config, options: TrainOptions = {}): Promise<TrainedRun> {
-  checkOptions('train', options, ['resume', 'overwrite', 'signal', 'onMetrics', 'onNote']);
+  checkOptions('train', options, ['resume', 'overwrite', 'signal', 'onMetrics', 'onNote', 'holder']);
   const config = resolveConfig(input);
   const onNote = options.onNote ?? (() => {});
   if (config.threads > 0) native.setNumThreads(config.threads);
