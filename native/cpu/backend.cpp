@@ -17,12 +17,12 @@ Tensor CpuBackend::empty(Dtype dtype, const Shape& shape) {
 
 void CpuBackend::copy_from_host(const Tensor& to, const void* from, size_t bytes) {
   FM_CHECK(shape, bytes == to.bytes(), "expected ", to.bytes(), " bytes for ", to.shape, ", got ", bytes);
-  std::memcpy(to.raw(), from, bytes);
+  if (bytes > 0) std::memcpy(to.raw(), from, bytes);  // an empty array may have no address
 }
 
 void CpuBackend::copy_to_host(void* to, const Tensor& from, size_t bytes) {
   FM_CHECK(shape, bytes == from.bytes(), "expected ", from.bytes(), " bytes for ", from.shape, ", got ", bytes);
-  std::memcpy(to, from.raw(), bytes);
+  if (bytes > 0) std::memcpy(to, from.raw(), bytes);
 }
 
 Backend& cpu_backend() {
