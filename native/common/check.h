@@ -19,4 +19,13 @@ inline void check_channels(const char* name, const Tensor& x, const Tensor& para
   check_shape(name, parameter, {x.shape.back()});
 }
 
+inline void check_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                             const Tensor& running_var, double epsilon) {
+  check_channels("weight", x, weight);
+  check_channels("bias", x, bias);
+  check_channels("running_mean", x, running_mean);
+  check_channels("running_var", x, running_var);
+  FM_CHECK(range, epsilon >= 0, "expected epsilon of at least 0, got ", epsilon);
+}
+
 }  // namespace fm

@@ -11,15 +11,6 @@
 namespace fm {
 namespace {
 
-void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                     const Tensor& running_var, double epsilon) {
-  check_channels("weight", x, weight);
-  check_channels("bias", x, bias);
-  check_channels("running_mean", x, running_mean);
-  check_channels("running_var", x, running_var);
-  FM_CHECK(range, epsilon >= 0, "expected epsilon of at least 0, got ", epsilon);
-}
-
 // Parameters repeated over a row, and the pass y = (x − mean)·inv_std·weight + bias.
 template <class T>
 Tensor normalized(const Tensor& x, const ChannelRows& rows, const T* mean, const T* inv_std, const T* weight,
@@ -73,7 +64,7 @@ void moments(const T* x, const ChannelRows& rows, double* mean, double* m2) {
 BatchNormForward CpuBackend::batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                               const Tensor& running_mean, const Tensor& running_var, double momentum,
                                               double epsilon) {
-  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  check_batch_norm(x, weight, bias, running_mean, running_var, epsilon);
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const ChannelRows rows(x);
@@ -98,7 +89,7 @@ BatchNormForward CpuBackend::batch_norm_train(const Tensor& x, const Tensor& wei
 
 BatchNormForward CpuBackend::batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                              const Tensor& running_mean, const Tensor& running_var, double epsilon) {
-  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  check_batch_norm(x, weight, bias, running_mean, running_var, epsilon);
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t channels = x.shape.back();

@@ -8,15 +8,6 @@
 namespace fm {
 namespace {
 
-void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                     const Tensor& running_var, double epsilon) {
-  check_channels("weight", x, weight);
-  check_channels("bias", x, bias);
-  check_channels("running_mean", x, running_mean);
-  check_channels("running_var", x, running_var);
-  FM_CHECK(range, epsilon >= 0, "expected epsilon of at least 0, got ", epsilon);
-}
-
 // The mean is summed first and x about it afterwards, so that a mean far from 0 costs no digits.
 template <class T>
 struct StoreMean {
@@ -122,7 +113,7 @@ Tensor normalized(CudaBackend& on, const Tensor& x, const Tensor& mean, const Te
 BatchNormForward CudaBackend::batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                                const Tensor& running_mean, const Tensor& running_var, double momentum,
                                                double epsilon) {
-  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  check_batch_norm(x, weight, bias, running_mean, running_var, epsilon);
   check_here("x", x);
   const DeviceGuard guard(device_);
   return dispatch_float(x.dtype, [&](auto zero) {
@@ -141,7 +132,7 @@ BatchNormForward CudaBackend::batch_norm_train(const Tensor& x, const Tensor& we
 
 BatchNormForward CudaBackend::batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                               const Tensor& running_mean, const Tensor& running_var, double epsilon) {
-  check_arguments(x, weight, bias, running_mean, running_var, epsilon);
+  check_batch_norm(x, weight, bias, running_mean, running_var, epsilon);
   check_here("x", x);
   const DeviceGuard guard(device_);
   return dispatch_float(x.dtype, [&](auto zero) {

@@ -5,6 +5,7 @@
 #include "backend.h"
 #include "columns.cuh"
 #include "each.cuh"
+#include "reduce.cuh"
 
 namespace fm {
 namespace {
@@ -19,12 +20,6 @@ struct ReluSlope {
   template <class T>
   __device__ T operator()(T dy, T y) const {
     return y > 0 ? dy : T(0);
-  }
-};
-struct Plus {
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return a + b;
   }
 };
 struct Times {
@@ -136,12 +131,12 @@ Tensor CudaBackend::relu_forward(const Tensor& x) {
   return map(*this, x, [](auto) { return Relu{}; });
 }
 Tensor CudaBackend::relu_backward(const Tensor& dy, const Tensor& y) { return map<ReluSlope>(*this, "dy", dy, "y", y); }
-Tensor CudaBackend::add(const Tensor& a, const Tensor& b) { return map<Plus>(*this, "a", a, "b", b); }
+Tensor CudaBackend::add(const Tensor& a, const Tensor& b) { return map<Sum>(*this, "a", a, "b", b); }
 Tensor CudaBackend::multiply(const Tensor& a, const Tensor& b) { return map<Times>(*this, "a", a, "b", b); }
 void CudaBackend::accumulate(const Tensor& into, const Tensor& x) {
   check_alike("into", into, "x", x);
   check_here("into", into);
-  map_into<Plus>(*this, into, x, into);
+  map_into<Sum>(*this, into, x, into);
 }
 Tensor CudaBackend::scale(const Tensor& x, double factor) {
   return map(*this, x, [&](auto zero) { return Scale<decltype(zero)>{decltype(zero)(factor)}; });

@@ -1,6 +1,7 @@
 // The whole CUDA library under the host emulation, as a device beside the CPU: the head's kernels against the CPU's on
 // random problems over every method and axis, extremes, errors, and the order of threads.
 #include "cuda_head_test.h"
+#include "error_of.h"
 
 namespace {
 
@@ -190,16 +191,6 @@ void order_of_threads() {
 }
 
 // --- errors: the CPU's words -----------------------------------------------------------------------------------------
-
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-    return "no error";
-  } catch (const Error& error) {
-    return std::to_string(int(error.kind)) + " " + error.what();
-  }
-}
 
 void errors() {
   using T = float;

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "../../native/common/devices.h"
+#include "error_of.h"
 #include "margin_cases.h"
 
 namespace {
@@ -512,16 +513,6 @@ void test_nearest() {
 }
 
 // --- errors ------------------------------------------------------------------------------------------------------------
-
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-    return "no error";
-  } catch (const Error& error) {
-    return std::to_string(int(error.kind)) + " " + error.what();
-  }
-}
 
 void test_errors() {
   const auto refused = [](const std::string& part, const std::function<void(const On&)>& call) {
