@@ -82,6 +82,15 @@ export interface HeadOptions {
   readonly precision: Precision;
   /** Which cosines a step keeps for its second sweep: native/common/backend.h, keep_bytes. */
   readonly memory: 'lean' | 'fast' | number;
+  /** What negativeSums gave for the same batch with the same options, and its scale. */
+  readonly moments?: Handle | undefined;
+  readonly cosines?: Handle | undefined;
+  readonly momentsScale?: number;
+}
+export interface NativeNegativeSums {
+  readonly lse: Handle;
+  readonly moments: Handle | undefined;
+  readonly cosines: Handle | undefined;
 }
 export interface NativeHeadStep {
   readonly loss: number;
@@ -235,7 +244,20 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   targetCosines(features: Handle, weight: Handle, labels: Handle, subCenters: number): Handle;
   targetCosinesAsync(features: Handle, weight: Handle, labels: Handle, subCenters: number): Promise<Handle>;
   negativeLse(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
-  negativeLseAsync(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Promise<Handle>;
+  negativeSums(
+    features: Handle,
+    weight: Handle,
+    labels: Handle,
+    p: MarginParams,
+    options: HeadOptions,
+  ): Promise<NativeNegativeSums>;
+  negativeSumsSync(
+    features: Handle,
+    weight: Handle,
+    labels: Handle,
+    p: MarginParams,
+    options: HeadOptions,
+  ): NativeNegativeSums;
   inspectHead(
     features: Handle,
     weight: Handle,

@@ -31,6 +31,7 @@ struct Js<OptionalTensor> {
     if (v.IsUndefined() || v.IsNull()) return std::nullopt;
     return Js<Tensor>::from(v);
   }
+  static Napi::Value to(Napi::Env env, const OptionalTensor& t) { return t ? to_handle(env, *t) : env.Undefined(); }
 };
 
 template <class T>
@@ -196,6 +197,7 @@ FM_RESULT(MarginSoftmaxGradients, d_features, d_weight, d_margins, d_scale, d_bi
 FM_RESULT(HeadStep, loss, regularizer, correct, labelled, row_loss, lse, d_features, d_margins, d_scale, d_bias)
 FM_RESULT(MarginTransformSums, d_scale, d_bias)
 FM_RESULT(Neighbours, index, score)
+FM_RESULT(NegativeSums, lse, moments, cosines)
 FM_RESULT(HeadRows, norm, target_cos, nearest_cos, hard, center)
 
 inline Napi::Object object_from(const Napi::Value& v) {
@@ -230,6 +232,9 @@ struct Js<HeadOptions> {
     HeadOptions options;
     const Napi::Object object = object_from(v);
     read_field(object, "precision", options.precision);
+    read_field(object, "moments", options.moments);
+    read_field(object, "cosines", options.cosines);
+    read_field(object, "momentsScale", options.moments_scale);
     const Napi::Value memory = object.Get("memory");
     if (memory.IsString() && Js<std::string>::from(memory) == "fast")
       options.keep_bytes = std::numeric_limits<double>::infinity();

@@ -51,7 +51,8 @@ void bind_ops(Napi::Object exports) {
   bind(exports, "targetCosines", &Backend::target_cosines);
   bind_async(exports, "targetCosinesAsync", &Backend::target_cosines);
   bind(exports, "negativeLse", &Backend::negative_lse);
-  bind_async(exports, "negativeLseAsync", &Backend::negative_lse);
+  bind(exports, "negativeSumsSync", &Backend::negative_sums);
+  bind_async(exports, "negativeSums", &Backend::negative_sums);
   bind_async(exports, "inspectHead", &Backend::inspect_head);
   bind(exports, "marginLogits", &Backend::margin_logits);
   bind(exports, "headStepSync", &Backend::head_step);

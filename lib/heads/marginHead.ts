@@ -73,6 +73,9 @@ export interface HeadStepResult<Gradient> {
 
 type StateValues = Record<string, Float64Array | Float32Array>;
 
+/** Of a sweep over the classes that a batch's facts took: what saves its step one. */
+type Sums = Pick<HeadOptions, 'moments' | 'cosines' | 'momentsScale'>;
+
 const optionNames = [
   'numClasses',
   'embeddingSize',
@@ -114,8 +117,8 @@ function labelsOf(targets: Handle): Int32Array {
 function owned(x: Tensor, y: Tensor, made: readonly Tensor[]) {
   const [rows, targets] = [native.reshape(x.handle, x.shape), native.reshape(y.handle, y.shape)] as const;
   for (const each of made) each.dispose();
-  const free = (margins: Handle | undefined) => {
-    for (const handle of [rows, targets, margins]) if (handle) native.dispose(handle);
+  const free = (...others: readonly (Handle | undefined)[]) => {
+    for (const handle of [rows, targets, ...others]) if (handle) native.dispose(handle);
   };
   return { rows, targets, free };
 }
@@ -260,16 +263,19 @@ export class MarginHead {
     const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
     const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
-      let margins: Handle | undefined;
+      const used: (Handle | undefined)[] = [];
       try {
         const batch = await this.#batch(rows, targets);
+        used.push(batch.sums.moments, batch.sums.cosines);
         const prepared = this.#prepare(batch);
-        margins = this.#rowMargins(prepared);
-        const result = await native.headStep(...this.#stepArguments(rows, targets, margins, prepared, sgd));
+        const margins = this.#rowMargins(prepared);
+        used.push(margins);
+        const args = this.#stepArguments(rows, targets, margins, prepared, sgd, batch.sums);
+        const result = await native.headStep(...args);
         this.#settle(prepared, batch, result, sgd);
         return result;
       } finally {
-        free(margins);
+        free(...used);
       }
     };
     // A state is a function of the weights that the step before left.
@@ -287,19 +293,22 @@ export class MarginHead {
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
     const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
-    let margins: Handle | undefined;
+    const used: (Handle | undefined)[] = [];
     const run = () => {
       const batch = this.#batchSync(x.handle, y.handle);
+      used.push(batch.sums.moments, batch.sums.cosines);
       const prepared = this.#prepare(batch);
-      margins = this.#rowMargins(prepared);
-      const result = native.headStepSync(...this.#stepArguments(x.handle, y.handle, margins, prepared, sgd));
+      const margins = this.#rowMargins(prepared);
+      used.push(margins);
+      const args = this.#stepArguments(x.handle, y.handle, margins, prepared, sgd, batch.sums);
+      const result = native.headStepSync(...args);
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
     };
     try {
       return this.#named('MarginHead.step', run);
     } finally {
-      if (margins) native.dispose(margins);
+      for (const handle of used) if (handle) native.dispose(handle);
       for (const each of made) each.dispose();
     }
   }
@@ -315,15 +324,17 @@ export class MarginHead {
     const { x, y, made } = this.#arguments('MarginHead.inspect', features, labels, { lr: 0 });
     const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
-      let margins: Handle | undefined;
+      const used: (Handle | undefined)[] = [];
       try {
         const batch = await this.#batch(rows, targets);
+        used.push(batch.sums.moments, batch.sums.cosines);
         const prepared = this.#prepare(batch);
-        margins = this.#rowMargins(prepared);
+        const margins = this.#rowMargins(prepared);
+        used.push(margins);
         const seen = await native.inspectHead(rows, this.weight.handle, targets, margins, prepared.params);
         return inspection(seen, batch.labels, this.numClasses, this.subCenters);
       } finally {
-        free(margins);
+        free(...used);
       }
     };
     return this.#named('MarginHead.inspect', () => this.#inTurn(run));
@@ -356,8 +367,8 @@ export class MarginHead {
   }
 
   /** AdaCos's sum is over plain cosines, at the scale of the step before. */
-  #plainSoftmax(): MarginParams {
-    return { method: 'softmax', scale: this.scale, subCenters: this.subCenters };
+  #plainSoftmax() {
+    return { method: 'softmax', scale: this.scale, subCenters: this.subCenters } satisfies MarginParams;
   }
 
   /** After the asynchronous steps so far. */
@@ -393,39 +404,54 @@ export class MarginHead {
     margins: Handle | undefined,
     { params }: { params: MarginParams },
     sgd: SgdParams,
+    sums: Sums,
   ): Parameters<typeof native.headStep> {
-    const { precision, memory } = this;
-    return [rows, this.weight.handle, this.velocity.handle, targets, margins, params, sgd, { precision, memory }];
+    const options = { ...this.#headOptions(), ...sums };
+    return [rows, this.weight.handle, this.velocity.handle, targets, margins, params, sgd, options];
+  }
+
+  #headOptions(): HeadOptions {
+    return { precision: this.precision, memory: this.memory };
   }
 
   /** What the rules ask of a batch. */
-  async #batch(rows: Handle, targets: Handle): Promise<BatchFacts> {
+  async #batch(rows: Handle, targets: Handle): Promise<BatchFacts & { sums: Sums }> {
     const { handle: weight } = this.weight;
     const labels = labelsOf(targets);
+    let sums: Sums = {};
     // Where they take some microseconds, at once: a turn of the queue would take longer.
     const small = labels.length * this.embeddingSize * this.subCenters < 1 << 18;
     const cosines = small ? native.targetCosines : native.targetCosinesAsync;
     const asked: Record<Fact, () => Handle | Promise<Handle>> = {
       targetCosines: () => cosines(rows, weight, targets, this.subCenters),
-      negativeLse: () => native.negativeLseAsync(rows, weight, targets, this.#plainSoftmax()),
+      negativeLse: async () => {
+        const p = this.#plainSoftmax();
+        const { lse, ...rest } = await native.negativeSums(rows, weight, targets, p, this.#headOptions());
+        sums = { ...rest, momentsScale: p.scale };
+        return lse;
+      },
       norms: () => normsOf(rows),
     };
     const facts: Partial<Record<Fact, HostArray>> = {};
     for (const fact of this.#needs()) facts[fact] = taken(await asked[fact]());
-    return { labels, ...facts };
+    return { labels, sums, ...facts };
   }
 
-  #batchSync(rows: Handle, targets: Handle): BatchFacts {
+  #batchSync(rows: Handle, targets: Handle): BatchFacts & { sums: Sums } {
     const { handle: weight } = this.weight;
+    let sums: Sums = {};
     const asked: Record<Fact, () => Handle> = {
       targetCosines: () => native.targetCosines(rows, weight, targets, this.subCenters),
-      negativeLse: () => native.negativeLse(rows, weight, targets, this.#plainSoftmax()),
+      negativeLse: () => {
+        const p = this.#plainSoftmax();
+        const { lse, ...rest } = native.negativeSumsSync(rows, weight, targets, p, this.#headOptions());
+        sums = { ...rest, momentsScale: p.scale };
+        return lse;
+      },
       norms: () => normsOf(rows),
     };
-    return {
-      labels: labelsOf(targets),
-      ...Object.fromEntries(this.#needs().map((fact) => [fact, taken(asked[fact]())])),
-    };
+    const facts = Object.fromEntries(this.#needs().map((fact) => [fact, taken(asked[fact]())]));
+    return { labels: labelsOf(targets), sums, ...facts };
   }
 
   /** The kernels' numbers for this step, and what the state is after it. */

@@ -55,6 +55,12 @@ struct HeadStep {
   Tensor row_loss, lse, d_features, d_margins;  // [N], [N], [N, D], [N]
   double d_scale, d_bias;
 };
+// Of the classes other than each row's target, with plain cosines and the scale s.
+struct NegativeSums {
+  Tensor lse;              // [N] log Σ e^(s·cos); −∞ where there is none
+  OptionalTensor moments;  // float64 [N, P]: Σ e^(s·cos)·cosᵏ, from which the sum at a scale near s follows
+  OptionalTensor cosines;  // those that a step keeps
+};
 // [N] each: the feature's norm, the cosine of the target (0 without one) and the largest of the other classes, how many
 // of these are above the target's φ, and which of its class's centers is the target (int32, −1 without one).
 struct HeadRows {
@@ -84,6 +90,10 @@ struct HeadOptions {
   // head_step keeps the cosines of as many rows of weight as fit in this many bytes, instead of computing them twice: in
   // steps of 1/32767, two bytes each, of float64 unrounded.  Below 0: as many as fit in 12 MiB, of float32 unrounded.
   double keep_bytes = -1;
+  // What negative_sums gave for this step's features, weight and labels, with these options: a step whose scale is near
+  // moments_scale then computes its cosines once more instead of twice.
+  OptionalTensor moments, cosines;
+  double moments_scale = 0;
 };
 
 class Backend {
@@ -210,6 +220,11 @@ class Backend {
   virtual Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
                               const MarginParams& p) {
     missing("negativeLse");
+  }
+  // The same, and what saves the step that follows a sweep over the classes.
+  virtual NegativeSums negative_sums(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                     const MarginParams& p, HeadOptions options) {
+    return {negative_lse(features, weight, labels, p), {}, {}};
   }
   virtual HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                 const OptionalTensor& margins, const MarginParams& p) {

@@ -77,6 +77,8 @@ class CpuBackend final : public Backend {
                         int64_t sub_centers) override;
   Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
                       const MarginParams& p) override;
+  NegativeSums negative_sums(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p,
+                             HeadOptions options) override;
   HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
                         const OptionalTensor& margins, const MarginParams& p) override;
   Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,

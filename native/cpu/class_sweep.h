@@ -3,17 +3,21 @@
 //   maximum             the row's largest φ, and how many cosines are above its threshold
 //   sums                Σ e^(s·φ − shift) over the negatives, top-1
 //   sums_and_features   the same, and Σ e^(s·φ − shift)·φ'·ŵ, which becomes a gradient when divided by the row's sum
+//   moments             Σ e^(s·cos)·cosᵏ: the sum at every scale near s
 //   gradients           G from known sums → dX and dW of the negatives, and the sums again
 //   update              G → dW → SGD of weight and velocity, while the rows are in cache
+//   step                G from known sums → dX, and as `update`; top-1
 //   logits              s·φ, written out
+//
+// moments and step are of plain negatives in float32.
 //
 // A class has K centers, rows of weight side by side; its cosine is the largest of theirs, and that center alone gets its
 // gradient (of equal ones the first).  A binary loss has ln(1 + e^z) and its slope 1/(1 + e^(−z)) where a softmax has e^z
 // twice.
 //
 // e^(s·cos) needs no running maximum, for cosines are bounded; so the first pass can already add up dX.  The target's
-// column is known before the sweep: sweeps leave it out (the caller adds it, in double), except that `update` puts the
-// row's `target_gradient` there.
+// column is known before the sweep: sweeps leave it out (the caller adds it, in double), except that dW of an
+// `update` and a `step` has the row's `target_gradient` there.
 //
 // Classes are cut into tiles of whole classes and tiles into groups; a group adds up its own dX and sums, and groups are added in order.
 // Both cuts depend on the sizes alone, so that no result depends on the number of threads.
@@ -25,7 +29,17 @@
 
 namespace fm {
 
-enum class SweepKind { maximum, sums, sums_and_features, gradients, update, logits };
+enum class SweepKind { maximum, sums, sums_and_features, moments, gradients, update, step, logits };
+
+constexpr bool adds_features(SweepKind kind) {
+  return kind == SweepKind::sums_and_features || kind == SweepKind::gradients || kind == SweepKind::step;
+}
+constexpr bool updates_weight(SweepKind kind) { return kind == SweepKind::update || kind == SweepKind::step; }
+constexpr bool multiplies_gradient(SweepKind kind) { return kind == SweepKind::gradients || updates_weight(kind); }
+constexpr bool ranks_target(SweepKind kind) {
+  return kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::step;
+}
+constexpr int kMoments = 10;
 
 struct Target {
   int64_t center, row;  // center: a row of weight
@@ -53,18 +67,20 @@ struct ClassSweep {
 
   double* sums = nullptr;        // [N]
   double* counts = nullptr;      // [N] hard negatives (maximum), Σ of slopes (binary)
+  double* moments = nullptr;     // [N, kMoments]
   T* largest = nullptr;          // [N] over the negatives: the cosine; for `maximum` φ
   T* seen_target_cos = nullptr;  // [N] the target's cosine, rounded as its neighbours in `largest`
   T* d_features = nullptr;       // [N, D] with respect to the embeddings
   T* d_weight = nullptr;         // [R, D]
   T* velocity = nullptr;         // [R, D]
-  T* weight_out = nullptr;       // `update`: weight again, to be written
+  T* weight_out = nullptr;       // update and step: weight again, to be written
   T learning_rate, momentum, weight_decay;
   T* logits = nullptr;  // [N, C]
 
   bool rounds_operands = false;  // of the products, to bfloat16: for T float, where the processor has no such products
 
-  // sums_and_features leaves the cosines of the first rows of weight in one of these, and 1/‖w‖; update takes them there.
+  // sums_and_features and moments leave the cosines of the first rows of weight in one of these, and 1/‖w‖; update and
+  // step take them there.
   T* kept = nullptr;              // as they are
   int16_t* kept_steps = nullptr;  // in steps of 1/32767, for T float
   T* kept_inverse = nullptr;
@@ -87,7 +103,8 @@ struct SweepConfig {
 };
 // Kernels are made for what is common and hot; the rest runs in those that can do everything.
 template <SweepKind kind, class Negative>
-constexpr bool kRareSweep = kind == SweepKind::maximum || kind == SweepKind::logits || Negative::binary;
+constexpr bool kRareSweep =
+    kind == SweepKind::maximum || kind == SweepKind::moments || kind == SweepKind::logits || Negative::binary;
 
 // The sweeps with products of bfloat16, on Isa::avx512bf16; not `logits`.
 void class_sweep_bf16(SweepKind kind, ClassSweep<float>& sweep, const MarginParams& p);

@@ -9,16 +9,16 @@ constexpr double kAbsent = -1e30;  // a "cosine" whose exponential is 0
 // Rows of a tile.  dX is read and written once a tile, which wants long tiles; dW wants short ones, so that the rows
 // of weight and velocity are still in the second-level cache when they are updated.
 template <class Operand>
-static inline int64_t tile_rows(bool adds_features) {
-  if (kPair<Operand> == 2) return kRows * (adds_features ? 12 : 3);
-  return adds_features ? kRows * (FM_VECTOR_BYTES == 64 ? 6 : 16) : kRows * (FM_VECTOR_BYTES == 64 ? 3 : 8);
+static inline int64_t tile_rows(SweepKind kind) {
+  if (kPair<Operand> == 2) return kRows * (adds_features(kind) ? 12 : 3);
+  return adds_features(kind) ? kRows * (FM_VECTOR_BYTES == 64 ? 6 : 16) : kRows * (FM_VECTOR_BYTES == 64 ? 3 : 8);
 }
 
 // Per row, padded to whole vectors.
 template <class T>
 struct RowVectors {
   T *scale, *shift, *threshold, *factor, *spread;  // read
-  T *sums, *counts, *largest;                      // of one tile twice, of one group
+  T *sums, *counts, *largest;                      // of one tile twice, or kMoments times; of one group
   T* dots;                                         // scratch: [K, lanes]
 };
 
@@ -46,8 +46,7 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
   constexpr int L = kLanes<T>;
   constexpr SweepKind kind = Config::kind;
   constexpr bool sums = kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
-  constexpr bool ranks = sums && kind != SweepKind::gradients;
-  constexpr bool gradients = kind == SweepKind::gradients || kind == SweepKind::update;
+  constexpr bool ranks = ranks_target(kind), gradients = multiplies_gradient(kind);
   constexpr bool plain = Config::Negative::plain, binary = Config::Negative::binary;
   constexpr bool sloped = Config::extras || !plain;
   const Vec<T> limit = splat(s.cosine_limit), outside = splat(s.slope_outside), absent = splat(T(kAbsent));
@@ -56,7 +55,6 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
 
   for (int64_t j = 0; j < tile.count; j += K) {
     T* const score = tile.scores + j * stride;
-    const Target* const first = next;
     for (; next < end && next->center < tile.first + j + K; ++next) {
       T* const of_row = score + next->row;
       T best = *of_row;
@@ -99,7 +97,7 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
         if constexpr (binary) {
           // One division for 1/(1 + small) and 1/(2 + small): it is the slowest of all that is done here.
           const Vec<T> small = exp(z < splat(T(0)) ? z : -z), plus_one = small + splat(T(1)),
-                       plus_two = small + splat(T(2)), both = splat(T(1)) / (plus_one * plus_two),
+                       plus_two = small + splat(T(2)), both = reciprocal<T>(plus_one * plus_two),
                        inverse = plus_two * both;
           e = z < splat(T(0)) ? small * inverse : inverse;
           if constexpr (sums) {
@@ -128,18 +126,53 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
       if (K == 1) tile.dots[j] = sum_lanes<T>(dot0 + dot1);
       for (int64_t k = 0; K > 1 && k < K; k++) tile.dots[j + k] = sum_lanes<T>(load(rows.dots + k * L));
     }
-    if constexpr (kind == SweepKind::update)
-      for (const Target* t = first; t < next; ++t) {
-        const int64_t k = t->center - tile.first;
-        tile.scores[k * stride + t->row] = s.target_gradient[t->row];
-        tile.dots[k] += s.target_gradient[t->row] * s.target_cos[t->row];
-      }
   }
   if constexpr (gradients)
     for (int64_t j = tile.count; j < tile.padded; j++) {
       std::memset(tile.scores + j * stride, 0, stride * sizeof(T));
       tile.dots[j] = 0;
     }
+}
+
+// dL/dcos of a tile's targets, once their columns are wanted.
+template <class T>
+static void place_targets(const ClassSweep<T>& s, const SweepLayout<T>& layout, const Tile<T>& tile,
+                          const Target* first, const Target* end) {
+  for (const Target* t = first; t < end; ++t) {
+    const int64_t j = t->center - tile.first;
+    tile.scores[j * layout.score_stride + t->row] = s.target_gradient[t->row];
+    tile.dots[j] += s.target_gradient[t->row] * s.target_cos[t->row];
+  }
+}
+
+// Σ e^(s·cos)·cosᵏ over a tile, k ascending, to rows.sums.
+template <class Config>
+static __attribute__((noinline)) void tile_moments(const ClassSweep<typename Config::Real>& s,
+                                                   const SweepLayout<typename Config::Real>& layout,
+                                                   const Tile<typename Config::Real>& tile,
+                                                   const RowVectors<typename Config::Real>& rows, const Target*& next) {
+  using T = typename Config::Real;
+  const int64_t stride = layout.score_stride;
+  for (; next < s.targets + s.target_count && next->center < tile.first + tile.count; ++next) {
+    const int64_t j = (next->center - tile.first) / s.K * s.K;
+    for (int64_t k = j; k < j + s.K; k++) tile.scores[k * stride + next->row] = T(kAbsent);
+  }
+  for (int64_t i = 0; i < layout.n; i += kLanes<T>) {
+    const Vec<T> scale = load(rows.scale + i);
+    Vec<T> sums[kMoments] = {};
+    for (int64_t j = 0; j < tile.count; j += s.K) {
+      const T* const score = tile.scores + j * stride + i;
+      Vec<T> cos = load(score);
+      for (int64_t k = 1; k < s.K; k++) cos = max<T>(cos, load(score + k * stride));
+      Vec<T> term = exp(scale * cos);  // 0 of what is absent
+#pragma GCC unroll 16
+      for (int k = 0; k < kMoments; k++) {
+        sums[k] = sums[k] + term;
+        term = term * cos;
+      }
+    }
+    for (int k = 0; k < kMoments; k++) store(rows.sums + k * layout.n + i, sums[k]);
+  }
 }
 
 // Rows of a tile, whole classes of K and no more than wanted: the number that fills whole micro-kernels best.
@@ -161,16 +194,17 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
   using Operand = typename Config::Operand;
   constexpr bool pairs = kPair<Operand> == 2;
   constexpr SweepKind kind = Config::kind;
-  constexpr bool features = kind == SweepKind::sums_and_features || kind == SweepKind::gradients;
-  constexpr bool weights = kind == SweepKind::gradients || kind == SweepKind::update;
+  constexpr bool features = adds_features(kind), weights = multiplies_gradient(kind), updates = updates_weight(kind);
   constexpr bool per_row = kind != SweepKind::update && kind != SweepKind::logits;
+  constexpr int kSums = kind == SweepKind::moments ? kMoments : 2;  // a row: otherwise sums and counts
 
   const SweepLayout<T> layout(s);
-  const int64_t most = whole_classes(std::min(tile_rows<Operand>(features), s.R), s.K),
-                most_padded = round_up(most, kRows);
+  const int64_t most = whole_classes(std::min(tile_rows<Operand>(kind), s.R), s.K), most_padded = round_up(most, kRows);
   const int64_t tiles = (s.R + most - 1) / most;
-  // A group costs [N, D] of partial dX: as many as 8 MiB hold, but enough of them to occupy a few threads.
-  const int64_t affordable = features ? (int64_t(8) << 20) / (s.N * layout.row_stride * int64_t(sizeof(T))) : 64;
+  // A group costs [N, D] of partial dX, or its sums: as many as 8 MiB hold, but enough of them to occupy a few threads.
+  const int64_t group_bytes =
+      s.N * (features ? layout.row_stride * int64_t(sizeof(T)) : kSums * int64_t(sizeof(double)));
+  const int64_t affordable = (int64_t(8) << 20) / group_bytes;
   const int64_t groups = std::min(std::clamp<int64_t>(affordable, 8, 64), std::max<int64_t>(1, tiles / 4));
 
   const Scratch<Operand> by_axis(layout.n * steps<Operand>(s.D));
@@ -191,7 +225,7 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
   fill_rows<T>(spread, s.spread, s.N, layout.n, 0);
 
   const Scratch<T> group_features(features ? groups * s.N * layout.row_stride : 0);
-  const Scratch<double> group_sums(per_row ? 2 * groups * s.N : 0);
+  const Scratch<double> group_sums(per_row ? kSums * groups * s.N : 0);
   const Scratch<T> group_largest(per_row ? groups * layout.n : 0);
   std::vector<int64_t> group_bad(groups, -1);
 
@@ -200,7 +234,7 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
   const int64_t row_size = most_padded * layout.template row_operands<Operand>(),
                 across_size = pairs && features ? most_padded / 2 * layout.d : 0,
                 pairs_size = pairs ? most_padded * layout.template score_operands<Operand>() : 0;
-  const int64_t tile_size = most_padded * (layout.score_stride + 2) + 2 * layout.n + s.K * kLanes<T>,
+  const int64_t tile_size = most_padded * (layout.score_stride + 2) + kSums * layout.n + s.K * kLanes<T>,
                 operands_size = row_size + across_size + pairs_size;
   const int64_t worker_size = round_up(tile_size * sizeof(T) + operands_size * sizeof(Operand), 64) + 64;
   const Scratch<char> worker_scratch(workers * worker_size);
@@ -226,54 +260,61 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
       const int64_t first = tiles * group / groups, last = tiles * (group + 1) / groups;
       const int64_t end = std::min(s.R, last * most);
       T* const sum = group_features.data() + (features ? group * s.N * layout.row_stride : 0);
-      double* const sums = group_sums.data() + (per_row ? 2 * group * s.N : 0);  // and counts
+      double* const sums = group_sums.data() + (per_row ? kSums * group * s.N : 0);
       T* const largest = group_largest.data() + (per_row ? group * layout.n : 0);
       if (features) std::memset(sum, 0, s.N * layout.row_stride * sizeof(T));
       if (per_row) {
-        std::fill_n(sums, 2 * s.N, 0.0);
+        std::fill_n(sums, kSums * s.N, 0.0);
         std::fill_n(largest, layout.n, T(kAbsent));
       }
       const RowVectors<T> rows{
-          scale, shift, threshold, factor, spread, tile_sums, tile_counts, largest, tile_counts + layout.n};
+          scale, shift, threshold, factor, spread, tile_sums, tile_counts, largest, tile_sums + kSums * layout.n};
       const Target* next = std::lower_bound(s.targets, s.targets + s.target_count, first * most,
                                             [](const Target& t, int64_t row) { return t.center < row; });
       for (tile.first = first * most; tile.first < end; tile.first += most) {
         tile.count = std::min(most, end - tile.first);
         tile.padded = round_up(tile.count, kRows);
-        const bool known = kind == SweepKind::update && tile.first + tile.count <= s.kept_rows;
+        const bool known = updates && tile.first + tile.count <= s.kept_rows;
         const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);
         const auto rows_ahead = [&](const T* of, int64_t from, int64_t to) {
           return Ahead{reinterpret_cast<const char*>(of + from * s.D), reinterpret_cast<const char*>(of + to * s.D)};
         };
-        if (known) {
-          restore_cosines(s, layout, tile);
-        } else {
+        if (!known || features) {
           const int64_t bad = load_tile(s, layout, tile, operands);
           if (bad >= 0 && group_bad[group] < 0) group_bad[group] = bad;
-          tile_cosines<Operand>(
-              s, layout, tile, operands.rows, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
-              kind == SweepKind::update ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
         }
-        if constexpr (kind == SweepKind::sums_and_features) keep_cosines(s, layout, tile);
-        std::fill_n(tile_sums, 2 * layout.n, T(0));
-        tile_epilogue<Config>(s, layout, tile, rows, negative, next);
+        if (known) restore_cosines(s, layout, tile);
+        else
+          tile_cosines<Operand>(s, layout, tile, operands.rows, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
+                                updates ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
+        if constexpr (kind == SweepKind::sums_and_features || kind == SweepKind::moments) keep_cosines(s, layout, tile);
+        const Target* const first_target = next;
+        if constexpr (kind == SweepKind::moments) {
+          tile_moments<Config>(s, layout, tile, rows, next);
+        } else {
+          std::fill_n(tile_sums, 2 * layout.n, T(0));
+          tile_epilogue<Config>(s, layout, tile, rows, negative, next);
+        }
         if constexpr (per_row)
-          for (int64_t i = 0; i < s.N; i++) {
-            sums[i] += tile_sums[i];
-            sums[s.N + i] += tile_counts[i];
-          }
-        if constexpr (std::is_same_v<Operand, float> && (features || weights))
-          if (s.rounds_operands) round_to_bfloat16(tile.scores, tile.padded * layout.score_stride);
+          for (int k = 0; k < kSums; k++)
+            for (int64_t i = 0; i < s.N; i++) sums[k * s.N + i] += tile_sums[k * layout.n + i];
+        const auto round_scores = [&] {
+          if constexpr (std::is_same_v<Operand, float>)
+            if (s.rounds_operands) round_to_bfloat16(tile.scores, tile.padded * layout.score_stride);
+        };
         if constexpr (features) {
+          round_scores();
           pair_across(layout, tile, operands);
           add_features(s, layout, tile, operands, sum);
         }
         if constexpr (weights) {
+          if constexpr (updates) place_targets(s, layout, tile, first_target, next);
+          round_scores();
           pair_along(layout, tile, operands);
           // Where there were no cosines to compute meanwhile, the next tile is fetched here.
-          weight_gradient<kind == SweepKind::update>(s, layout, tile, operands.scores, by_row.data(),
-                                                     known ? rows_ahead(s.weight, ahead, ahead_end) : Ahead{},
-                                                     known ? rows_ahead(s.velocity, ahead, ahead_end) : Ahead{});
+          weight_gradient<updates>(s, layout, tile, operands.scores, by_row.data(),
+                                   known ? rows_ahead(s.weight, ahead, ahead_end) : Ahead{},
+                                   known ? rows_ahead(s.velocity, ahead, ahead_end) : Ahead{});
         }
       }
     }
@@ -283,13 +324,14 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
     if (group_bad[group] >= 0) s.bad_row = group_bad[group];
   if constexpr (per_row)
     for (int64_t i = 0; i < s.N; i++) {
-      s.sums[i] = s.counts[i] = 0;
+      double total[kSums] = {};
       s.largest[i] = T(kAbsent);
       for (int64_t group = 0; group < groups; group++) {
-        s.sums[i] += group_sums[2 * group * s.N + i];
-        s.counts[i] += group_sums[(2 * group + 1) * s.N + i];
+        for (int k = 0; k < kSums; k++) total[k] += group_sums[(kSums * group + k) * s.N + i];
         s.largest[i] = std::max(s.largest[i], group_largest[group * layout.n + i]);
       }
+      if constexpr (kind == SweepKind::moments) std::copy_n(total, kSums, s.moments + i * kSums);
+      else if constexpr (kind != SweepKind::step) s.sums[i] = total[0], s.counts[i] = total[1];
     }
   if constexpr (features)
     parallel_for(s.N, [&](int64_t i) {

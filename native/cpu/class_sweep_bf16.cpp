@@ -43,6 +43,8 @@ namespace fm {
 
 void class_sweep_bf16(SweepKind kind, ClassSweep<float>& s, const MarginParams& p) {
 #if defined(__x86_64__)
+  if (kind == SweepKind::moments) return avx512bf16::sweep<SweepKind::moments>(s, PlainNegative<float>{});
+  if (kind == SweepKind::step) return avx512bf16::sweep<SweepKind::step>(s, PlainNegative<float>{});
   dispatch_negative<float>(p, [&](const auto& negative) {
     switch (kind) {
       case SweepKind::maximum: return avx512bf16::sweep<SweepKind::maximum>(s, negative);
@@ -50,6 +52,8 @@ void class_sweep_bf16(SweepKind kind, ClassSweep<float>& s, const MarginParams& 
       case SweepKind::sums_and_features: return avx512bf16::sweep<SweepKind::sums_and_features>(s, negative);
       case SweepKind::gradients: return avx512bf16::sweep<SweepKind::gradients>(s, negative);
       case SweepKind::update: return avx512bf16::sweep<SweepKind::update>(s, negative);
+      case SweepKind::moments:
+      case SweepKind::step:
       case SweepKind::logits: break;
     }
   });

@@ -31,17 +31,21 @@ void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
 template <class T>
 class Kept {
  public:
-  Kept(const ClassSweep<T>& s, const HeadOptions& options)
+  // before: what an earlier one kept with the same options.
+  Kept(const ClassSweep<T>& s, const HeadOptions& options, const OptionalTensor& before = {})
       : in_steps_(sizeof(T) == 4 && (options.keep_bytes >= 0 || options.precision == Precision::bfloat16)),
         row_bytes_(FM_KERNEL(kept_bytes<T>)(s, in_steps_)),
         rows_(options.keep_bytes < 0 ? std::min(kLeanBytes / row_bytes_, s.R / 2)
                                      : int64_t(std::min(options.keep_bytes / double(row_bytes_), double(s.R)))),
-        memory_(rows_ * (row_bytes_ - int64_t(sizeof(T)))),
-        inverse_(rows_) {}
+        memory_(before ? *before : cpu_empty<T>({rows_, row_bytes_ / int64_t(sizeof(T))})) {
+    check_shape("kept cosines", memory_, {rows_, row_bytes_ / int64_t(sizeof(T))});
+  }
+  const Tensor& memory() const { return memory_; }
   void lend(ClassSweep<T>& s) const {
-    s.kept = in_steps_ ? nullptr : reinterpret_cast<T*>(memory_.data());
-    s.kept_steps = in_steps_ ? reinterpret_cast<int16_t*>(memory_.data()) : nullptr;
-    s.kept_inverse = inverse_.data();
+    T* const memory = memory_.data<T>();
+    s.kept = in_steps_ ? nullptr : memory;
+    s.kept_steps = in_steps_ ? reinterpret_cast<int16_t*>(memory) : nullptr;
+    s.kept_inverse = memory + memory_.numel() - rows_;
     s.kept_rows = rows_;
   }
 
@@ -50,9 +54,18 @@ class Kept {
   static constexpr int64_t kLeanBytes = int64_t(12) << 20;
   bool in_steps_;
   int64_t row_bytes_, rows_;
-  Scratch<char> memory_;
-  Scratch<T> inverse_;
+  Tensor memory_;
 };
+
+// Whether e^((s + Δ)·cos) follows from the moments at s: Δᵏ/k! of the first that is left out is below 10⁻⁸.
+bool is_near(double delta) {
+  double term = 1;
+  for (int k = 1; k <= kMoments; k++) term *= std::fabs(delta) / k;
+  return term < 1e-8;
+}
+
+template <SweepKind kind>
+using KindOf = std::integral_constant<SweepKind, kind>;
 
 using Row = HeadRow;
 
@@ -71,6 +84,7 @@ struct Head {
   std::vector<T> scale, shift, threshold, factor, spread, target_gradient, target_cos, largest, seen_target_cos;
   std::vector<double> sums, counts;
   std::vector<double> sum_of_centers;  // [D] Σ ŵ, for label smoothing
+  std::vector<T> target_weight;        // [N, D] the targets' rows of weight, where it changes before they are read
 
   // Normalises the rows, finds the targets' φ, and refuses what no sweep should meet.
   Head(const Tensor& features, const Tensor& weight, const Tensor& labels, const OptionalTensor& margins,
@@ -246,8 +260,34 @@ struct Head {
         if (common > 0) find_shift(negative);
       first_sweep(negative, d_features, kept);
     });
+    finish_rows();
+  }
+
+  // Whether Σ e^(s·φ) over the negatives can be had from the moments of their plain cosines.
+  bool has_moments() const {
+    const bool plain = !binary && p.negatives == Negatives::plain && p.cosine_epsilon == 0 && !p.scale_by_norm;
+    return sizeof(T) == 4 && plain && !needs_shift(PlainNegative<T>{});
+  }
+
+  // As add_up: instead of by a sweep, from the moments [N, kMoments] at a scale nearby.
+  void add_up_moments(const Tensor& moments, double delta) {
+    for (int64_t i = 0; i < N; i++) {
+      const double* of = moments.data<double>() + i * kMoments;
+      double power = 1;
+      sums[i] = 0;
+      for (int k = 0; k < kMoments; power *= delta / ++k) sums[i] += of[k] * power;
+    }
+    finish_rows();
+  }
+
+  void finish_rows() {
     if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D);
     for (int64_t i = 0; i < N; i++) finish_row(rows[i], i);
+  }
+
+  void keep_target_weight() {
+    target_weight.resize(size_t(N) * D);
+    for (const Target& t : targets) std::copy_n(w + t.center * D, D, &target_weight[t.row * D]);
   }
 
   void finish_row(Row& row, int64_t i) {
@@ -300,7 +340,7 @@ struct Head {
       const double all = first_sweep ? double(factor[i]) : 1;
       const double smooth = first_sweep && !spread.empty() ? double(spread[i]) : 0;
       const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
-      const T *xi = x + i * D, *wy = w + row.center * D;
+      const T *xi = x + i * D, *wy = target_weight.empty() ? w + row.center * D : &target_weight[i * D];
       std::vector<double> sum(D);
       for (int64_t k = 0; k < D; k++)
         sum[k] = all * d[k] + center * wy[k] - (smooth > 0 ? smooth * sum_of_centers[k] : 0);
@@ -404,32 +444,45 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
     check_dtype("velocity", velocity, features.dtype);
     check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
     Tensor d_features = cpu_empty<T>(features.shape);
-    const Kept<T> kept(head.sweep(), options);
-    head.add_up(d_features.data<T>(), &kept);
+    const double delta = p.scale - options.moments_scale;
+    const bool near = options.moments && is_near(delta) && head.has_moments();
+    const Kept<T> kept(head.sweep(), options, near ? options.cosines : OptionalTensor{});
     const double row_weight = head.labelled ? 1 / double(head.labelled) : 0;
-    head.set_gradient(row_weight);
-    head.finish_features(d_features.data<T>(), row_weight, true);
-    HeadStep out{head.mean_loss(),
-                 head.regularizer(),
-                 head.correct(),
-                 double(head.labelled),
-                 row_tensor(head, &Row::loss),
-                 row_tensor(head, &Row::lse),
-                 d_features,
-                 row_tensor(head, &Row::d_quality),
-                 head.total_of(&Row::d_scale),
-                 head.total_of(&Row::d_bias)};
-    head.with_negative([&](const auto& negative) {
+    const auto update = [&](auto kind, const auto& negative) {
       ClassSweep<T> s = head.sweep();
       kept.lend(s);
+      s.d_features = d_features.data<T>();
       s.weight_out = weight.data<T>();
       s.velocity = velocity.data<T>();
       s.learning_rate = T(sgd.lr);
       s.momentum = T(sgd.momentum);
       s.weight_decay = T(sgd.weight_decay);
-      head.template run<SweepKind::update>(s, negative);
-    });
-    return out;
+      head.template run<decltype(kind)::value>(s, negative);
+    };
+    if (near) {
+      check_shape("moments", *options.moments, {head.N, kMoments});
+      check_dtype("moments", *options.moments, Dtype::float64);
+      head.add_up_moments(*options.moments, delta);
+      head.set_gradient(row_weight);
+      head.keep_target_weight();
+      if constexpr (sizeof(T) == 4) update(KindOf<SweepKind::step>{}, PlainNegative<T>{});
+      head.finish_features(d_features.data<T>(), row_weight, false);
+    } else {
+      head.add_up(d_features.data<T>(), &kept);
+      head.set_gradient(row_weight);
+      head.finish_features(d_features.data<T>(), row_weight, true);
+      head.with_negative([&](const auto& negative) { update(KindOf<SweepKind::update>{}, negative); });
+    }
+    return {head.mean_loss(),
+            head.regularizer(),
+            head.correct(),
+            double(head.labelled),
+            row_tensor(head, &Row::loss),
+            row_tensor(head, &Row::lse),
+            d_features,
+            row_tensor(head, &Row::d_quality),
+            head.total_of(&Row::d_scale),
+            head.total_of(&Row::d_bias)};
   });
 }
 
@@ -454,6 +507,25 @@ Tensor CpuBackend::negative_lse(const Tensor& features, const Tensor& weight, co
     Tensor out = cpu_empty<T>({head.N});
     for (int64_t i = 0; i < head.N; i++) out.data<T>()[i] = T(head.rows[i].shift + std::log(head.sums[i]));
     return out;
+  });
+}
+
+NegativeSums CpuBackend::negative_sums(const Tensor& features, const Tensor& weight, const Tensor& labels,
+                                       const MarginParams& p, HeadOptions options) {
+  return dispatch_float(features.dtype, [&](auto zero) -> NegativeSums {
+    using T = decltype(zero);
+    Head<T> head(features, weight, labels, std::nullopt, p, options.precision);
+    if (p.method != Method::softmax || !head.has_moments()) return {negative_lse(features, weight, labels, p), {}, {}};
+    const Kept<T> kept(head.sweep(), options);
+    const Tensor moments = cpu_empty<double>({head.N, kMoments});
+    ClassSweep<T> s = head.sweep();
+    kept.lend(s);
+    s.moments = moments.data<double>();
+    if constexpr (sizeof(T) == 4) head.template run<SweepKind::moments>(s, PlainNegative<T>{});
+    if (s.bad_row >= 0) head.fail_at(s.bad_row);
+    Tensor lse = cpu_empty<T>({head.N});
+    for (int64_t i = 0; i < head.N; i++) lse.data<T>()[i] = T(std::log(s.moments[i * kMoments]));
+    return {lse, moments, kept.memory()};
   });
 }
 

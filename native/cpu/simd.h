@@ -89,6 +89,18 @@ FM_INLINE Vec<double> exp(Vec<double> x) {
   return x;
 }
 
+// 1/x of a finite positive x, to 1 ulp.
+template <class T>
+FM_INLINE Vec<T> reciprocal(Vec<T> x) {
+#if FM_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) {
+    const Vec<float> estimate = _mm512_maskz_rcp14_ps(0xffff, x);
+    return estimate * (splat(2.f) - x * estimate);
+  }
+#endif
+  return splat(T(1)) / x;
+}
+
 // ln(1 + y) of y in [0, 1], to 2e-8:  2·artanh(w), w = y/(2 + y) ≤ 1/3.  inverse: of 2 + y.
 FM_INLINE Vec<float> log1p(Vec<float> y, Vec<float> inverse) {
   const Vec<float> w = y * inverse, square = w * w;

@@ -62,24 +62,41 @@ void agrees(const Problem& q, const MarginParams& p, const Reference& wanted, co
   near("d_bias", std::fabs(gradients.d_bias / d_loss - wanted.d_bias), of_bias);
 
   const SgdParams sgd{0.3, 0.7, 0.01};
-  const Tensor velocity = tensor_of<T>(weight_shape, q.w);
-  const HeadStep step = in.step(velocity, sgd);
   Matrix v(q.w.size()), next(q.w.size());
   for (size_t i = 0; i < v.size(); i++) {
     v[i] = sgd.momentum * q.w[i] + dw[i] + sgd.weight_decay * q.w[i];
     next[i] = q.w[i] - sgd.lr * v[i];
   }
-  near("the step's loss", std::fabs(step.loss - wanted.loss), loss);
-  near("the step's regularizer", std::fabs(step.regularizer - wanted.regularizer), 1e-12);
-  near("the step's lse", absolute(values_of<T>(step.lse), wanted.lse), logit);
-  near("the step's row_loss", absolute(values_of<T>(step.row_loss), wanted.row_loss), loss);
-  expect(step.correct == wanted.correct && step.labelled == wanted.labelled, name, ": the step's counts");
-  near("the step's d_features", distance(values_of<T>(step.d_features), dx, 1e-3), gradient);
-  near("the step's d_margins", distance(values_of<T>(step.d_margins), wanted.d_margins, 1e-3), gradient);
-  if (has_d_scale) near("the step's d_scale", std::fabs(step.d_scale - wanted.d_scale), of_scale);
-  near("the step's d_bias", std::fabs(step.d_bias - wanted.d_bias), of_bias);
-  near("velocity", distance(values_of<T>(velocity), v), gradient);
-  near("weight", distance(values_of<T>(in.w), next), gradient);
+  const auto step_agrees = [&](const std::string& which, const HeadOptions& options) {
+    const Tensor weight = tensor_of<T>(weight_shape, q.w), velocity = tensor_of<T>(weight_shape, q.w);
+    const HeadStep step = cpu_backend().head_step(in.x, weight, velocity, in.labels, in.margins, p, sgd, options);
+    const auto of_step = [&](const char* result, double off, double allowed) {
+      near((which + result).c_str(), off, allowed);
+    };
+    of_step("loss", std::fabs(step.loss - wanted.loss), loss);
+    of_step("regularizer", std::fabs(step.regularizer - wanted.regularizer), 1e-12);
+    of_step("lse", absolute(values_of<T>(step.lse), wanted.lse), logit);
+    of_step("row_loss", absolute(values_of<T>(step.row_loss), wanted.row_loss), loss);
+    expect(step.correct == wanted.correct && step.labelled == wanted.labelled, name, ": ", which, "counts");
+    of_step("d_features", distance(values_of<T>(step.d_features), dx, 1e-3), gradient);
+    of_step("d_margins", distance(values_of<T>(step.d_margins), wanted.d_margins, 1e-3), gradient);
+    if (has_d_scale) of_step("d_scale", std::fabs(step.d_scale - wanted.d_scale), of_scale);
+    of_step("d_bias", std::fabs(step.d_bias - wanted.d_bias), of_bias);
+    of_step("velocity", distance(values_of<T>(velocity), v), gradient);
+    of_step("weight", distance(values_of<T>(weight), next), gradient);
+  };
+  step_agrees("the step's ", {});
+  if (p.negatives != Negatives::plain || is_binary(p.method)) return;
+  // Whether the scale is near or not, and the sums can be had from the moments or not.
+  for (double away : {-0.4, 3.0}) {
+    MarginParams plain;
+    plain.scale = std::max(p.scale + away, 1e-3);
+    plain.sub_centers = p.sub_centers;
+    const NegativeSums sums = cpu_backend().negative_sums(in.x, in.w, in.labels, plain, {});
+    HeadOptions options;
+    options.moments = sums.moments, options.cosines = sums.cosines, options.moments_scale = plain.scale;
+    step_agrees(std::string("from sums at a ") + (away < 1 ? "near" : "far") + " scale, the step's ", options);
+  }
 }
 
 // What is said of rows before any margin, and the negatives' log-sum-exp.
