@@ -208,6 +208,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   logSoftmaxForward(x: Handle): Handle;
   logSoftmaxBackward(dy: Handle, y: Handle): Handle;
   gatherRows(x: Handle, index: Handle): Handle;
+  gatherRowsAsync(x: Handle, index: Handle): Promise<Handle>;
   scatterAddRows(into: Handle, index: Handle, x: Handle): void;
   weightedSumForward(weights: Handle, x: Handle): Handle;
   weightedSumBackward(dy: Handle, weights: Handle, x: Handle): { dWeights: Handle; dx: Handle };
@@ -265,6 +266,23 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     options: HeadOptions,
   ): NativeHeadStep;
   sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
+  /** native/cpu/class_margins.h. */
+  classMarginsStep(
+    margins: Handle,
+    velocity: Handle,
+    labels: Handle,
+    gradients: Handle,
+    common: number,
+    sgd: SgdParams,
+  ): void;
+  classMarginsStepAsync(
+    margins: Handle,
+    velocity: Handle,
+    labels: Handle,
+    gradients: Handle,
+    common: number,
+    sgd: SgdParams,
+  ): Promise<void>;
   allFinite(x: Handle): boolean;
 }
 

@@ -22,7 +22,7 @@ import {
 } from '../errors.js';
 import { arcface, checkMargin, fixedAdacosScale, type Margin, nativeMargin } from '../margins/index.js';
 import { normalArray, Random } from '../random.js';
-import { type HostArray, keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
+import { type HostArray, keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
 import { type HeadInspection, inspection } from './inspection.js';
 import { type BatchFacts, type Fact, type Prepared, type StateRule, stateRules } from './state.js';
@@ -266,6 +266,7 @@ export class MarginHead {
         const prepared = this.#prepare(batch);
         margins = this.#rowMargins(prepared);
         const result = await native.headStep(...this.#stepArguments(rows, targets, margins, prepared, sgd));
+        await this.#moveMargins(native.classMarginsStepAsync, batch, result, sgd);
         this.#settle(prepared, batch, result, sgd);
         return result;
       } finally {
@@ -293,6 +294,7 @@ export class MarginHead {
       const prepared = this.#prepare(batch);
       margins = this.#rowMargins(prepared);
       const result = native.headStepSync(...this.#stepArguments(x.handle, y.handle, margins, prepared, sgd));
+      this.#moveMargins(native.classMarginsStep, batch, result, sgd);
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
     };
@@ -348,11 +350,10 @@ export class MarginHead {
     return [...needed];
   }
 
-  /** The state of every rule, by tensor name. */
+  /** The numbers of every rule, by tensor name; what is as long as the classes stays where it is. */
   #values(): StateValues {
-    return Object.fromEntries(
-      [...this.state].map(([name, tensor]) => [name, tensor.toArray() as Float64Array | Float32Array]),
-    );
+    const numbers = [...this.state].filter(([, { dtype }]) => dtype === 'float64');
+    return Object.fromEntries(numbers.map(([name, tensor]) => [name, tensor.toArray() as Float64Array]));
   }
 
   /** AdaCos's sum is over plain cosines, at the scale of the step before. */
@@ -409,6 +410,7 @@ export class MarginHead {
       targetCosines: () => cosines(rows, weight, targets, this.subCenters),
       negativeLse: () => native.negativeLseAsync(rows, weight, targets, this.#plainSoftmax()),
       norms: () => normsOf(rows),
+      classMargins: () => this.#classMargins(native.gatherRowsAsync, labels),
     };
     const facts: Partial<Record<Fact, HostArray>> = {};
     for (const fact of this.#needs()) facts[fact] = taken(await asked[fact]());
@@ -417,15 +419,45 @@ export class MarginHead {
 
   #batchSync(rows: Handle, targets: Handle): BatchFacts {
     const { handle: weight } = this.weight;
+    const labels = labelsOf(targets);
     const asked: Record<Fact, () => Handle> = {
       targetCosines: () => native.targetCosines(rows, weight, targets, this.subCenters),
       negativeLse: () => native.negativeLse(rows, weight, targets, this.#plainSoftmax()),
       norms: () => normsOf(rows),
+      classMargins: () => this.#classMargins(native.gatherRows, labels),
     };
     return {
-      labels: labelsOf(targets),
+      labels,
       ...Object.fromEntries(this.#needs().map((fact) => [fact, taken(asked[fact]())])),
     };
+  }
+
+  /** [N, 1]; of a label that is no class, which the step leaves out or refuses, the first class's. */
+  #classMargins<R>(gather: (x: Handle, index: Handle) => R, labels: Int32Array): R {
+    const { numClasses } = this;
+    return tidy(() => {
+      const margins = (this.state.get('margins') as Tensor).reshape([numClasses, 1]);
+      const rows = labels.map((label) => (label >= 0 && label < numClasses ? label : 0));
+      return gather(margins.handle, tensor(rows, [rows.length]).handle);
+    });
+  }
+
+  /** Margins by class move, where the method has such: a pass over all of them. */
+  #moveMargins<R>(
+    step: (...args: Parameters<typeof native.classMarginsStep>) => R,
+    { labels }: BatchFacts,
+    { dMargins }: NativeHeadStep,
+    sgd: SgdParams,
+  ): R | undefined {
+    const common = this.#rules.find(({ commonGradient }) => commonGradient !== undefined)?.commonGradient;
+    if (common === undefined) return undefined;
+    const [margins, velocity] = [this.state.get('margins') as Tensor, this.state.get('margins.velocity') as Tensor];
+    const gradients = new Float32Array(labels.length);
+    native.readInto(dMargins, gradients);
+    return tidy(() => {
+      const [y, dy] = [tensor(labels, [labels.length]), tensor(gradients, [labels.length])];
+      return step(margins.handle, velocity.handle, y.handle, dy.handle, common, sgd);
+    });
   }
 
   /** The kernels' numbers for this step, and what the state is after it. */
@@ -453,15 +485,7 @@ export class MarginHead {
     result: NativeHeadStep,
     sgd: SgdParams,
   ): void {
-    const gradients = {
-      ...result,
-      rowMarginGradients: () => {
-        const of = new Float32Array(batch.labels.length);
-        native.readInto(result.dMargins, of);
-        return of;
-      },
-    };
-    const after = this.#rules.map((rule) => rule.after?.(gradients, batch, values, sgd) ?? {});
+    const after = this.#rules.map((rule) => rule.after?.(result, values, sgd) ?? {});
     for (const [name, numbers] of Object.entries(Object.assign({}, next, ...after))) {
       this.state.get(name)?.set(numbers as Float64Array);
     }
