@@ -116,6 +116,8 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   overlap(a: Handle, b: Handle): 'none' | 'same' | 'partly';
   readInto(x: Handle, out: HostArray): void;
   writeFrom(x: Handle, data: HostArray): void;
+  /** Draws of N(0, std²) into a float32 tensor; the state, four words, moves on. */
+  fillNormal(x: Handle, std: number, state: Int32Array): void;
   reshape(x: Handle, shape: readonly number[]): Handle;
   describe(x: Handle): { shape: number[]; dtype: Dtype };
   dispose(x: Handle): void;

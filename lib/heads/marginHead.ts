@@ -21,7 +21,7 @@ import {
   underName,
 } from '../errors.js';
 import { arcface, checkMargin, fixedAdacosScale, type Margin, nativeMargin } from '../margins/index.js';
-import { normalArray, Random } from '../random.js';
+import { fillNormal, Random } from '../random.js';
 import { type HostArray, keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
 import { type HeadInspection, inspection } from './inspection.js';
@@ -211,7 +211,7 @@ export class MarginHead {
     this.memory = memory;
     const shape = [numClasses * this.subCenters, embeddingSize];
     this.weight = parameter(named('MarginHead', () => zeros(shape, 'float32', device)));
-    this.weight.set(normalArray(this.weight.size, 0.01, new Random(seed)));
+    fillNormal(this.weight.handle, 0.01, new Random(seed));
     this.velocity = keep(named('MarginHead', () => zeros(shape, 'float32', device)));
     this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed);
     this.state = new Map(

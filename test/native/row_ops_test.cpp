@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "../../native/cpu/class_margins.h"
+#include "../../native/cpu/random.h"
 #include "op_checks.h"
 
 namespace {
@@ -150,6 +151,23 @@ void test_class_margins(int64_t classes, int64_t n) {
   same_for_threads("classMargins", [&] { return stepped(labels); });
 }
 
+void test_draws() {
+  const auto drawn = [](int64_t count) {
+    const Tensor x = cpu().empty(Dtype::float32, {count});
+    Xoshiro128 xoshiro{{1, 2, 3, 4}};
+    draw_normal(x.data<float>(), count, 0.5, xoshiro);
+    return x;
+  };
+  const int64_t size = 300001;
+  const Tensor all = drawn(size);
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < size; i++) sum += all.data<float>()[i], squares += std::pow(all.data<float>()[i], 2);
+  check(std::abs(sum / size) < 0.004 && std::abs(squares / size - 0.25) < 0.003, "draws of N(0, 0.5²)");
+  for (int64_t count : {0, 1, 2, 131071, 131072, 131073})
+    check(std::memcmp(drawn(count).raw(), all.raw(), size_t(count) * 4) == 0, "fewer draws are the first ones");
+  same_for_threads("draws", [&] { return std::vector<Tensor>{drawn(size)}; });
+}
+
 void test_refusals() {
   const Tensor x = tensor(Dtype::float32, {2, 3}, Values(6, 1));
   refuses("an index past the end", "index in [0, 2), got 2 at 1", [&] { cpu().gather_rows(x, int_tensor({0, 2})); });
@@ -181,6 +199,7 @@ int main() {
   for (const auto& [n, d] : {std::pair<int64_t, int64_t>{1, 1}, {7, 19}, {13, 64}, {70, 257}}) test_distances(n, d);
   for (const auto& [classes, n] : {std::pair<int64_t, int64_t>{1, 1}, {17, 40}, {40000, 300}})
     test_class_margins(classes, n);
+  test_draws();
   test_refusals();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed != 0;
