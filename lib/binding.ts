@@ -125,6 +125,8 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   overlap(a: Handle, b: Handle): 'none' | 'same' | 'partly';
   readInto(x: Handle, out: HostArray): void;
   writeFrom(x: Handle, data: HostArray): void;
+  /** Draws of N(0, std²) into a float32 tensor; the state, four words, moves on. */
+  fillNormal(x: Handle, std: number, state: Int32Array): void;
   reshape(x: Handle, shape: readonly number[]): Handle;
   describe(x: Handle): { shape: number[]; dtype: Dtype };
   dispose(x: Handle): void;
@@ -217,6 +219,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   logSoftmaxForward(x: Handle): Handle;
   logSoftmaxBackward(dy: Handle, y: Handle): Handle;
   gatherRows(x: Handle, index: Handle): Handle;
+  gatherRowsAsync(x: Handle, index: Handle): Promise<Handle>;
   scatterAddRows(into: Handle, index: Handle, x: Handle): void;
   weightedSumForward(weights: Handle, x: Handle): Handle;
   weightedSumBackward(dy: Handle, weights: Handle, x: Handle): { dWeights: Handle; dx: Handle };
@@ -287,6 +290,23 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     options: HeadOptions,
   ): NativeHeadStep;
   sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
+  /** native/cpu/class_margins.h. */
+  classMarginsStep(
+    margins: Handle,
+    velocity: Handle,
+    labels: Handle,
+    gradients: Handle,
+    common: number,
+    sgd: SgdParams,
+  ): void;
+  classMarginsStepAsync(
+    margins: Handle,
+    velocity: Handle,
+    labels: Handle,
+    gradients: Handle,
+    common: number,
+    sgd: SgdParams,
+  ): Promise<void>;
   allFinite(x: Handle): boolean;
 }
 

@@ -6,9 +6,9 @@ import { fileURLToPath } from 'node:url';
 
 // Bottom first.  A file may import what is below its row, and its own folder.
 const libLayers = [
-  ['errors', 'random'],
+  ['errors'],
   ['binding'],
-  ['device', 'margins'],
+  ['device', 'margins', 'random'],
   ['tensor'],
   ['autograd'],
   ['ops'],

@@ -70,19 +70,27 @@ void bind(Napi::Object exports, const char* name, R (Backend::*f)(Args...)) {
   bind_as<R, Args...>(exports, name, [f](const std::decay_t<Args>&... args) { return run_operation(f, args...); });
 }
 
-template <class R, class... Args>
-void bind_async(Napi::Object exports, const char* name, R (Backend::*f)(Args...)) {
+template <class R, class... Args, class F>
+void bind_async_as(Napi::Object exports, const char* name, F f) {
   define(exports, name, [f, name = std::string(name)](const Napi::CallbackInfo& info) -> Napi::Value {
     const auto args = read_arguments<Args...>(info, std::index_sequence_for<Args...>{});
-    return run_async<R>(info.Env(), name, [f, args] {
-      return std::apply([f](const auto&... each) { return run_operation(f, each...); }, args);
-    });
+    return run_async<R>(info.Env(), name, [f, args] { return std::apply(f, args); });
   });
 }
 
-// name on the calling thread, nameAsync on the device's queue.
 template <class R, class... Args>
-void bind_both(Napi::Object exports, const std::string& name, R (Backend::*f)(Args...)) {
+void bind_async(Napi::Object exports, const char* name, R (*f)(Args...)) {
+  bind_async_as<R, Args...>(exports, name, f);
+}
+template <class R, class... Args>
+void bind_async(Napi::Object exports, const char* name, R (Backend::*f)(Args...)) {
+  bind_async_as<R, Args...>(exports, name,
+                            [f](const std::decay_t<Args>&... args) { return run_operation(f, args...); });
+}
+
+// name on the calling thread, nameAsync on the device's queue.
+template <class F>
+void bind_both(Napi::Object exports, const std::string& name, F f) {
   bind(exports, name.c_str(), f);
   bind_async(exports, (name + "Async").c_str(), f);
 }

@@ -12,6 +12,7 @@
 #include "../native/cpu/isa.h"
 #include "../native/cpu/onednn.h"
 #include "../native/cpu/parallel.h"
+#include "../native/cpu/random.h"
 #include "../native/cpu/search.h"
 #include "bind.h"
 
@@ -121,6 +122,23 @@ Napi::Value write_from(const Napi::CallbackInfo& info) {
   const HostArray array = host_array(info[1], "data");
   check_dtype("tensor", t, array.dtype);
   backend_of(t.device()).copy_from_host(t, array.data, array.bytes);
+  return info.Env().Undefined();
+}
+
+// (handle, std, the generator's four words as Int32Array): draws into a tensor; the words move on.
+Napi::Value fill_normal(const Napi::CallbackInfo& info) {
+  const Tensor& t = from_handle(info[0], "tensor");
+  check_dtype("tensor", t, Dtype::float32);
+  const double std = Js<double>::from(info[1]);
+  const HostArray words = host_array(info[2], "state");
+  Xoshiro128 generator;
+  FM_CHECK(type, words.dtype == Dtype::int32 && words.bytes == sizeof generator, "expected state of 4 words");
+  std::memcpy(&generator, words.data, sizeof generator);
+  const bool here = t.device().is_cpu();
+  const Tensor drawn = here ? t : cpu_backend().empty(t.dtype, t.shape);
+  draw_normal(drawn.data<float>(), drawn.numel(), std, generator);
+  if (!here) backend_of(t.device()).copy_from_host(t, drawn.raw(), drawn.bytes());
+  std::memcpy(words.data, &generator, sizeof generator);
   return info.Env().Undefined();
 }
 
@@ -252,6 +270,7 @@ void bind_host(Napi::Object exports) {
   define(exports, "overlap", overlap);
   define(exports, "readInto", read_into);
   define(exports, "writeFrom", write_from);
+  define(exports, "fillNormal", fill_normal);
   define(exports, "reshape", reshape);
   define(exports, "describe", describe);
   define(exports, "dispose", [](const Napi::CallbackInfo& info) {

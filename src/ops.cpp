@@ -1,3 +1,4 @@
+#include "../native/cpu/class_margins.h"
 #include "bind.h"
 
 namespace fm {
@@ -38,7 +39,7 @@ void bind_ops(Napi::Object exports) {
   bind(exports, "softmaxBackward", &Backend::softmax_backward);
   bind(exports, "logSoftmaxForward", &Backend::log_softmax_forward);
   bind(exports, "logSoftmaxBackward", &Backend::log_softmax_backward);
-  bind(exports, "gatherRows", &Backend::gather_rows);
+  bind_both(exports, "gatherRows", &Backend::gather_rows);
   bind(exports, "scatterAddRows", &Backend::scatter_add_rows);
   bind(exports, "weightedSumForward", &Backend::weighted_sum_forward);
   bind(exports, "weightedSumBackward", &Backend::weighted_sum_backward);
@@ -74,6 +75,7 @@ void bind_ops(Napi::Object exports) {
   bind_both(exports, "normRegularizerForward", &Backend::norm_regularizer_forward);
   bind_both(exports, "normRegularizerBackward", &Backend::norm_regularizer_backward);
   bind(exports, "sgdStep", &Backend::sgd_step);
+  bind_both(exports, "classMarginsStep", &class_margins_step);
   bind(exports, "allFinite", &Backend::all_finite);
 }
 

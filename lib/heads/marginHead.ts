@@ -21,8 +21,8 @@ import {
   underName,
 } from '../errors.js';
 import { arcface, checkMargin, fixedAdacosScale, type Margin, nativeMargin } from '../margins/index.js';
-import { normalArray, Random } from '../random.js';
-import { type HostArray, keep, parameter, Tensor, tensor, zeros } from '../tensor.js';
+import { fillNormal, Random } from '../random.js';
+import { type HostArray, keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
 import { type HeadInspection, inspection } from './inspection.js';
 import { type BatchFacts, type Fact, type Prepared, type StateRule, stateRules } from './state.js';
@@ -214,7 +214,7 @@ export class MarginHead {
     this.memory = memory;
     const shape = [numClasses * this.subCenters, embeddingSize];
     this.weight = parameter(named('MarginHead', () => zeros(shape, 'float32', device)));
-    this.weight.set(normalArray(this.weight.size, 0.01, new Random(seed)));
+    fillNormal(this.weight.handle, 0.01, new Random(seed));
     this.velocity = keep(named('MarginHead', () => zeros(shape, 'float32', device)));
     this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed);
     this.state = new Map(
@@ -272,6 +272,7 @@ export class MarginHead {
         used.push(margins);
         const args = this.#stepArguments(rows, targets, margins, prepared, sgd, batch.sums);
         const result = await native.headStep(...args);
+        await this.#moveMargins(native.classMarginsStepAsync, batch, result, sgd);
         this.#settle(prepared, batch, result, sgd);
         return result;
       } finally {
@@ -302,6 +303,7 @@ export class MarginHead {
       used.push(margins);
       const args = this.#stepArguments(x.handle, y.handle, margins, prepared, sgd, batch.sums);
       const result = native.headStepSync(...args);
+      this.#moveMargins(native.classMarginsStep, batch, result, sgd);
       this.#settle(prepared, batch, result, sgd);
       return this.#result(result, features instanceof Tensor);
     };
@@ -359,11 +361,10 @@ export class MarginHead {
     return [...needed];
   }
 
-  /** The state of every rule, by tensor name. */
+  /** The numbers of every rule, by tensor name; what is as long as the classes stays where it is. */
   #values(): StateValues {
-    return Object.fromEntries(
-      [...this.state].map(([name, tensor]) => [name, tensor.toArray() as Float64Array | Float32Array]),
-    );
+    const numbers = [...this.state].filter(([, { dtype }]) => dtype === 'float64');
+    return Object.fromEntries(numbers.map(([name, tensor]) => [name, tensor.toArray() as Float64Array]));
   }
 
   /** AdaCos's sum is over plain cosines, at the scale of the step before. */
@@ -431,6 +432,7 @@ export class MarginHead {
         return lse;
       },
       norms: () => normsOf(rows),
+      classMargins: () => this.#classMargins(native.gatherRowsAsync, labels),
     };
     const facts: Partial<Record<Fact, HostArray>> = {};
     for (const fact of this.#needs()) facts[fact] = taken(await asked[fact]());
@@ -439,6 +441,7 @@ export class MarginHead {
 
   #batchSync(rows: Handle, targets: Handle): BatchFacts & { sums: Sums } {
     const { handle: weight } = this.weight;
+    const labels = labelsOf(targets);
     let sums: Sums = {};
     const asked: Record<Fact, () => Handle> = {
       targetCosines: () => native.targetCosines(rows, weight, targets, this.subCenters),
@@ -449,9 +452,38 @@ export class MarginHead {
         return lse;
       },
       norms: () => normsOf(rows),
+      classMargins: () => this.#classMargins(native.gatherRows, labels),
     };
     const facts = Object.fromEntries(this.#needs().map((fact) => [fact, taken(asked[fact]())]));
-    return { labels: labelsOf(targets), sums, ...facts };
+    return { labels, sums, ...facts };
+  }
+
+  /** [N, 1]; of a label that is no class, which the step leaves out or refuses, the first class's. */
+  #classMargins<R>(gather: (x: Handle, index: Handle) => R, labels: Int32Array): R {
+    const { numClasses } = this;
+    return tidy(() => {
+      const margins = (this.state.get('margins') as Tensor).reshape([numClasses, 1]);
+      const rows = labels.map((label) => (label >= 0 && label < numClasses ? label : 0));
+      return gather(margins.handle, tensor(rows, [rows.length]).handle);
+    });
+  }
+
+  /** Margins by class move, where the method has such: a pass over all of them. */
+  #moveMargins<R>(
+    step: (...args: Parameters<typeof native.classMarginsStep>) => R,
+    { labels }: BatchFacts,
+    { dMargins }: NativeHeadStep,
+    sgd: SgdParams,
+  ): R | undefined {
+    const common = this.#rules.find(({ commonGradient }) => commonGradient !== undefined)?.commonGradient;
+    if (common === undefined) return undefined;
+    const [margins, velocity] = [this.state.get('margins') as Tensor, this.state.get('margins.velocity') as Tensor];
+    const gradients = new Float32Array(labels.length);
+    native.readInto(dMargins, gradients);
+    return tidy(() => {
+      const [y, dy] = [tensor(labels, [labels.length]), tensor(gradients, [labels.length])];
+      return step(margins.handle, velocity.handle, y.handle, dy.handle, common, sgd);
+    });
   }
 
   /** The kernels' numbers for this step, and what the state is after it. */
@@ -479,15 +511,7 @@ export class MarginHead {
     result: NativeHeadStep,
     sgd: SgdParams,
   ): void {
-    const gradients = {
-      ...result,
-      rowMarginGradients: () => {
-        const of = new Float32Array(batch.labels.length);
-        native.readInto(result.dMargins, of);
-        return of;
-      },
-    };
-    const after = this.#rules.map((rule) => rule.after?.(gradients, batch, values, sgd) ?? {});
+    const after = this.#rules.map((rule) => rule.after?.(result, values, sgd) ?? {});
     for (const [name, numbers] of Object.entries(Object.assign({}, next, ...after))) {
       this.state.get(name)?.set(numbers as Float64Array);
     }

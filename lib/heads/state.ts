@@ -19,8 +19,10 @@ export interface BatchFacts {
   readonly norms?: ArrayLike<number>;
   /** log Σ exp(s·cos) over the classes other than the target, s the head's scale. */
   readonly negativeLse?: ArrayLike<number>;
+  /** Of the labels' classes, from the state `margins`; any number where there is none. */
+  readonly classMargins?: ArrayLike<number>;
 }
-export type Fact = 'targetCosines' | 'norms' | 'negativeLse';
+export type Fact = 'targetCosines' | 'norms' | 'negativeLse' | 'classMargins';
 
 /** A step as a rule prepares it. */
 export interface Prepared {
@@ -36,14 +38,12 @@ export interface StateRule {
   readonly needs: readonly Fact[];
   /** By tensor name; the checkpoint's names. */
   readonly initial: Values;
+  /** values: of the float64 tensors. */
   prepare(batch: BatchFacts, values: Values): Prepared;
   /** From the step's gradients; beside what prepare() said. */
-  after?(
-    result: NativeHeadStep & { rowMarginGradients(): ArrayLike<number> },
-    batch: BatchFacts,
-    values: Values,
-    sgd: SgdParams,
-  ): Values;
+  after?(result: NativeHeadStep, values: Values, sgd: SgdParams): Values;
+  /** Of the tensors `margins` and `margins.velocity`, which native.classMarginsStep moves: a class's gradient besides its rows'. */
+  readonly commonGradient?: number;
 }
 
 const one = (x: number) => new Float64Array([x]);
@@ -166,7 +166,7 @@ function learned(name: 'scale' | 'bias', initial: number, gradient: 'dScale' | '
     needs: [],
     initial: { [name]: one(initial), [`${name}.velocity`]: one(0) },
     prepare: (_, values) => ({ state: { [name]: first(values, name) } }),
-    after: (result, _, values, options) => {
+    after: (result, values, options) => {
       const velocity = values[`${name}.velocity`] as Numbers;
       const [value, v] = sgd(values[name] as Numbers, velocity, [result[gradient]], options);
       return { [name]: value.map((x) => Math.max(least, x)), [`${name}.velocity`]: v };
@@ -217,33 +217,15 @@ function elastic({ margin, deviation, plus }: Margin<'elasticface'>, seed: numbe
 function adaptive({ margin, spread, reward }: Margin<'adaptiveface'>, numClasses: number, seed: number): StateRule {
   const random = new Random(seed + 1);
   return {
-    needs: [],
+    needs: ['classMargins'],
     initial: {
       margins: Float32Array.from({ length: numClasses }, () => margin + spread * (2 * random.uniform() - 1)),
       'margins.velocity': new Float32Array(numClasses),
     },
-    prepare: ({ labels }, values) => {
-      const margins = values.margins as Numbers;
-      return { margins: Float32Array.from(labels, (label) => (label < 0 ? 0 : clamp(margins[label] as number, 0, 1))) };
-    },
-    // One pass over the classes: at a million of them it is what this rule costs.
-    after: (result, { labels }, values, { lr, momentum }) => {
-      const margins = (values.margins as Float32Array).slice();
-      const velocity = (values['margins.velocity'] as Float32Array).slice();
-      const ofRows = result.rowMarginGradients();
-      const ofClasses = new Float32Array(numClasses);
-      for (let i = 0; i < labels.length; i++) {
-        const label = labels[i] as number;
-        if (label >= 0) ofClasses[label] = (ofClasses[label] as number) + (ofRows[i] as number);
-      }
-      const common = -reward / numClasses;
-      for (let j = 0; j < numClasses; j++) {
-        const v = momentum * (velocity[j] as number) + (ofClasses[j] as number) + common;
-        velocity[j] = v;
-        margins[j] = clamp(clamp(margins[j] as number, 0, 1) - lr * v, 0, 1);
-      }
-      return { margins, 'margins.velocity': velocity };
-    },
+    prepare: ({ labels, classMargins = [] }) => ({
+      margins: Float32Array.from(labels, (label, i) => (label < 0 ? 0 : clamp(classMargins[i] as number, 0, 1))),
+    }),
+    commonGradient: -reward / numClasses,
   };
 }
 

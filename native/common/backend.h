@@ -92,7 +92,7 @@ struct HeadOptions {
   double keep_bytes = -1;
   // What negative_sums gave for this step's features, weight and labels, with these options: a step whose scale is near
   // moments_scale then computes its cosines once more instead of twice.
-  OptionalTensor moments, cosines;
+  OptionalTensor moments{}, cosines{};
   double moments_scale = 0;
 };
 

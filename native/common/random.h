@@ -1,5 +1,5 @@
 // Counter-based random numbers: a pure function of (seed, index), so that any device and any number of threads draw
-// the same ones, in any order.
+// the same ones, in any order; and a generator whose numbers come one after another.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -28,5 +28,27 @@ inline uint32_t random_threshold(double rate) {
   const double t = std::ceil(rate * 4294967296.0);
   return t >= 4294967295.0 ? 4294967295u : uint32_t(t);
 }
+
+// xoshiro128** (Blackman & Vigna 2018), as lib/random.ts has it.
+struct Xoshiro128 {
+  uint32_t s[4];
+
+  uint32_t bits() {
+    const auto rotated = [](uint32_t x, int by) { return (x << by) | (x >> (32 - by)); };
+    const uint32_t result = rotated(s[1] * 5, 7) * 9, t = s[1] << 9;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotated(s[3], 11);
+    return result;
+  }
+  // In [0, 1), 53 bits.
+  double uniform() {
+    const uint32_t high = bits() >> 5, low = bits() >> 6;
+    return (high * 67108864.0 + low) / 9007199254740992.0;
+  }
+};
 
 }  // namespace fm

@@ -270,6 +270,42 @@ describe('running numbers', () => {
     expect(Math.max(...later)).toBeLessThanOrEqual(1);
   });
 
+  it.each(['step', 'stepSync'] as const)('AdaptiveFace’s margins move along their gradients by %s', async (call) => {
+    const head = headOf(adaptiveface({ reward: 5 }), { momentum: 0.8 });
+    head.weight.set(normalArray(head.weight.size, 1, new Random(9)));
+    const clamp = (m: number) => Math.min(1, Math.max(0, m));
+    const at = Float64Array.from(stateOf(head).margins ?? []).fill(-0.1, 0, 3); // loaded from elsewhere
+    head.state.get('margins')?.set(Float32Array.from(at));
+    const velocity = new Float64Array(C);
+    for (let step = 0; step < 4; step++) {
+      const [x, y, lr] = [features(step), labels(step), 0.3 / (step + 1)];
+      const gradients = tidy(() => {
+        const [X, W] = [x, head.weight.toArray()].map((a) => tensor(Float64Array.from(a), [a.length / D, D]));
+        const m = parameter(
+          tensor(
+            Float64Array.from(y, (label) => (label < 0 ? 0 : clamp(at[label] as number))),
+            [N],
+          ),
+        );
+        backward(marginSoftmax(X as Tensor, W as Tensor, y, head.margin, { margins: m }).loss);
+        return m.grad?.toArray() as Float64Array;
+      });
+      for (let j = 0; j < C; j++) velocity[j] = 0.8 * (velocity[j] as number) - 5 / C;
+      for (const [i, label] of y.entries())
+        if (label >= 0) velocity[label] = (velocity[label] as number) + (gradients[i] as number);
+      for (let j = 0; j < C; j++) at[j] = clamp(clamp(at[j] as number) - lr * (velocity[j] as number));
+      await head[call](x, y, { lr });
+      expect(apart(head.state.get('margins')?.toArray() ?? [], at)).toBeLessThan(1e-6);
+      expect(apart(head.state.get('margins.velocity')?.toArray() ?? [], velocity)).toBeLessThan(1e-5);
+    }
+    const before = stateOf(head);
+    const refused = async (x: Float32Array, y: Int32Array) => head[call](x, y, { lr: 0.1 });
+    await expect(refused(features().fill(Number.NaN, 5, 6), labels())).rejects.toThrow(/row 0/);
+    await expect(refused(features(), labels().fill(C, 2, 3))).rejects.toThrow(/or -1, got 130 at row 2/);
+    expect(stateOf(head)).toEqual(before);
+    head.dispose();
+  });
+
   it('a learned scale and a bias move against their gradients', () => {
     const lr = 1e-3;
     for (const [margin, name] of [

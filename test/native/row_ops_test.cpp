@@ -1,7 +1,10 @@
-// Softmax, gathering, weighted sums and distances against plain loops in double, every backward
-// against finite differences, and every result against itself on another number of threads.
+// Softmax, gathering, weighted sums, distances and the step of margins by class against plain loops in double, every
+// backward against finite differences, and every result against itself on another number of threads.
+#include <algorithm>
 #include <sstream>
 
+#include "../../native/cpu/class_margins.h"
+#include "../../native/cpu/random.h"
 #include "op_checks.h"
 
 namespace {
@@ -124,6 +127,47 @@ void refuses(const std::string& what, const std::string& message, F&& f) {
   check(false, what + " is refused");
 }
 
+void test_class_margins(int64_t classes, int64_t n) {
+  const SgdParams sgd{0.3, 0.9, 0};
+  const double common = -0.2;
+  const Values before = random_values(classes, -0.2, 1.2), velocity = random_values(classes), g = random_values(n);
+  std::vector<int32_t> labels(n);
+  for (int32_t& label : labels) label = int32_t(generator() % (classes + 1)) - 1;
+  Values v = velocity, margins = before;
+  for (double& each : v) each = sgd.momentum * each + common;
+  for (int64_t i = 0; i < n; i++)
+    if (labels[i] >= 0) v[labels[i]] += g[i];
+  for (int64_t j = 0; j < classes; j++)
+    margins[j] = std::clamp(std::clamp(before[j], 0.0, 1.0) - sgd.lr * v[j], 0.0, 1.0);
+  const auto stepped = [&](const std::vector<int32_t>& of_rows) {
+    const std::vector<Tensor> state{tensor(Dtype::float32, {classes}, before),
+                                    tensor(Dtype::float32, {classes}, velocity)};
+    class_margins_step(state[0], state[1], int_tensor(of_rows), tensor(Dtype::float32, {n}, g), common, sgd);
+    return state;
+  };
+  const std::vector<Tensor> state = stepped(labels);
+  close("classMargins", state[0], margins);
+  close("classMargins velocity", state[1], v);
+  same_for_threads("classMargins", [&] { return stepped(labels); });
+}
+
+void test_draws() {
+  const auto drawn = [](int64_t count) {
+    const Tensor x = cpu().empty(Dtype::float32, {count});
+    Xoshiro128 xoshiro{{1, 2, 3, 4}};
+    draw_normal(x.data<float>(), count, 0.5, xoshiro);
+    return x;
+  };
+  const int64_t size = 300001;
+  const Tensor all = drawn(size);
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < size; i++) sum += all.data<float>()[i], squares += std::pow(all.data<float>()[i], 2);
+  check(std::abs(sum / size) < 0.004 && std::abs(squares / size - 0.25) < 0.003, "draws of N(0, 0.5²)");
+  for (int64_t count : {0, 1, 2, 131071, 131072, 131073})
+    check(std::memcmp(drawn(count).raw(), all.raw(), size_t(count) * 4) == 0, "fewer draws are the first ones");
+  same_for_threads("draws", [&] { return std::vector<Tensor>{drawn(size)}; });
+}
+
 void test_refusals() {
   const Tensor x = tensor(Dtype::float32, {2, 3}, Values(6, 1));
   refuses("an index past the end", "index in [0, 2), got 2 at 1", [&] { cpu().gather_rows(x, int_tensor({0, 2})); });
@@ -133,6 +177,13 @@ void test_refusals() {
   });
   refuses("terms that do not fit", "expected x [2, 3, D]", [&] {
     cpu().weighted_sum_forward(x, tensor(Dtype::float32, {2, 2, 1}, Values(4, 1)));
+  });
+  const Tensor two = tensor(Dtype::float32, {2}, {1, 1});
+  refuses("a label past the last class", "labels in [0, 2) or -1, got 2 at row 1", [&] {
+    class_margins_step(two, two, int_tensor({-1, 2}), two, 0, {});
+  });
+  refuses("a gradient too few", "labels [1]", [&] {
+    class_margins_step(two, two, int_tensor({0, 1}), tensor(Dtype::float32, {1}, {1}), 0, {});
   });
 }
 
@@ -146,6 +197,9 @@ int main() {
   for (const auto& [n, k, d] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {5, 4, 19}, {130, 3, 64}})
     test_weighted_sum(n, k, d);
   for (const auto& [n, d] : {std::pair<int64_t, int64_t>{1, 1}, {7, 19}, {13, 64}, {70, 257}}) test_distances(n, d);
+  for (const auto& [classes, n] : {std::pair<int64_t, int64_t>{1, 1}, {17, 40}, {40000, 300}})
+    test_class_margins(classes, n);
+  test_draws();
   test_refusals();
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed != 0;

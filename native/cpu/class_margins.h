@@ -1,0 +1,14 @@
+// AdaptiveFace's margins by class, which are the CPU's whatever device the head is on.
+#pragma once
+#include "../common/backend.h"
+
+namespace fm {
+
+// SGD without decay on margins and their velocity, float32 [C].  The gradient of a class is `common` plus the gradients
+// of the rows with its label; margins are clamped to [0, 1] before and after.
+void class_margins_step(const Tensor& margins, const Tensor& velocity,
+                        const Tensor& labels,     // [N]; -1 = of no class
+                        const Tensor& gradients,  // [N], float32
+                        double common, SgdParams sgd);
+
+}  // namespace fm
