@@ -143,6 +143,13 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     const optimizer = new Sgd(backbone.namedParameters(), { momentum, weightDecay });
     const batchesPerEpoch = fullBatches(dataset, config.batchSize, config.data.sampler);
     const { name, milestones, ...shape } = config.schedule;
+    const totalSteps = batchesPerEpoch * config.epochs;
+    if (shape.warmupSteps > totalSteps) {
+      throw new ConfigError(
+        `train: schedule.warmupSteps: expected at most ${totalSteps}, the steps of ${config.epochs} epochs, got ${shape.warmupSteps}`,
+        { code: 'ERR_FM_CONFIG', hint: 'lower schedule.warmupSteps, or raise epochs' },
+      );
+    }
     const trainer = new Trainer({
       backbone,
       head,
@@ -151,7 +158,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       schedule: schedule(name, {
         ...shape,
         base: lr,
-        totalSteps: batchesPerEpoch * config.epochs,
+        totalSteps,
         milestones: milestones.map((epoch) => Math.round(epoch * batchesPerEpoch)),
       }),
       dataset,

@@ -151,6 +151,7 @@ describe('training', () => {
     const before = weights(config.out as string);
     for (const bad of [
       { batchSize: 100_000 },
+      { schedule: { warmupSteps: 46 } },
       { backbone: { ...config.backbone, widths: [8] } },
       { evaluation: { test: 'nowhere.rec' } },
       { evaluation: { test: config.data.train, gallery: 'none' } },
@@ -159,6 +160,9 @@ describe('training', () => {
       expect(weights(config.out as string)).toEqual(before);
     }
     await expect(train(config, { overwrite: true, resume: true })).rejects.toThrow(/got both/);
+    await expect(train({ ...config, schedule: { warmupSteps: 46 } }, { overwrite: true })).rejects.toThrow(
+      /schedule\.warmupSteps: expected at most 45, the steps of 3 epochs, got 46\n {2}fix: lower schedule\.warmupSteps/,
+    );
   });
 
   it('is alone in its folder', async () => {
