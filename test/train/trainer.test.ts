@@ -1,9 +1,18 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { FlashmarginError, NonFiniteError } from '../../lib/errors.js';
 import { listCheckpoints, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
-import { evaluate, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
+import { evaluate, inspectRun, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
 import { scratchFolder, tinyConfig, writeTinySet } from './tinySet.js';
 
 const folder = scratchFolder();
@@ -117,8 +126,15 @@ describe('training', () => {
     expect(loadBackbone({ run: out }, [16, 16, 1], (error) => heard.push(error)).step).toBe(40);
     expect(heard).toHaveLength(1);
     truncateSync(listCheckpoints(out)[1] as string, 1000);
-    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/no whole checkpoint/);
-    await expect(train(tinyConfig(folder, name), { resume: true })).rejects.toThrow(/no checkpoint in .* is whole/);
+    const none =
+      /expected a whole checkpoint, got 2, of which none is whole\n {2}fix: copy a whole one there, or .*--overwrite/;
+    writeFileSync(path.join(out, 'config.json'), JSON.stringify(tinyConfig(folder, name)));
+    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(none);
+    await expect(inspectRun(out)).rejects.toThrow(none);
+    await expect(train(tinyConfig(folder, name), { resume: true })).rejects.toThrow(none);
+    // With none at all there is nothing to copy.
+    for (const file of listCheckpoints(out)) rmSync(file);
+    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/got none\n {2}fix: train first: .*--out /);
   });
 
   it('does not write over a run, nor resume with another configuration', async () => {
@@ -163,6 +179,19 @@ describe('training', () => {
     await expect(train({ ...config, schedule: { warmupSteps: 46 } }, { overwrite: true })).rejects.toThrow(
       /schedule\.warmupSteps: expected at most 45, the steps of 3 epochs, got 46\n {2}fix: lower schedule\.warmupSteps/,
     );
+  });
+
+  it('says that config.json is damaged, and takes its removal', async () => {
+    const config = tinyConfig(folder, 'b');
+    const file = path.join(config.out as string, 'config.json');
+    const before = readFileSync(file, 'utf8');
+    truncateSync(file, 40);
+    const damaged = /config\.json: cannot be read: .*\n {2}fix: remove it: `flashmargin train CONFIG --resume`/;
+    await expect(train(config, { resume: true })).rejects.toThrow(damaged);
+    await expect(inspectRun(config.out as string)).rejects.toThrow(damaged);
+    rmSync(file);
+    await train({ ...config, threads: 1 }, { resume: true });
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ ...JSON.parse(before), threads: 1 });
   });
 
   it('is alone in its folder', async () => {
