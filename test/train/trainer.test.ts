@@ -11,8 +11,12 @@ import {
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { FlashmarginError, NonFiniteError } from '../../lib/errors.js';
-import { listCheckpoints, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
+import { MarginHead } from '../../lib/heads/index.js';
+import { listCheckpoints, lockFolder, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
+import { iresnetSmall } from '../../lib/nn/index.js';
+import { Sgd } from '../../lib/optim/index.js';
 import { evaluate, inspectRun, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
+import { trainStep } from '../../lib/train/step.js';
 import { scratchFolder, tinyConfig, writeTinySet } from './tinySet.js';
 
 const folder = scratchFolder();
@@ -46,6 +50,15 @@ describe('training', () => {
       expect(m.imagesPerSecond).toBeGreaterThan(0);
     }
     expect(metrics[0]?.lr).toBeCloseTo(0.05, 10);
+    const { state } = readCheckpoint(listCheckpoints(run.out)[1] as string);
+    expect(state).toEqual({
+      step: 40,
+      epoch: 2,
+      batch: 10,
+      config: run.config,
+      seconds: expect.any(Number),
+      headSeconds: expect.any(Number),
+    });
     expect(listCheckpoints(run.out).map((file) => path.basename(file))).toEqual([
       'step-00000045.safetensors',
       'step-00000040.safetensors',
@@ -198,7 +211,14 @@ describe('training', () => {
     const config = tinyConfig(folder, 'alone');
     const first = train(config);
     await expect(train(config, { resume: true })).rejects.toThrow(/process \d+ is training into this folder/);
+    expect(readFileSync(path.join(config.out as string, '.lock'), 'utf8')).toBe(String(process.pid));
     await first;
+    const holder = {};
+    const release = lockFolder(config.out as string, holder);
+    await expect(train(config, { resume: true })).rejects.toThrow(/is training into this folder/);
+    await train(config, { resume: true, holder });
+    expect(existsSync(path.join(config.out as string, '.lock'))).toBe(true);
+    release();
     expect(existsSync(path.join(config.out as string, '.lock'))).toBe(false);
     writeFileSync(path.join(config.out as string, '.lock'), '999999999'); // of a process that has died
     await train(config, { resume: true });
@@ -218,9 +238,26 @@ describe('training', () => {
     ]);
   });
 
-  it('stops at a step that is not finite, with the rows, and saves the batch', async () => {
+  it('updates no weight in a step that is not finite', () => {
+    const backbone = iresnetSmall({ imageSize: 16, channels: 1, embeddingSize: 16, stemWidth: 8, widths: [8, 8] });
+    const head = new MarginHead({ numClasses: 10, embeddingSize: 16, onAdvice: () => {} });
+    head.weight.set(new Float32Array(160).fill(Number.NaN, 16, 32));
+    const optimizer = new Sgd(backbone.namedParameters());
+    const all = () => [...backbone.parameters(), head.weight, head.velocity].map((x) => x.toArray());
+    const before = all();
+    const batch = { images: new Uint8Array(4 * 256).map((_, i) => i % 251), labels: Int32Array.of(0, 1, 2, 3) };
+    expect(() => trainStep({ backbone, head, optimizer }, batch, [16, 16, 1], 0.1)).toThrow(NonFiniteError);
+    expect(all()).toEqual(before);
+    for (const each of [backbone, head, optimizer]) each.dispose();
+  });
+
+  it.each([
+    ['margin', {}],
+    ['groupFace', { groupFace: { groups: 2, hidden: 8 } }],
+  ])('stops at a step that is not finite, with the rows, and saves the batch: %s', async (name, rest) => {
     const config = {
-      ...tinyConfig(folder, 'explodes'),
+      ...tinyConfig(folder, `explodes-${name}`),
+      ...rest,
       optimizer: { lr: 1e30 },
       schedule: { name: 'constant' as const },
     };
@@ -234,6 +271,8 @@ describe('training', () => {
     const { tensors } = readSafetensors(path.join(config.out as string, file));
     expect(tensors.get('images')?.shape).toEqual([8, 16, 16, 1]);
     expect(tensors.get('labels')?.data).toHaveLength(8);
+    expect(tensors.get('features')?.shape[0]).toBe(8);
+    expect(tensors.get('keys')?.data).toHaveLength(8);
     expect(listCheckpoints(config.out as string)).not.toEqual([]);
   });
 });
