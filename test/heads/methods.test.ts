@@ -491,6 +491,31 @@ describe('what has no meaning', () => {
   });
 });
 
+describe('what a checkpoint is to hold of a head', () => {
+  it.each<[string, Margin, Record<string, number[]>]>([
+    ['arcface', arcface(), {}],
+    ['three centers a class', subcenter({ subCenters: 3 }), {}],
+    ['curricular negatives', arcface({ negatives: curricularNegatives() }), { t: [1] }],
+    ["AdaCos's scale", adacos(), { scale: [1] }],
+    ['a learned scale', arcface({ scale: learnedScale() }), { scale: [1], 'scale.velocity': [1] }],
+    ['an annealed λ', asoftmax({ lambda: annealing() }), { steps: [1] }],
+    ['adaface', adaface(), { normMean: [1], normStd: [1] }],
+    ['elasticface', elasticface(), { draws: [1] }],
+    ['adaptiveface', adaptiveface(), { margins: [C], 'margins.velocity': [C] }],
+    ['sphereface2', sphereface2(), { bias: [1], 'bias.velocity': [1] }],
+    ['uniface', uniface(), { bias: [1], 'bias.velocity': [1] }],
+    ['a bias that stays', sphereface2({ learnBias: false }), {}],
+  ])('%s', (_, margin, state) => {
+    const head = new MarginHead({ numClasses: C, embeddingSize: D, margin, onAdvice: () => {} });
+    const rows = [C * (margin.subCenters ?? 1), D];
+    expect(Object.fromEntries(head.namedTensors().map(([name, { shape }]) => [name, [...shape]]))).toEqual({
+      weight: rows,
+      velocity: rows,
+      ...state,
+    });
+  });
+});
+
 describe('a head that training has spoiled', () => {
   const x = () => normalArray(N * D, 1, new Random(5));
   const y = Int32Array.from({ length: N }, (_, i) => i % C);
