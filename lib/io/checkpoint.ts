@@ -139,7 +139,7 @@ export function neededCheckpoint(folder: string, onBad?: (error: unknown) => voi
       code: 'ERR_FM_DATA',
       hint:
         damaged === 0
-          ? `train first: flashmargin train CONFIG --out ${folder}`
+          ? `train first: flashmargin train CONFIG --out ${folder} --resume`
           : `copy a whole one there, or train again: flashmargin train CONFIG --out ${folder} --overwrite`,
     },
   );

@@ -15,7 +15,7 @@ import { Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
 import { tensor, tidy } from '../tensor.js';
 import { type Config, type ConfigInput, resolveConfig } from './config.js';
-import { checkGallery, type Evaluation, evaluate } from './evaluate.js';
+import { checkGallery, type Evaluation, evaluate, tiersOfRun } from './evaluate.js';
 import { marginOf } from './marginConfig.js';
 import type { RunFacts } from './runReport.js';
 import { trainStep } from './step.js';
@@ -100,6 +100,7 @@ function checkEvaluation({ evaluation }: Config): void {
     }
   }
   for (const file of evaluation?.pairs ?? []) openPairSet(file);
+  for (const run of evaluation?.compareWith ?? []) tiersOfRun(run);
 }
 
 /** Makes way for a run: refuses a folder that holds one, or with `overwrite` removes it. */

@@ -147,7 +147,7 @@ describe('training', () => {
     await expect(train(tinyConfig(folder, name), { resume: true })).rejects.toThrow(none);
     // With none at all there is nothing to copy.
     for (const file of listCheckpoints(out)) rmSync(file);
-    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/got none\n {2}fix: train first: .*--out /);
+    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/got none\n {2}fix: train first: .*--resume$/);
   });
 
   it('does not write over a run, nor resume with another configuration', async () => {
@@ -178,11 +178,14 @@ describe('training', () => {
   it('keeps the old run when the one that would replace it cannot start', async () => {
     const config = tinyConfig(folder, 'a');
     const before = weights(config.out as string);
+    mkdirSync(path.join(folder, 'other'));
+    writeFileSync(path.join(folder, 'other', 'summary.json'), '{');
     for (const bad of [
       { batchSize: 100_000 },
       { schedule: { warmupSteps: 46 } },
       { backbone: { ...config.backbone, widths: [8] } },
       { evaluation: { test: 'nowhere.rec' } },
+      { evaluation: { compareWith: [path.join(folder, 'other')] } },
       { evaluation: { test: config.data.train, gallery: 'none' } },
     ]) {
       await expect(train({ ...config, ...bad }, { overwrite: true })).rejects.toThrow(FlashmarginError);
