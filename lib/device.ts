@@ -2,6 +2,9 @@
 import { native } from './binding.js';
 import { DeviceError, expected, firstLine } from './errors.js';
 
+/** What names a device, or asks for one. */
+export const deviceNames = /^(cpu|auto|cuda(:\d+)?)$/;
+
 /** The native index of a device name: −1 is the CPU. */
 export function deviceIndex(device: string): number {
   if (device === 'cpu') return -1;

@@ -4,12 +4,15 @@
  */
 export class FlashmarginError extends Error {
   readonly code: string;
+  /** The message without its remedy. */
+  readonly what: string;
   readonly hint?: string;
 
   constructor(message: string, options: { code?: string; hint?: string; cause?: unknown } = {}) {
     super(options.hint ? `${message}\n  fix: ${options.hint}` : message, { cause: options.cause });
     this.name = new.target.name;
     this.code = options.code ?? 'ERR_FM';
+    this.what = message;
     if (options.hint !== undefined) this.hint = options.hint;
   }
 }
@@ -57,7 +60,7 @@ export function fromNative(error: unknown): unknown {
 
 /** The same error as another operation's, perhaps with a remedy. */
 export function underName(operation: string, error: FlashmarginError, hint = error.hint): FlashmarginError {
-  const what = error.message.replace(/^[\w.]+: /, '').replace(/\n {2}fix: .*$/s, '');
+  const what = error.what.replace(/^[\w.]+: /, '');
   const Class = error.constructor as typeof FlashmarginError;
   return new Class(`${operation}: ${what}`, { code: error.code, ...(hint ? { hint } : {}), cause: error });
 }

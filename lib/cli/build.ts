@@ -12,6 +12,10 @@ export function buildCommand(): Command {
         cwd: packageRoot,
         stdio: 'inherit',
       });
-      if (status !== 0) throw new FlashmarginError('build: the native build failed', { code: 'ERR_FM_BUILD' });
+      if (status !== 0)
+        throw new FlashmarginError('build: the native build failed', {
+          code: 'ERR_FM_BUILD',
+          hint: 'what is missing is said above: it takes g++ 12, make, and cmake 3.20 or python3',
+        });
     });
 }

@@ -6,6 +6,7 @@ import {
   conformance,
   type Measurement,
 } from '../train/index.js';
+import { deviceOption } from './options.js';
 import { table } from './tables.js';
 
 /** Of heads, in the order of the table's columns. */
@@ -71,7 +72,7 @@ export function conformanceCommand(): Command {
   return new Command('conformance')
     .description('runs golden files of published implementations through this package, and prints the errors')
     .argument('<dir>', 'a folder of golden files, such as test/golden')
-    .option('--device <device>', 'where tensors are made: cpu, cuda, cuda:1', 'cpu')
+    .addOption(deviceOption('where tensors are made: cpu, cuda, cuda:1 or auto').default('cpu'))
     .option('--only <pattern>', "only files whose name has this in it, such as 'arcface.*hard'")
     .addOption(new Option('--precision <precision>', 'only in this one').choices(['float64', 'float32', 'bfloat16']))
     .option('--json', 'machine-readable, on stdout')

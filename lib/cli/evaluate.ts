@@ -1,8 +1,8 @@
-import path from 'node:path';
-import { Command } from 'commander';
+import { basename } from 'node:path';
+import { Command, Option } from 'commander';
 import { openDataset, openPairSet } from '../data/index.js';
-import { ConfigError } from '../errors.js';
 import { evaluate, loadBackbone, summaryTiers } from '../train/index.js';
+import { deviceOption, path } from './options.js';
 import { evaluationTable } from './tables.js';
 
 interface Options {
@@ -20,33 +20,28 @@ interface Options {
 export function evalCommand(): Command {
   return new Command('eval')
     .description('verification and identification of a trained backbone')
-    .option('--run <dir>', 'a run folder; its newest checkpoint is used')
-    .option('--checkpoint <file>', 'one checkpoint')
+    .option('--run <dir>', 'a run folder; its newest checkpoint is used', path)
+    .addOption(new Option('--checkpoint <file>', 'one checkpoint').argParser(path).conflicts('run'))
     .option(
       '--pairs <bin>',
       'a .bin pair file; may be given again',
-      (file: string, all: string[]) => [...all, file],
+      (file: string, all: string[]) => [...all, path(file)],
       [],
     )
-    .option('--rec <file>', 'a RecordIO test set: TAR@FAR over all pairs')
+    .option('--rec <file>', 'a RecordIO test set: TAR@FAR over all pairs', path)
     .option('--gallery <family>', "rank-1 against the images of one family, such as 'noto-sans-jp'")
     .option('--flip', 'adds the features of the mirrored image')
     .option('--pixels', 'also scores raw pixels')
-    .option('--device <device>', 'where embeddings are computed: cpu, cuda, cuda:1 or auto', 'cpu')
+    .addOption(deviceOption('where embeddings are computed: cpu, cuda, cuda:1 or auto').default('cpu'))
     .option('--json', 'machine-readable, on stdout')
-    .action(async (options: Options) => {
-      if ((options.run === undefined) === (options.checkpoint === undefined)) {
-        throw new ConfigError(
-          `eval: expected either --run DIR or --checkpoint FILE, got ${options.run ? 'both' : 'neither'}`,
-          { code: 'ERR_FM_CONFIG' },
-        );
-      }
-      if (options.rec === undefined && options.pairs.length === 0) {
-        throw new ConfigError('eval: expected --rec FILE, --pairs FILE, or both', { code: 'ERR_FM_CONFIG' });
-      }
-      const shape =
-        options.rec === undefined ? openPairSet(options.pairs[0] as string).imageShape : shapeOf(options.rec);
-      const { rec, pairs, gallery, flip, pixels, device } = options;
+    .action(async (options: Options, command: Command) => {
+      const { run, checkpoint, rec, pairs, gallery, flip, pixels, device } = options;
+      if (run === undefined && checkpoint === undefined)
+        command.error('error: expected --run DIR or --checkpoint FILE, got neither');
+      if (rec === undefined && pairs.length === 0) command.error('error: expected --rec FILE, --pairs FILE, or both');
+      if (rec === undefined && (gallery !== undefined || pixels))
+        command.error(`error: expected --rec FILE with --${pixels ? 'pixels' : 'gallery'}, which is of its images`);
+      const shape = rec === undefined ? openPairSet(pairs[0] as string).imageShape : shapeOf(rec);
       const { backbone, step } = loadBackbone(
         options,
         shape,
@@ -67,7 +62,7 @@ export function evalCommand(): Command {
               tiers: summaryTiers(evaluation.tiers),
               ...(evaluation.pixels ? { pixels: summaryTiers(evaluation.pixels) } : {}),
               pairs: evaluation.pairs.map(({ file, accuracy, tarAtFar }) => ({
-                file: path.basename(file),
+                file: basename(file),
                 accuracy: { ...accuracy, perFold: [...accuracy.perFold], thresholds: [...accuracy.thresholds] },
                 tarAtFar,
               })),

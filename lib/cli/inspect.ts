@@ -1,13 +1,13 @@
 import { Command } from 'commander';
-import { ConfigError } from '../errors.js';
 import type { Histogram } from '../heads/index.js';
 import { inspectRun, median } from '../train/index.js';
+import { count, path } from './options.js';
 import { table } from './tables.js';
 
 interface Options {
   readonly run: string;
   readonly rec?: string;
-  readonly images: string;
+  readonly images: number;
   readonly json?: boolean;
 }
 
@@ -24,18 +24,14 @@ function bars({ edges, counts }: Histogram): string[][] {
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description("angles, norms, hard negatives and centers of a trained run's head, on its training images")
-    .requiredOption('--run <dir>', 'a run folder; its newest checkpoint is used')
-    .option('--rec <file>', 'another RecordIO set of the same classes')
-    .option('--images <n>', 'how many images, drawn at random', '2048')
+    .requiredOption('--run <dir>', 'a run folder; its newest checkpoint is used', path)
+    .option('--rec <file>', 'another RecordIO set of the same classes', path)
+    .option('--images <n>', 'how many images, drawn at random', count, 2048)
     .option('--json', 'machine-readable, on stdout')
     .action(async ({ run, rec, images, json }: Options) => {
-      const count = Number(images);
-      if (!Number.isSafeInteger(count) || count < 1) {
-        throw new ConfigError(`inspect: expected --images of at least 1, got '${images}'`, { code: 'ERR_FM_CONFIG' });
-      }
       const seen = await inspectRun(run, {
         ...(rec === undefined ? {} : { rec }),
-        images: count,
+        images,
         onBad: (error) => process.stderr.write(`${(error as Error).message}\n`),
       });
       if (json) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line: data on stdout, talk on stderr, exit codes that mean something (1 an error, 2 usage, 130 Ctrl-C). */
+/** The command line: data on stdout, talk on stderr, exit codes that mean something (1 an error, 2 usage, above 128 a signal). */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
@@ -34,7 +34,7 @@ for (const command of [
   conformanceCommand,
   buildCommand,
 ])
-  program.addCommand(command().exitOverride());
+  program.addCommand(command().copyInheritedSettings(program));
 
 // Whoever read the output has gone, as `head` does: a training saves and stops, all else ends.
 let unread = false;

@@ -1,7 +1,8 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { lockFolder } from '../io/index.js';
 import { type Config, evaluateRun, loadConfig, train, writeRunReport } from '../train/index.js';
 import { interruptSignal } from './interrupt.js';
+import { deviceOption, path } from './options.js';
 import { duration, Progress } from './progress.js';
 import { evaluationTable } from './tables.js';
 
@@ -17,10 +18,10 @@ export function trainCommand(): Command {
   return new Command('train')
     .description('trains from a .ts, .json or .yaml configuration, then evaluates and writes a report')
     .argument('<config>', 'the configuration file')
-    .option('--out <dir>', 'the run folder, instead of the one in the configuration')
-    .option('--device <device>', "cpu, cuda, cuda:1 or auto, instead of the configuration's")
+    .option('--out <dir>', 'the run folder, instead of the one in the configuration', path)
+    .addOption(deviceOption("cpu, cuda, cuda:1 or auto, instead of the configuration's"))
     .option('--resume', 'goes on from the newest whole checkpoint')
-    .option('--overwrite', 'removes a run that is already in the folder')
+    .addOption(new Option('--overwrite', 'removes a run that is already in the folder').conflicts('resume'))
     .option('--json', 'prints the summary as JSON on stdout')
     .action(async (file: string, options: Options) => {
       const loaded = await loadConfig(file);

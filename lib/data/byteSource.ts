@@ -1,7 +1,7 @@
 import { constants } from 'node:buffer';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 
 /** How a file's bytes are reached: a read-only mapping, or one `pread` per access. */
 export type FileAccess = 'map' | 'read';
@@ -61,6 +61,7 @@ class FileSource implements ByteSource {
     if (this.#windowLength < length) {
       throw dataError(
         `${basename(this.path)}: expected ${length} bytes at byte ${offset}, got ${this.#windowLength}: the file shrank while it was open`,
+        remedies.copy,
       );
     }
   }
@@ -108,7 +109,7 @@ function openForReading(path: string): number {
   try {
     return openSync(path, 'r');
   } catch (cause) {
-    throw dataError(`${path}: cannot be opened for reading: ${(cause as Error).message}`, undefined, cause);
+    throw dataError(`${path}: cannot be opened for reading: ${(cause as Error).message}`, remedies.path, cause);
   }
 }
 
@@ -116,7 +117,7 @@ function checkRange(source: ByteSource, offset: number, length: number): void {
   if (offset < 0 || offset + length > source.size) {
     throw dataError(
       `${basename(source.path)}: expected ${length} bytes at byte ${offset}, but the file has ${source.size} bytes: it is truncated`,
-      'copy the file again and compare its size with the original',
+      remedies.copy,
     );
   }
 }

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { native } from '../binding.js';
 import { checkOptions, expected } from '../errors.js';
 import type { FileAccess } from './byteSource.js';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 import { decodeInto, type ImageShape, imageShapeOf } from './decode.js';
 import { FLOAT32_EXACT, type ImageRecord } from './recordFormat.js';
 import type { RecordIndex } from './recordIndex.js';
@@ -145,7 +145,7 @@ export function openDataset(path: string, options: OpenDatasetOptions = {}): Rec
   const reader = openReader(path, access, idx);
   try {
     const images = imageRecords(reader, basename(path));
-    if (images.keys.length === 0) throw dataError(`${basename(path)}: expected images, got none`);
+    if (images.keys.length === 0) throw dataError(`${basename(path)}: expected images, got none`, remedies.pack);
     const name = `${basename(path)} key ${images.keys[0]}`;
     const [height, width, stored] = imageShapeOf(reader.record(images.keys[0]).body, name);
     const imageShape: ImageShape = [height, width, options.channels ?? stored];
@@ -181,6 +181,7 @@ function imageRecords(reader: RecordReader, name: string): RecordIndex {
   if (head.labels.length < 2) {
     throw dataError(
       `${name} key 0: expected an image, or the two ends of the identity records, got ${head.labels.length} labels and no image`,
+      remedies.pack,
     );
   }
   // Image keys run from 1 to labels[0] − 1. A float32 end above 2^24 may have been rounded, so the border is looked
@@ -220,7 +221,10 @@ function readProperty(path: string, shape: ImageShape, first: string): number {
   const text = readFileSync(path, 'utf8').trim();
   const [numClasses, height, width] = text.split(',').map(Number);
   if (![numClasses, height, width].every((value) => Number.isInteger(value) && value > 0)) {
-    throw dataError(`${basename(path)}: expected "num_classes,height,width", got ${JSON.stringify(text.slice(0, 60))}`);
+    throw dataError(
+      `${basename(path)}: expected "num_classes,height,width", got ${JSON.stringify(text.slice(0, 60))}`,
+      'write that line, or take the file away so that the labels are counted',
+    );
   }
   if (numClasses > FLOAT32_EXACT) {
     throw dataError(
@@ -243,6 +247,7 @@ function readColumns(path: string, keys: Float64Array): ReadonlyMap<string, read
   if (keyColumn < 0)
     throw dataError(
       `${basename(path)}: expected a column "key" in its first line, got ${JSON.stringify(header.slice(0, 80))}`,
+      remedies.tsv,
     );
   const rows = new Map(
     lines
@@ -256,6 +261,7 @@ function readColumns(path: string, keys: Float64Array): ReadonlyMap<string, read
     if (row === undefined || row.length !== names.length) {
       throw dataError(
         `${basename(path)}: expected a row of ${names.length} columns for key ${key}, got ${row === undefined ? 'none' : row.length}`,
+        remedies.tsv,
       );
     }
     names.forEach((name, c) => {

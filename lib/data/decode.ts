@@ -1,6 +1,6 @@
 import lodepng from '@cwasm/lodepng';
 import jpegTurbo from '@julusian/jpeg-turbo';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 
 /** [height, width, channels]; channels is 1 (grey) or 3 (RGB). */
 export type ImageShape = readonly [height: number, width: number, channels: 1 | 3];
@@ -17,11 +17,17 @@ const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 export function imageShapeOf(bytes: Uint8Array, where: string): ImageShape {
   if (isPng(bytes)) {
     if (bytes.length < 33)
-      throw dataError(`${where}: the PNG is truncated: expected a header of 33 bytes, got ${bytes.length}`);
+      throw dataError(
+        `${where}: the PNG is truncated: expected a header of 33 bytes, got ${bytes.length}`,
+        remedies.image,
+      );
     const colorType = bytes[25];
     const [width, height] = [uint32(bytes, 16), uint32(bytes, 20)];
     if (!(width >= 1 && height >= 1 && width <= MAX_SIDE && height <= MAX_SIDE)) {
-      throw dataError(`${where}: expected a picture of 1 to ${MAX_SIDE} pixels a side, got ${width}×${height}`);
+      throw dataError(
+        `${where}: expected a picture of 1 to ${MAX_SIDE} pixels a side, got ${width}×${height}`,
+        remedies.image,
+      );
     }
     return [height, width, colorType === 0 || colorType === 4 ? 1 : 3];
   }
@@ -29,6 +35,7 @@ export function imageShapeOf(bytes: Uint8Array, where: string): ImageShape {
   const start = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
   throw dataError(
     `${where}: expected a PNG or a JPEG image, got ${bytes.length} bytes that begin with ${start || 'nothing'}`,
+    remedies.image,
   );
 }
 
@@ -74,7 +81,7 @@ function decodePng(bytes: Uint8Array, where: string): Uint8ClampedArray {
   try {
     return lodepng.decode(bytes).data;
   } catch (cause) {
-    throw dataError(`${where}: the PNG is damaged: ${describePng(bytes)}`, undefined, cause);
+    throw dataError(`${where}: the PNG is damaged: ${describePng(bytes)}`, remedies.image, cause);
   }
 }
 
@@ -91,7 +98,7 @@ function decodeJpeg(bytes: Uint8Array, out: Uint8Array, channels: 1 | 3, where: 
         ? 'its compressed data are corrupt'
         : said
       : 'it has no end marker: truncated';
-    throw dataError(`${where}: the JPEG is damaged: ${reason}`, undefined, cause);
+    throw dataError(`${where}: the JPEG is damaged: ${reason}`, remedies.image, cause);
   }
 }
 
@@ -142,7 +149,7 @@ function jpegShape(bytes: Uint8Array, where: string): ImageShape {
     const standsAlone = marker === 0xff || marker === 0x01 || (marker >= 0xd0 && marker <= 0xd8);
     at += marker === 0xff ? 1 : standsAlone ? 2 : 2 + ((bytes[at + 2] << 8) | bytes[at + 3]);
   }
-  throw dataError(`${where}: the JPEG is damaged: it has no frame header`);
+  throw dataError(`${where}: the JPEG is damaged: it has no frame header`, remedies.image);
 }
 
 const isPng = (bytes: Uint8Array): boolean => PNG_SIGNATURE.every((byte, i) => bytes[i] === byte);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 import { decodeInto, type ImageShape, imageShapeOf } from './decode.js';
 import { NdArray, type PickleValue, readPickle } from './pickle.js';
 
@@ -35,17 +35,18 @@ export function openPairSet(path: string, options: { readonly channels?: 1 | 3 }
   try {
     bytes = readFileSync(path);
   } catch (cause) {
-    throw dataError(`${path}: cannot be read: ${(cause as Error).message}`, undefined, cause);
+    throw dataError(`${path}: cannot be read: ${(cause as Error).message}`, remedies.path, cause);
   }
   const content = readPickle(bytes, name);
   if (!Array.isArray(content) || content.length !== 2) {
-    throw dataError(`${name}: expected (images, same), got ${describe(content)}`);
+    throw dataError(`${name}: expected (images, same), got ${describe(content)}`, remedies.pairs);
   }
   const images = encodedImages(content[0], name);
   const same = flags(content[1], name);
   if (images.length !== 2 * same.length || same.length === 0) {
     throw dataError(
       `${name}: expected twice as many images as pairs, got ${images.length} images and ${same.length} pairs`,
+      remedies.pairs,
     );
   }
   const [height, width, stored] = imageShapeOf(images[0], `${name} image 0`);
@@ -72,23 +73,25 @@ export function openPairSet(path: string, options: { readonly channels?: 1 | 3 }
 }
 
 function encodedImages(value: PickleValue, name: string): readonly Uint8Array[] {
-  if (!Array.isArray(value)) throw dataError(`${name}: expected a list of encoded images, got ${describe(value)}`);
+  if (!Array.isArray(value))
+    throw dataError(`${name}: expected a list of encoded images, got ${describe(value)}`, remedies.pairs);
   return value.map((item, i) => {
     if (item instanceof Uint8Array) return item;
     if (item instanceof NdArray && item.dtype === 'u1') return item.data;
     // Python 2's str, written by a Python 3 that had read it as latin-1 text.
     if (typeof item === 'string') return Buffer.from(item, 'latin1');
-    throw dataError(`${name} image ${i}: expected bytes or a uint8 array, got ${describe(item)}`);
+    throw dataError(`${name} image ${i}: expected bytes or a uint8 array, got ${describe(item)}`, remedies.pairs);
   });
 }
 
 function flags(value: PickleValue, name: string): Uint8Array {
   if (value instanceof NdArray) return Uint8Array.from(value.data, (byte) => Number(byte !== 0));
-  if (!Array.isArray(value)) throw dataError(`${name}: expected a list of booleans, got ${describe(value)}`);
+  if (!Array.isArray(value))
+    throw dataError(`${name}: expected a list of booleans, got ${describe(value)}`, remedies.pairs);
   return Uint8Array.from(value, (item, pair) => {
     if (item === true || item === 1) return 1;
     if (item === false || item === 0) return 0;
-    throw dataError(`${name} pair ${pair}: expected True or False, got ${describe(item)}`);
+    throw dataError(`${name} pair ${pair}: expected True or False, got ${describe(item)}`, remedies.pairs);
   });
 }
 

@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { expected } from '../errors.js';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 
 /**
  * Writes a `.bin` pair set, a pickle of protocol 3 that Python reads without numpy. Pair p is images 2p and 2p + 1, PNG
@@ -25,7 +25,7 @@ export function writePairSet(path: string, images: readonly Uint8Array[], same: 
     renameSync(temporary, path);
   } catch (cause) {
     rmSync(temporary, { force: true });
-    throw dataError(`${path}: cannot be written: ${(cause as Error).message}`, undefined, cause);
+    throw dataError(`${path}: cannot be written: ${(cause as Error).message}`, remedies.write, cause);
   } finally {
     if (fd !== undefined) closeSync(fd);
   }

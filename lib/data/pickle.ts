@@ -1,5 +1,5 @@
 import type { DataError } from '../errors.js';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 
 // The part of Python's pickle format (protocols 0 to 5) that pair sets use: lists, tuples, byte strings, numbers,
 // booleans, and numpy's uint8 and bool arrays and scalars. Names of Python objects are looked up in a table of plain
@@ -207,6 +207,7 @@ class Machine {
     if (this.#at + length > this.bytes.length) {
       throw dataError(
         `${this.name} at byte ${this.#at}: expected ${length} more bytes for pickle opcode ${this.#opcode}, got ${this.bytes.length - this.#at}: the file is truncated or no pickle`,
+        remedies.copy,
       );
     }
     this.#at += length;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 
 /**
  * Keys and byte offsets of a `.rec` file, sorted by key. Both arrays lie in shared memory, so that decoding threads
@@ -23,11 +23,7 @@ export function readIndexFile(path: string): RecordIndex {
   try {
     text = readFileSync(path);
   } catch (cause) {
-    throw dataError(
-      `${path}: cannot be read: ${(cause as Error).message}`,
-      'leave idx out: the .rec is then scanned once',
-      cause,
-    );
+    throw dataError(`${path}: cannot be read: ${(cause as Error).message}`, remedies.index, cause);
   }
   let lines = 1;
   for (let at = text.indexOf(NEWLINE); at >= 0; at = text.indexOf(NEWLINE, at + 1)) lines++;
@@ -45,6 +41,7 @@ export function readIndexFile(path: string): RecordIndex {
       if (Number.isNaN(keys[count]) || Number.isNaN(offsets[count])) {
         throw dataError(
           `${name} line ${line}: expected "key<TAB>byte offset", got ${JSON.stringify(text.toString('latin1', at, Math.min(stop, at + 60)))}`,
+          remedies.index,
         );
       }
       count++;
@@ -71,7 +68,7 @@ export function sortIndex(keys: Float64Array, offsets: Float64Array, name: strin
   }
   for (let i = 1; i < index.keys.length; i++) {
     if (index.keys[i] === index.keys[i - 1]) {
-      throw dataError(`${name}: expected each key once, got key ${index.keys[i]} twice`);
+      throw dataError(`${name}: expected each key once, got key ${index.keys[i]} twice`, remedies.index);
     }
   }
   return index;

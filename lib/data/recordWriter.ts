@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { ConfigError, expected } from '../errors.js';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 import { type ImageShape, imageShapeOf } from './decode.js';
 import {
   FLOAT32_EXACT,
@@ -58,7 +58,7 @@ export class RecordWriter {
     try {
       this.#fd = openSync(temporary(path), 'w');
     } catch (cause) {
-      throw dataError(`${path}: cannot be written: ${(cause as Error).message}`, undefined, cause);
+      throw dataError(`${path}: cannot be written: ${(cause as Error).message}`, remedies.write, cause);
     }
     if (this.#layout === 'face') this.#write(rangeRecord(0, 0, 0, 1), 0);
   }
@@ -146,6 +146,7 @@ export class RecordWriter {
     if (shape[0] !== this.#shape[0] || shape[1] !== this.#shape[1]) {
       throw dataError(
         `${basename(this.path)} key ${key}: expected an image of ${this.#shape[1]}×${this.#shape[0]} pixels like the first, got ${shape[1]}×${shape[0]}`,
+        'resize it: all images of a set have one size',
       );
     }
   }

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import type { DataError } from '../errors.js';
 import { type ByteSource, type MapFile, openSource } from './byteSource.js';
-import { dataError } from './dataError.js';
+import { dataError, remedies } from './dataError.js';
 import {
   IMAGE_HEADER_BYTES,
   type ImageRecord,
@@ -72,6 +72,7 @@ export class RecordReader {
     if (first.flag !== PartFlag.first) {
       throw dataError(
         `${this.#name} at byte ${offset}: expected the start of a record, got part ${first.flag} of a split one: the .idx does not belong to this file`,
+        remedies.index,
       );
     }
     const parts = [this.#source.read(offset + PART_HEADER_BYTES, first.length).slice()];
@@ -80,6 +81,7 @@ export class RecordReader {
       if (part.flag !== PartFlag.middle && part.flag !== PartFlag.last) {
         throw dataError(
           `${this.#name} at byte ${at}: expected part 2 or 3 of the record split at byte ${offset}, got ${part.flag}`,
+          remedies.index,
         );
       }
       parts.push(this.#source.read(at + PART_HEADER_BYTES, part.length).slice());
@@ -103,7 +105,7 @@ export class RecordReader {
     if (offset + PART_HEADER_BYTES + length > this.#source.size) {
       throw dataError(
         `${this.#name} at byte ${offset}: expected a record of ${length} bytes, but the file ends after ${this.#source.size - offset - PART_HEADER_BYTES} of them: it is truncated`,
-        'copy the file again and compare its size with the original',
+        remedies.copy,
       );
     }
     return { flag: word >>> 29, length, end };
@@ -156,6 +158,7 @@ export function parseImageRecord(payload: Uint8Array, where: () => string): Imag
   if (payload.length < IMAGE_HEADER_BYTES) {
     throw dataError(
       `${where()}: expected an image record header of ${IMAGE_HEADER_BYTES} bytes, got a payload of ${payload.length}`,
+      remedies.pack,
     );
   }
   const flag = uint32(payload, 0);
@@ -163,6 +166,7 @@ export function parseImageRecord(payload: Uint8Array, where: () => string): Imag
   if (start > payload.length) {
     throw dataError(
       `${where()}: expected ${flag} labels (${4 * flag} bytes) after the header, got ${payload.length - IMAGE_HEADER_BYTES} bytes`,
+      remedies.pack,
     );
   }
   const labels =
@@ -190,7 +194,7 @@ function badMagic(name: string, offset: number, magic: number): DataError {
   const got = `${name} at byte ${offset}: expected the record magic ${hex(RECORD_MAGIC)}, got ${hex(magic)}`;
   return magic === OLD_RECORD_MAGIC
     ? dataError(`${got}: this is the format before 2015`, 'write the set again with a current im2rec')
-    : dataError(`${got}: this is no RecordIO file, it is damaged, or its .idx belongs to another file`);
+    : dataError(`${got}: this is no RecordIO file, it is damaged, or its .idx belongs to another file`, remedies.index);
 }
 
 function describeKeys(keys: Float64Array): string {

@@ -9,18 +9,25 @@ import {
 } from '../binding.js';
 import { deviceIndex, deviceName } from '../device.js';
 import {
-  ArgumentRangeError,
   ArgumentTypeError,
   checkOptions,
   checkSgd,
   describe,
   expected,
   type FlashmarginError,
+  NonFiniteError,
   named,
   ShapeError,
   underName,
 } from '../errors.js';
-import { arcface, checkMargin, fixedAdacosScale, type Margin, nativeMargin } from '../margins/index.js';
+import {
+  arcface,
+  checkMargin,
+  fixedAdacosScale,
+  type Margin,
+  type MarginState,
+  nativeMargin,
+} from '../margins/index.js';
 import { fillNormal, Random } from '../random.js';
 import { type HostArray, keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
@@ -384,15 +391,30 @@ export class MarginHead {
     }
   }
 
-  /** An error of one of a step's parts, under the step's name; where a state has run away, with what helps. */
+  /** An error of one of a step's parts, under the step's name; of weights that earlier steps spoiled, with what helps. */
   #renamed(operation: string, error: FlashmarginError): FlashmarginError {
-    const state = ['scale', 'bias'].find((name) => this.state.has(name) && error.message.includes(name));
-    const ranAway = state !== undefined && error instanceof ArgumentRangeError;
+    const spoiled = error instanceof NonFiniteError && !native.allFinite(this.weight.handle);
     return underName(
       operation,
       error,
-      ranAway ? `the head's ${state} has run away: start again with a lower lr` : undefined,
+      spoiled
+        ? 'the weights are not finite any more: start again, or from an earlier checkpoint, with a lower lr'
+        : error.hint,
     );
+  }
+
+  /** The kernels' numbers.  What the constructor took is refused only for what the state has become. */
+  #params(state: Omit<MarginState, 'numClasses'>): MarginParams {
+    const params = nativeMargin(this.margin, { numClasses: this.numClasses, ...state });
+    const names = Object.keys(state);
+    if (names.length === 0) return params;
+    const hint = `the head's ${names.join(' or ')} has run away: start again, or from an earlier checkpoint, with a lower lr`;
+    named(
+      'MarginHead',
+      () => native.checkMargin(params),
+      (operation, error) => underName(operation, error, hint),
+    );
+    return params;
   }
 
   #named<R>(operation: string, f: () => R): R {
@@ -496,7 +518,7 @@ export class MarginHead {
       values,
       ...(margins ? { margins } : {}),
       next: Object.assign({}, ...prepared.map((each) => each.next ?? {})),
-      params: nativeMargin(this.margin, { numClasses: this.numClasses, ...state }),
+      params: this.#params(state),
     };
   }
 

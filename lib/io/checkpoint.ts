@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { DataError } from '../errors.js';
+import { DataError, expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import { type FileTensor, readSafetensors, writeSafetensors } from './safetensors.js';
 
@@ -42,6 +42,8 @@ export interface Checkpoint {
 
 /** Reads and verifies a checkpoint. */
 export function readCheckpoint(file: string): Checkpoint {
+  const named = typeof file === 'string' && file !== '';
+  expected(named, 'readCheckpoint', 'the path of a checkpoint, as listCheckpoints(run) has them', file);
   const { tensors, metadata } = readSafetensors(file);
   if (metadata.format !== FORMAT) {
     throw new DataError(
@@ -124,6 +126,23 @@ export function lastGoodCheckpoint(folder: string, onBad: (error: unknown) => vo
     }
   }
   return undefined;
+}
+
+/** The newest checkpoint that is whole, or a DataError that says whether there was one at all. */
+export function neededCheckpoint(folder: string, onBad?: (error: unknown) => void): Checkpoint {
+  const checkpoint = lastGoodCheckpoint(folder, onBad);
+  if (checkpoint) return checkpoint;
+  const damaged = listCheckpoints(folder).length;
+  throw new DataError(
+    `${folder}: expected a whole checkpoint, got ${damaged === 0 ? 'none' : `${damaged}, of which none is whole`}`,
+    {
+      code: 'ERR_FM_DATA',
+      hint:
+        damaged === 0
+          ? `train first: flashmargin train CONFIG --out ${folder} --resume`
+          : `copy a whole one there, or train again: flashmargin train CONFIG --out ${folder} --overwrite`,
+    },
+  );
 }
 
 /** Renames the checkpoints after a step to `….damaged`: those that a resumed run passed over. */

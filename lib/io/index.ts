@@ -6,6 +6,7 @@ export {
   checkpointFile,
   lastGoodCheckpoint,
   listCheckpoints,
+  neededCheckpoint,
   pruneCheckpoints,
   readCheckpoint,
   restore,

@@ -146,6 +146,7 @@ function withFile<T>(file: string, use: (fd: number) => T): T {
   } catch (error) {
     throw new DataError(`${file}: cannot be opened: ${(error as Error).message}`, {
       code: 'ERR_FM_DATA',
+      hint: 'name a file that is there and may be read',
       cause: error,
     });
   }
@@ -153,7 +154,11 @@ function withFile<T>(file: string, use: (fd: number) => T): T {
     return use(fd);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
-    throw new DataError(`${file}: cannot be read: ${(error as Error).message}`, { code: 'ERR_FM_DATA', cause: error });
+    throw new DataError(`${file}: cannot be read: ${(error as Error).message}`, {
+      code: 'ERR_FM_DATA',
+      hint: 'name a safetensors file; of a run, one of its checkpoints folder',
+      cause: error,
+    });
   } finally {
     closeSync(fd);
   }

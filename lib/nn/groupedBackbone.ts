@@ -36,11 +36,11 @@ export class GroupedBackbone extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return this.forwardWithLoss(x).embedding;
+    return this.groupFace.forward(this.features(x)).embedding;
   }
 
-  /** Embeddings, and the loss of the groups, a part of backwardFrom(). */
-  forwardWithLoss(x: Tensor): { embedding: Tensor; groupLoss: Tensor } {
-    return this.groupFace.forward(this.#backbone.forward(x));
+  /** What GroupFace is given. */
+  features(x: Tensor): Tensor {
+    return this.#backbone.forward(x);
   }
 }

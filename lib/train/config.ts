@@ -1,11 +1,14 @@
 /** The configuration of a run: what a file may say, its defaults, and errors that name the path of each problem. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { createJiti } from 'jiti';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
+import { MOST_WORKERS } from '../data/loader.js';
+import { deviceNames } from '../device.js';
 import { ConfigError } from '../errors.js';
 import { backbones } from '../nn/index.js';
+import { expecting, inOurWords, problems, wants } from './configProblems.js';
 import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
 import { headSchema, marginSchema } from './marginConfig.js';
 
@@ -13,13 +16,16 @@ const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.
 const count = z.number().int().min(1);
 const natural = z.number().int().min(0);
 const channels = z.number().int().min(1).max(65_536);
+const place = (what: string) => z.string(expecting(what)).min(1, expecting(what));
+/** Beyond it threads are never faster. */
+const MOST_THREADS = 256;
 
 const fields = z.strictObject({
   /** Where the run is written. */
-  out: z.string().default('runs/run'),
+  out: place('the path of a folder').default('runs/run'),
   data: z.strictObject({
     /** A RecordIO set, with its .idx and .property beside it. */
-    train: z.string(),
+    train: place('the path of a .rec file'),
     shift: natural.default(0),
     flip: z.boolean().default(false),
     affine: z
@@ -27,7 +33,7 @@ const fields = z.strictObject({
       .optional(),
     /** Every batch has so many images of so many classes. */
     sampler: samplerSchema.optional(),
-    workers: natural.default(1),
+    workers: natural.max(MOST_WORKERS, expecting(`at most ${MOST_WORKERS} decoding threads`)).default(1),
     /** Decoded images are kept in memory where all fit in this. */
     cacheMiB: natural.default(512),
   }),
@@ -63,7 +69,7 @@ const fields = z.strictObject({
       name: z.enum(['constant', 'poly', 'cosine', 'step']).default('poly'),
       warmupSteps: natural.default(0),
       power: z.number().positive().default(1),
-      /** Epochs at which the rate is multiplied by gamma. */
+      /** Epochs at which the rate is multiplied by gamma: of `step` alone. */
       milestones: z.array(z.number().positive()).default([]),
       gamma: z.number().positive().max(1).default(0.1),
     })
@@ -71,29 +77,64 @@ const fields = z.strictObject({
   epochs: count.default(20),
   batchSize: count.default(128),
   seed: natural.default(0),
-  device: z
-    .string()
-    .regex(/^(cpu|auto|cuda(:\d+)?)$/, "expected 'cpu', 'cuda', 'cuda:<index>' or 'auto'")
-    .default('cpu'),
+  device: z.string().regex(deviceNames, expecting("'cpu', 'cuda', 'cuda:<index>' or 'auto'")).default('cpu'),
   /** 0: one a core. */
-  threads: natural.default(0),
+  threads: natural.max(MOST_THREADS, expecting(`at most ${MOST_THREADS} threads, or 0 for one a core`)).default(0),
   log: z.strictObject({ everySteps: count.default(20) }).prefault({}),
   checkpoint: z.strictObject({ everySteps: count.default(500), keep: count.default(2) }).prefault({}),
   evaluation: z
     .strictObject({
-      test: z.string().optional(),
-      pairs: z.array(z.string()).default([]),
+      test: place('the path of a .rec file').optional(),
+      pairs: z.array(place('the path of a .bin file')).default([]),
       gallery: z.string().optional(),
       flip: z.boolean().default(false),
       /** Also scores raw pixels, as a floor to compare with. */
       pixels: z.boolean().default(false),
       /** Other run folders whose results stand beside this one's in the report. */
-      compareWith: z.array(z.string()).default([]),
+      compareWith: z.array(place('the path of a run folder')).default([]),
     })
     .optional(),
 });
 
-export const configSchema = fields.superRefine(checkLosses);
+/** Milestones are of a schedule that has them, and come to pass. */
+function checkSchedule(
+  { schedule: { name, milestones }, epochs }: z.infer<typeof fields>,
+  context: z.RefinementCtx,
+): void {
+  const rules: readonly [holds: boolean, wanted: string, remedy: string][] = [
+    [
+      name !== 'step' || milestones.length > 0,
+      'the epochs at which the rate falls, such as [10, 15]',
+      'set them, or another schedule.name',
+    ],
+    [
+      name === 'step' || milestones.length === 0,
+      `none beside schedule.name ${name}`,
+      'remove them, or set schedule.name to step',
+    ],
+    [
+      milestones.every((epoch, i) => epoch > (milestones[i - 1] ?? 0)),
+      'ascending epochs',
+      'name each once, the smallest first',
+    ],
+    [
+      milestones.every((epoch) => epoch < epochs),
+      `epochs below ${epochs}, where the run ends`,
+      'lower them, or raise epochs',
+    ],
+  ];
+  const broken = rules.find(([holds]) => !holds);
+  if (!broken) return;
+  const [, wanted, remedy] = broken;
+  const message = `${wants(wanted, milestones)}: ${remedy}`;
+  context.addIssue({ code: 'custom', path: ['schedule', 'milestones'], message });
+}
+
+export const configSchema = fields.superRefine((config, context) => {
+  if (context.issues.length > 0) return; // what parts ask of each other waits until each is right
+  checkLosses(config, context);
+  checkSchedule(config, context);
+});
 
 /** A resolved configuration: every default filled in. */
 export type Config = z.infer<typeof configSchema>;
@@ -112,92 +153,44 @@ export function defineConfig(config: ConfigInput): ConfigInput {
  * const config = resolveConfig({ data: { train: 'data/kanji28/train.rec' }, epochs: 5 });
  */
 export function resolveConfig(input: unknown, where = 'config'): Config {
-  const result = configSchema.safeParse(input);
+  const result = configSchema.safeParse(input, { error: inOurWords });
   if (result.success) return result.data;
-  throw new ConfigError(
-    `${where}: ${result.error.issues.length === 1 ? '1 problem' : `${result.error.issues.length} problems`}\n${problems(result.error, input)}`,
-    {
-      code: 'ERR_FM_CONFIG',
-    },
-  );
+  const lines = problems(result.error.issues);
+  const count = lines.length === 1 ? '1 problem' : `${lines.length} problems`;
+  throw new ConfigError([`${where}: ${count}`, ...lines].join('\n  '), { code: 'ERR_FM_CONFIG' });
 }
 
-function problems(error: z.ZodError, input: unknown): string {
-  return error.issues
-    .map((issue) => {
-      const at = issue.path.map(String).join('.');
-      if (issue.code === 'unrecognized_keys') {
-        const known = keysAt(issue.path);
-        return issue.keys
-          .map((key) => `  ${[...issue.path.map(String), key].join('.')}: unknown key${suggestion(key, known)}`)
-          .join('\n');
-      }
-      const known = issue.code === 'invalid_value' ? issue.values.map(String) : [];
-      const given = issue.path.reduce((value, key) => (value as Record<PropertyKey, unknown>)?.[key], input);
-      if (known.length > 1 && typeof given === 'string')
-        return `  ${at}: expected one of ${known.join(', ')}, got '${given}'${nearest(given, known)}`;
-      return `  ${at || '(top)'}: ${issue.message}`;
-    })
-    .join('\n');
-}
+const readText = (parse: (text: string) => unknown) => (file: string) => parse(readFileSync(file, 'utf8'));
+const readModule = (file: string) => createJiti(import.meta.url).import(path.resolve(file), { default: true });
 
-/** The keys that the schema knows at a path. */
-function keysAt(at: readonly PropertyKey[]): string[] {
-  let schema: unknown = configSchema;
-  const unwrap = (s: unknown): unknown => {
-    const inner = (s as { def?: { innerType?: unknown } }).def?.innerType;
-    return inner ? unwrap(inner) : s;
-  };
-  for (const key of at) schema = (unwrap(schema) as { shape?: Record<string, unknown> }).shape?.[String(key)];
-  return Object.keys((unwrap(schema) as { shape?: Record<string, unknown> } | undefined)?.shape ?? {});
-}
+/** How a configuration is read, by the end of its name. */
+const readers: Readonly<Record<string, (file: string) => unknown>> = {
+  '.yaml': readText(parseYaml),
+  '.yml': readText(parseYaml),
+  '.json': readText(JSON.parse),
+  '.ts': readModule,
+  '.mts': readModule,
+  '.js': readModule,
+  '.mjs': readModule,
+};
 
-const suggestion = (key: string, known: readonly string[]): string =>
-  nearest(key, known) || (known.length > 0 ? `; known here: ${known.join(', ')}` : '');
-
-/** The name that was probably meant. */
-function nearest(key: string, known: readonly string[]): string {
-  const near = known
-    .map((name) => [distance(key.toLowerCase(), name.toLowerCase()), name] as const)
-    .sort(([a], [b]) => a - b)[0];
-  return near && near[0] <= Math.max(2, key.length / 3) ? `; did you mean '${near[1]}'?` : '';
-}
-
-/** Levenshtein distance. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(
-        (row[j] as number) + 1,
-        (next[j - 1] as number) + 1,
-        (row[j - 1] as number) + Number(a[i - 1] !== b[j - 1]),
-      );
-    }
-    row = next;
-  }
-  return row[b.length] as number;
-}
-
-/** Reads a .ts, .js, .json, .yaml or .yml file; paths inside are relative to the working folder. */
+/** Reads a .yaml, .json or .ts file, or one of their like; paths inside are relative to the working folder. */
 export async function loadConfig(file: string): Promise<Config> {
-  if (!existsSync(file)) {
-    throw new ConfigError(`config: ${path.resolve(file)} does not exist`, {
-      code: 'ERR_FM_CONFIG',
-      hint: 'give the path of a .ts, .json or .yaml file',
-    });
-  }
+  const wrong = (what: string, hint: string, cause?: unknown) =>
+    new ConfigError(`config: ${what}`, { code: 'ERR_FM_CONFIG', hint, cause });
+  const known = `name a file that ends in ${Object.keys(readers).join(', ')}`;
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (!found) throw wrong(`${path.resolve(file)} does not exist`, known);
+  if (found.isDirectory()) throw wrong(`expected a file, got the folder ${file}`, known);
+  const read = readers[path.extname(file)];
+  if (!read) throw wrong(`expected a file of a kind that is read, got ${file}`, known);
+  const example = `write a configuration, such as data: { train: X.rec }, into a file that ends in ${Object.keys(readers).join(', ')}`;
   let input: unknown;
   try {
-    if (/\.ya?ml$/.test(file)) input = parseYaml(readFileSync(file, 'utf8'));
-    else if (file.endsWith('.json')) input = JSON.parse(readFileSync(file, 'utf8'));
-    else input = await createJiti(import.meta.url).import(path.resolve(file), { default: true });
+    input = found.size > 0 ? await read(file) : undefined;
   } catch (error) {
-    throw new ConfigError(`${file}: cannot be read: ${(error as Error).message}`, {
-      code: 'ERR_FM_CONFIG',
-      cause: error,
-    });
+    throw wrong(`${file} cannot be read: ${(error as Error).message}`, example, error);
   }
+  if (input === null || input === undefined) throw wrong(`expected a configuration in ${file}, got nothing`, example);
   return resolveConfig(input, file);
 }

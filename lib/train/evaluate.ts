@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset, openPairSet, type RecordDataset } from '../data/index.js';
-import { ConfigError, checkOptions, expected } from '../errors.js';
+import { ConfigError, checkOptions, DataError, expected } from '../errors.js';
 import {
   evaluateTiers,
   fuseFlip,
@@ -234,8 +234,16 @@ export async function evaluate(
 export function tiersOfRun(run: string): { name: string; tiers: SummaryTier[] } | undefined {
   const file = path.join(run, 'summary.json');
   if (!existsSync(file)) return undefined;
-  const { title, tiers } = JSON.parse(readFileSync(file, 'utf8')) as { title: string; tiers: SummaryTier[] };
-  return { name: title, tiers };
+  try {
+    const { title, tiers } = JSON.parse(readFileSync(file, 'utf8')) as { title: string; tiers: SummaryTier[] };
+    return { name: title, tiers };
+  } catch (error) {
+    throw new DataError(`${file}: cannot be read: ${(error as Error).message}`, {
+      code: 'ERR_FM_DATA',
+      hint: `write it again: flashmargin report ${run}`,
+      cause: error,
+    });
+  }
 }
 
 /** A tier as summary.json has it. */

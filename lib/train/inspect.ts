@@ -3,7 +3,7 @@ import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset } from '../data/index.js';
 import { ConfigError, DataError } from '../errors.js';
 import type { HeadInspection, Histogram, MarginHead } from '../heads/index.js';
-import { lastGoodCheckpoint, restore } from '../io/index.js';
+import { neededCheckpoint, restore } from '../io/index.js';
 import { imageToFloat } from '../ops/index.js';
 import { tensor, tidy } from '../tensor.js';
 import { buildBackbone, buildHead, readRunConfig } from './run.js';
@@ -37,23 +37,23 @@ export async function inspectRun(
   if (config.loss) {
     throw new ConfigError(`inspect: ${run} was trained with ${config.loss.kind}, which has no class centers`, {
       code: 'ERR_FM_CONFIG',
+      hint: 'name a run that was trained with a margin',
     });
   }
-  const checkpoint = lastGoodCheckpoint(run, onBad);
-  if (!checkpoint) {
-    throw new DataError(`${run}: holds no whole checkpoint`, {
-      code: 'ERR_FM_DATA',
-      hint: 'train first: flashmargin train CONFIG',
-    });
-  }
+  const checkpoint = neededCheckpoint(run, onBad);
   const dataset = openDataset(rec ?? config.data.train);
   const backbone = buildBackbone(config, dataset.imageShape);
   const head = buildHead(config, dataset, backbone, 'cpu') as MarginHead;
   try {
+    const classes = (checkpoint.tensors.get('head.weight')?.shape[0] ?? 0) / head.subCenters;
+    if (dataset.numClasses !== classes) {
+      throw new DataError(
+        `inspect: expected a set of ${classes} classes, those of ${run}, got ${dataset.numClasses} in ${dataset.name}`,
+        { code: 'ERR_FM_DATA', hint: `give a set of the very classes that ${config.data.train} had` },
+      );
+    }
     const parts = { backbone: backbone.namedTensors(), head: head.namedTensors() };
-    const other =
-      rec && `give a set of the very classes that ${config.data.train} has; ${rec} has ${dataset.numClasses}`;
-    restore(checkpoint, parts, other);
+    restore(checkpoint, parts, `give a set of images like those of ${config.data.train}`);
     backbone.eval();
     const features: Float32Array[] = [];
     const labels: number[] = [];

@@ -1,6 +1,7 @@
 /** What a configuration says of GroupFace and of losses other than the margins. */
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
+import { wants } from './configProblems.js';
 import { headSchema, marginSchema } from './marginConfig.js';
 
 const size = z.number().int().min(1).max(65_536);
@@ -63,16 +64,23 @@ export function checkLosses(parts: Parts, context: z.RefinementCtx): void {
   } = parts;
   const problem = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });
   if (sampler && sampler.classes * sampler.images !== batchSize)
-    problem(['batchSize'], `expected ${sampler.classes} × ${sampler.images}, as data.sampler says, got ${batchSize}`);
+    problem(['batchSize'], wants(`${sampler.classes} × ${sampler.images}, as data.sampler says`, batchSize));
   if (loss && (sampler?.images ?? 1) < 2)
-    problem(['data', 'sampler'], `expected at least 2 images a class: ${loss.kind} compares images of one class`);
+    problem(
+      ['data', 'sampler'],
+      `${wants('at least 2 images a class', sampler)}: ${loss.kind} compares images of one class`,
+    );
   for (const [name, schema] of [
     ['margin', marginSchema],
     ['head', headSchema],
   ] as const)
     if (loss && !isDeepStrictEqual(parts[name], schema.parse({})))
       problem([name], `expected none beside loss.kind ${loss.kind}, which has no classes: remove ${name}, or loss`);
-  if (loss && centerLoss) problem(['centerLoss'], `expected no ${loss.kind} loss: center loss stands beside a margin`);
+  if (loss && centerLoss)
+    problem(
+      ['centerLoss'],
+      `expected none beside loss.kind ${loss.kind}: it stands beside a margin; remove one of them`,
+    );
 }
 
 /** The title of a run with a loss on pairs. */

@@ -10,6 +10,7 @@ import {
   optionsOf,
   presetOf,
 } from '../margins/index.js';
+import { expecting, wants } from './configProblems.js';
 
 /** No composition is right for some numbers of classes and wrong for others. */
 const ANY_CLASSES = 1000;
@@ -27,7 +28,9 @@ const scale = z.union(
     z.strictObject({ rule: z.literal('learned'), initial: z.number().positive().max(10_000).default(64) }),
     z.strictObject({ rule: z.literal('featureNorm') }),
   ],
-  'expected a number above 0, at most 10000, or {rule: adacos, dynamic}, {rule: learned, initial} or {rule: featureNorm}',
+  expecting(
+    'a number above 0, at most 10000, or {rule: adacos, dynamic}, {rule: learned, initial} or {rule: featureNorm}',
+  ),
 );
 
 const negatives = z.discriminatedUnion('rule', [
@@ -51,13 +54,13 @@ const lambda = z.union(
       least: nonNegative.default(5),
     }),
   ],
-  'expected a number of at least 0, or {base, gamma, power, least}, each of at least 0',
+  expecting('a number of at least 0, or {base, gamma, power, least}, each of at least 0'),
 );
 
 const fields = z.strictObject({
   method: z.enum(methods).default('arcface'),
   scale: scale.optional(),
-  margin: z.number().min(0).max(10).optional(),
+  margin: z.number().min(0).optional(),
   gradient: z.enum(['exact', 'detached']).optional(),
   overflow: z.enum(['none', 'hard', 'easy', 'clamp']).optional(),
   easyAbove: z.number().min(-1).max(1).optional(),
@@ -101,21 +104,24 @@ const fields = z.strictObject({
 /** Each method takes its own options, and not every composition has a meaning. */
 export const marginSchema = fields.superRefine((config, context) => {
   const { method, ...options } = config;
-  const before = context.issues.length;
   const known: readonly string[] = optionsOf(method);
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined || known.includes(key)) continue;
     const message = `not an option of ${method}, which has ${known.join(', ')}`;
     context.addIssue({ code: 'custom', path: [key], message });
   }
-  const factor = method === 'sphereface' || method === 'asoftmax';
-  if (!factor && (options.margin ?? 0) > Math.PI)
-    context.addIssue({ code: 'custom', path: ['margin'], message: `expected at most π, got ${options.margin}` });
+  const [most, name] = method === 'sphereface' || method === 'asoftmax' ? [10, '10'] : [Math.PI, 'π'];
+  if ((options.margin ?? 0) > most)
+    context.addIssue({ code: 'custom', path: ['margin'], message: wants(`at most ${name}`, options.margin) });
   if ((method === 'combined' || method === 'adaface') && options.overflow === 'hard')
-    context.addIssue({ code: 'custom', path: ['overflow'], message: `expected none, easy or clamp for ${method}` });
+    context.addIssue({
+      code: 'custom',
+      path: ['overflow'],
+      message: wants(`none, easy or clamp for ${method}`, options.overflow),
+    });
   if ((method === 'sphereface2' || method === 'uniface') && typeof options.scale === 'object')
-    context.addIssue({ code: 'custom', path: ['scale'], message: `expected a number for ${method}` });
-  if (context.issues.length > before) return;
+    context.addIssue({ code: 'custom', path: ['scale'], message: wants(`a number for ${method}`, options.scale) });
+  if (context.issues.length > 0) return;
   try {
     checkMargin(marginOf(config), ANY_CLASSES, method);
   } catch (error) {
@@ -142,7 +148,7 @@ export function marginTitle(config: z.infer<typeof marginSchema>): string {
   return config.method + (detail.length > 0 ? ` (${detail.join(', ')})` : '');
 }
 
-const bytesOrName = "expected 'lean', 'fast' or a number of bytes";
+const bytesOrName = expecting("'lean', 'fast' or a number of bytes");
 
 /** How the head computes: MarginHead's precision and memory. */
 export const headSchema = z.strictObject({

@@ -7,7 +7,7 @@ import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
 import { automaticDevice, deviceIndex, deviceName } from '../device.js';
 import { ConfigError, checkOptions, DataError } from '../errors.js';
 import { MarginHead, type MarginHeadOptions } from '../heads/index.js';
-import { lastGoodCheckpoint, lockFolder, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
+import { lockFolder, neededCheckpoint, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { CenterLoss, MetricHead } from '../losses/index.js';
 import { type Backbone, type BackboneName, backbones, GroupedBackbone, GroupFace } from '../nn/index.js';
 import { imageToFloat, normalize } from '../ops/index.js';
@@ -15,7 +15,7 @@ import { Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
 import { tensor, tidy } from '../tensor.js';
 import { type Config, type ConfigInput, resolveConfig } from './config.js';
-import { checkGallery, type Evaluation, evaluate } from './evaluate.js';
+import { checkGallery, type Evaluation, evaluate, tiersOfRun } from './evaluate.js';
 import { marginOf } from './marginConfig.js';
 import type { RunFacts } from './runReport.js';
 import { trainStep } from './step.js';
@@ -100,13 +100,14 @@ function checkEvaluation({ evaluation }: Config): void {
     }
   }
   for (const file of evaluation?.pairs ?? []) openPairSet(file);
+  for (const run of evaluation?.compareWith ?? []) tiersOfRun(run);
 }
 
 /** Makes way for a run: refuses a folder that holds one, or with `overwrite` removes it. */
 function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void {
   const { out } = config;
   if (resume && overwrite)
-    throw new ConfigError('train: expected --resume or --overwrite, got both', { code: 'ERR_FM_CONFIG' });
+    throw new ConfigError('train: expected resume or overwrite, got both', { code: 'ERR_FM_CONFIG' });
   if (resume || !existsSync(path.join(out, 'config.json'))) return;
   if (!overwrite) {
     throw new DataError(`train: ${out} already holds a run`, {
@@ -143,6 +144,13 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     const optimizer = new Sgd(backbone.namedParameters(), { momentum, weightDecay });
     const batchesPerEpoch = fullBatches(dataset, config.batchSize, config.data.sampler);
     const { name, milestones, ...shape } = config.schedule;
+    const totalSteps = batchesPerEpoch * config.epochs;
+    if (shape.warmupSteps > totalSteps) {
+      throw new ConfigError(
+        `train: schedule.warmupSteps: expected at most ${totalSteps}, the steps of ${config.epochs} epochs, got ${shape.warmupSteps}`,
+        { code: 'ERR_FM_CONFIG', hint: 'lower schedule.warmupSteps, or raise epochs' },
+      );
+    }
     const trainer = new Trainer({
       backbone,
       head,
@@ -151,7 +159,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       schedule: schedule(name, {
         ...shape,
         base: lr,
-        totalSteps: batchesPerEpoch * config.epochs,
+        totalSteps,
         milestones: milestones.map((epoch) => Math.round(epoch * batchesPerEpoch)),
       }),
       dataset,
@@ -175,9 +183,9 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     });
     release = lockFolder(config.out, holder); // nobody else is in there, and it can be written to
     claimFolder(config, options); // everything else has been checked: what is there may go now
-    if (!options.resume || !existsSync(path.join(config.out, 'config.json'))) {
-      writeFileAtomically(path.join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-    }
+    const file = path.join(config.out, 'config.json');
+    if (options.resume && existsSync(file)) readRunConfig(config.out);
+    else writeFileAtomically(file, `${JSON.stringify(config, null, 2)}\n`);
     const result = await trainer.fit();
     optimizer.dispose();
     const facts = { parameters: backbone.parameterCount(), identities: dataset.numClasses, images: dataset.size };
@@ -235,36 +243,36 @@ export function loadBackbone(
   onBad: (error: unknown) => void = () => {},
   device = 'cpu',
 ): { backbone: Backbone; config: Config; step: number } {
-  if (run !== undefined && !existsSync(path.join(run, 'config.json'))) {
-    throw new DataError(`${run}: is not a run folder (no config.json)`, {
-      code: 'ERR_FM_DATA',
-      hint: 'name the folder that `flashmargin train` wrote',
-    });
-  }
-  const loaded = checkpoint === undefined ? lastGoodCheckpoint(run as string, onBad) : readCheckpoint(checkpoint);
-  if (loaded === undefined) {
-    throw new DataError(`${run}: holds no whole checkpoint`, {
-      code: 'ERR_FM_DATA',
-      hint: 'train first: flashmargin train CONFIG',
-    });
-  }
+  if (run !== undefined) configOfRun(run);
+  const loaded = checkpoint === undefined ? neededCheckpoint(run as string, onBad) : readCheckpoint(checkpoint);
   const config = resolveConfig(loaded.state.config, `${loaded.file}: config`);
   const backbone = buildBackbone(config, imageShape, device);
   restore(loaded, { backbone: backbone.namedTensors() });
   return { backbone: backbone.eval(), config, step: loaded.state.step };
 }
 
+/** The file with a run folder's configuration. */
+function configOfRun(run: string): string {
+  const file = path.join(run, 'config.json');
+  if (existsSync(file)) return file;
+  throw new DataError(`${run}: is not a run folder (no config.json)`, {
+    code: 'ERR_FM_DATA',
+    hint: 'name the folder that `flashmargin train` wrote',
+  });
+}
+
 /** The configuration of a run folder. */
 export function readRunConfig(run: string): Config {
-  const file = path.join(run, 'config.json');
+  const file = configOfRun(run);
+  let input: unknown;
   try {
-    return resolveConfig(JSON.parse(readFileSync(file, 'utf8')), file);
+    input = JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
-    if (error instanceof ConfigError) throw error;
-    throw new DataError(`${run}: is not a run folder: ${(error as Error).message}`, {
+    throw new DataError(`${file}: cannot be read: ${(error as Error).message}`, {
       code: 'ERR_FM_DATA',
-      hint: 'name the folder that `flashmargin train` wrote',
+      hint: 'remove it: `flashmargin train CONFIG --resume`, with the configuration of the run, writes it again',
       cause: error,
     });
   }
+  return resolveConfig(input, file);
 }

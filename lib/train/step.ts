@@ -37,15 +37,19 @@ export function trainStep(
 ): { loss: number; accuracy: number; headSeconds: number } {
   return tidy(() => {
     const x = imageToFloat(tensor(images, [labels.length, ...imageShape], head.device));
-    const grouped = backbone instanceof GroupedBackbone ? backbone.forwardWithLoss(x) : undefined;
-    const features = grouped?.embedding ?? backbone.forward(x);
+    const groups = backbone instanceof GroupedBackbone ? backbone : undefined;
+    let features = groups ? groups.features(x) : backbone.forward(x);
+    const blamed = <R>(part: () => R): R => {
+      try {
+        return part();
+      } catch (error) {
+        throw error instanceof NonFiniteError ? blame(error, features) : error;
+      }
+    };
+    const grouped = groups && blamed(() => groups.groupFace.forward(features));
+    features = grouped?.embedding ?? features;
     const began = performance.now();
-    let result: ReturnType<TrainingHead['stepSync']>;
-    try {
-      result = head.stepSync(features, labels, { lr });
-    } catch (error) {
-      throw error instanceof NonFiniteError ? blame(error, features) : error;
-    }
+    const result = blamed(() => head.stepSync(features, labels, { lr }));
     const beside = [grouped?.groupLoss, centerLoss?.forward(features, labels)].filter((each) => each !== undefined);
     const loss = beside.reduce((sum, each) => sum + each.item(), result.loss);
     centerLoss?.update(features, labels);

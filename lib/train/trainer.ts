@@ -14,9 +14,9 @@ import { writeFileAtomically } from '../io/atomicFile.js';
 import {
   type CheckpointParts,
   checkpointFile,
-  lastGoodCheckpoint,
   listCheckpoints,
   lockFolder,
+  neededCheckpoint,
   pruneCheckpoints,
   restore,
   saveCheckpoint,
@@ -287,20 +287,14 @@ export class Trainer {
         hint: 'resume goes on from them; otherwise name another folder or remove them',
       });
     }
-    const checkpoint = lastGoodCheckpoint(out, (error) =>
-      onNote(`skipping a damaged checkpoint: ${(error as Error).message}`),
-    );
-    if (!checkpoint && listCheckpoints(out).length > 0) {
-      throw new DataError(`train: no checkpoint in ${out} is whole`, {
-        code: 'ERR_FM_DATA',
-        hint: 'start again with --overwrite, or copy a whole checkpoint there',
-      });
-    }
-    if (!checkpoint) {
+    if (listCheckpoints(out).length === 0) {
       onNote(`no checkpoint in ${out} yet: starting from the beginning`);
       trimMetrics(out, 0);
       return fresh;
     }
+    const checkpoint = neededCheckpoint(out, (error) =>
+      onNote(`skipping a damaged checkpoint: ${(error as Error).message}`),
+    );
     const different = differences(checkpoint.state.config, config);
     if (different.length > 0) {
       throw new DataError(

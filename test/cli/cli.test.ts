@@ -91,7 +91,7 @@ describe('flashmargin', () => {
     const { status, stderr } = flashmargin('train', at('good.json'), '--out', '/proc/nosuch/run');
     expect([status, stderr]).toEqual([1, expect.stringMatching(/cannot be written to/)]);
     const refused = flashmargin('train', at('good.json'), '--out', at('unused'), '--resume', '--overwrite');
-    expect(refused.status).not.toBe(0);
+    expect(refused.status).toBe(2);
     expect(existsSync(at('unused'))).toBe(false);
   });
 
@@ -110,7 +110,13 @@ describe('flashmargin', () => {
     const talk = flashmargin('inspect', '--run', at('composed')).stdout;
     expect(talk).toMatch(/median angle to the own class +\d+\.\d°/);
     expect(talk).toMatch(/main center +\d+\.\d\d %/);
-    expect(flashmargin('inspect', '--run', at('composed'), '--images', '0').stderr).toMatch(/--images of at least 1/);
+    writeTinySet(at('fewer.rec'), { classes: 11 });
+    expect(flashmargin('inspect', '--run', at('composed'), '--rec', at('fewer.rec'))).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(
+        /inspect: expected a set of 12 classes, .*, got 11 in fewer\.rec\n {2}fix: give a set/,
+      ),
+    });
     expect(flashmargin('inspect', '--run', at('nowhere')).stderr).toMatch(/is not a run folder/);
   });
 
@@ -128,7 +134,9 @@ describe('flashmargin', () => {
     ]);
     expect(rows[0].measurements.dX_rel).toMatchObject({ error: expect.any(Number), allowed: 1e-5 });
     expect(flashmargin('conformance', golden, '--only', 'nothing').stderr).toMatch(/has 'nothing' in its name/);
-    expect(flashmargin('conformance', golden, '--device', 'gpu').stderr).toMatch(/'cpu', 'cuda' or 'cuda:<index>'/);
+    expect(flashmargin('conformance', golden, '--device', 'gpu').stderr).toMatch(
+      /option '--device <device>' argument 'gpu' is invalid\. Expected 'cpu', 'cuda'/,
+    );
     expect(flashmargin('conformance', golden, '--device', 'cuda:99')).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/device 'cuda:99': /),
@@ -208,16 +216,53 @@ describe('flashmargin', () => {
     ['no configuration', ['train'], 2, /missing required argument 'config'/],
     ['a configuration that is not there', ['train', at('none.yaml')], 1, /none\.yaml does not exist/],
     ['a run that is there', ['train', at('good.json')], 1, /already holds a run\n {2}fix: --resume/],
-    ['nothing to evaluate', ['eval', '--run', at('run')], 1, /expected --rec FILE, --pairs FILE/],
-    ['nothing to evaluate with', ['eval', '--rec', at('tiny.rec')], 1, /--run DIR or --checkpoint FILE/],
+    ['nothing to evaluate', ['eval', '--run', at('run')], 2, /expected --rec FILE, --pairs FILE/],
+    ['nothing to evaluate with', ['eval', '--rec', at('tiny.rec')], 2, /--run DIR or --checkpoint FILE/],
+    [
+      'a gallery of pairs',
+      ['eval', '--run', at('run'), '--pairs', at('x.bin'), '--gallery', 'noto'],
+      2,
+      /expected --rec FILE with --gallery/,
+    ],
+    [
+      'to go on and to begin again',
+      ['train', at('good.json'), '--resume', '--overwrite'],
+      2,
+      /'--overwrite' cannot be used with option '--resume'/,
+    ],
+    [
+      'a number that is none',
+      ['inspect', '--run', at('run'), '--images', 'abc'],
+      2,
+      /'--images <n>' argument 'abc' is invalid\. Expected an integer of at least 1/,
+    ],
+    ['no images', ['inspect', '--run', at('run'), '--images', '0'], 2, /argument '0' is invalid/],
+    [
+      'an empty folder name',
+      ['train', at('good.json'), '--out', ''],
+      2,
+      /'--out <dir>' argument '' is invalid\. Expected a path/,
+    ],
+    [
+      'a device that is none',
+      ['train', at('good.json'), '--device', 'gpu'],
+      2,
+      /'--device <device>' argument 'gpu' is invalid\. Expected 'cpu', 'cuda', [\s\S]*add --help/,
+    ],
+    ['a configuration that is a folder', ['train', folder], 1, /expected a file, got the folder .*\n {2}fix: /],
     ['a report of no run', ['report', folder], 1, /not a run folder/],
     [
       'both a run and a checkpoint',
       ['eval', '--run', at('run'), '--checkpoint', at('x'), '--rec', at('tiny.rec')],
-      1,
-      /got both/,
+      2,
+      /'--checkpoint <file>' cannot be used with option '--run <dir>'/,
     ],
-    ['a checkpoint that is a folder', ['eval', '--checkpoint', folder, '--rec', at('tiny.rec')], 1, /cannot be read/],
+    [
+      'a checkpoint that is a folder',
+      ['eval', '--checkpoint', folder, '--rec', at('tiny.rec')],
+      1,
+      /cannot be read.*\n {2}fix: /,
+    ],
     ['a folder that is no run', ['eval', '--run', folder, '--rec', at('tiny.rec')], 1, /not a run folder/],
     [
       'a gallery without families',
@@ -225,11 +270,16 @@ describe('flashmargin', () => {
       1,
       /needs a \.tsv with a family column/,
     ],
-    ['a set that is not there', ['eval', '--run', at('run'), '--rec', at('none.rec')], 1, /none\.rec/],
+    [
+      'a set that is not there',
+      ['eval', '--run', at('run'), '--rec', at('none.rec')],
+      1,
+      /none\.rec.*\n {2}fix: name a/,
+    ],
   ])('refuses %s', (_, args, code, message) => {
     const { stderr, stdout, status } = flashmargin(...args);
     expect(stderr).toMatch(message);
-    expect(stderr).not.toMatch(/unexpected error|at .*\.mjs/);
+    expect(stderr).not.toMatch(/unexpected error|^ +at .*\.mjs/m);
     expect(status).toBe(code);
     expect(stdout).toBe('');
   });
@@ -249,6 +299,11 @@ describe('flashmargin', () => {
       'cuda',
       (config: Record<string, unknown>) => ({ ...config, out: at('x2'), device: 'cuda:7' }),
       /device 'cuda:7': .*\n {2}fix: use device 'cpu'/,
+    ],
+    [
+      'a long warm-up',
+      (config: Record<string, unknown>) => ({ ...config, out: at('x4'), schedule: { warmupSteps: 100 } }),
+      /schedule\.warmupSteps: expected at most 45, .* got 100\n {2}fix: lower/,
     ],
     [
       'batch too large',

@@ -526,3 +526,88 @@ describe('what has no meaning', () => {
     expect(() => marginSoftmax(x, w, labels(), margin as Margin)).toThrow(/^marginSoftmax: (subCenters: )?expected/);
   });
 });
+
+describe('what a checkpoint is to hold of a head', () => {
+  it.each<[string, Margin, Record<string, number[]>]>([
+    ['arcface', arcface(), {}],
+    ['three centers a class', subcenter({ subCenters: 3 }), {}],
+    ['curricular negatives', arcface({ negatives: curricularNegatives() }), { t: [1] }],
+    ["AdaCos's scale", adacos(), { scale: [1] }],
+    ['a learned scale', arcface({ scale: learnedScale() }), { scale: [1], 'scale.velocity': [1] }],
+    ['an annealed λ', asoftmax({ lambda: annealing() }), { steps: [1] }],
+    ['adaface', adaface(), { normMean: [1], normStd: [1] }],
+    ['elasticface', elasticface(), { draws: [1] }],
+    ['adaptiveface', adaptiveface(), { margins: [C], 'margins.velocity': [C] }],
+    ['sphereface2', sphereface2(), { bias: [1], 'bias.velocity': [1] }],
+    ['uniface', uniface(), { bias: [1], 'bias.velocity': [1] }],
+    ['a bias that stays', sphereface2({ learnBias: false }), {}],
+  ])('%s', (_, margin, state) => {
+    const head = new MarginHead({ numClasses: C, embeddingSize: D, margin, onAdvice: () => {} });
+    const rows = [C * (margin.subCenters ?? 1), D];
+    expect(Object.fromEntries(head.namedTensors().map(([name, { shape }]) => [name, [...shape]]))).toEqual({
+      weight: rows,
+      velocity: rows,
+      ...state,
+    });
+  });
+});
+
+describe('a head that training has spoiled', () => {
+  const x = () => normalArray(N * D, 1, new Random(5));
+  const y = Int32Array.from({ length: N }, (_, i) => i % C);
+  const spoiled = (margin: Margin) => new MarginHead({ numClasses: C, embeddingSize: D, margin, onAdvice: () => {} });
+
+  it.each([
+    [
+      'a bias',
+      sphereface2(),
+      /^MarginHead\.step: expected a bias in .*\n {2}fix: the head's bias has run away: .*lower lr/,
+    ],
+    [
+      'a learned scale',
+      arcface({ scale: learnedScale({ initial: 64 }) }),
+      /^MarginHead\.step: expected a scale in .*\n {2}fix: the head's scale has run away: .*lower lr/,
+    ],
+  ])('says that %s has run away', async (_, margin, message) => {
+    const head = spoiled(margin);
+    const name = margin.method === 'sphereface2' ? 'bias' : 'scale';
+    head.state.get(`${name}.velocity`)?.set(new Float64Array([-1e6]));
+    head.stepSync(x(), y, { lr: 1 });
+    const before = head.weight.toArray();
+    expect(() => head.stepSync(x(), y, { lr: 1 })).toThrow(message);
+    await expect(head.step(x(), y, { lr: 1 })).rejects.toThrow(message);
+    expect(head.weight.toArray()).toEqual(before);
+    // What the caller gave is no fault of the state.
+    const wrong = y.map(() => C);
+    head.state.get(name)?.set(new Float64Array([1]));
+    expect(() => head.stepSync(x(), wrong, { lr: 1 })).toThrow(/^MarginHead\.step: expected labels (?!.*run away)/s);
+  });
+
+  it("says that AdaCos's scale has run away", () => {
+    const head = spoiled(adacos());
+    const row = x().subarray(0, D);
+    head.weight.set(Float32Array.from({ length: C * D }, (_, i) => row[i % D] as number));
+    head.state.get('scale')?.set(new Float64Array([1e4]));
+    const rows = Float32Array.from({ length: N * D }, (_, i) => row[i % D] as number);
+    expect(() => head.stepSync(rows, y, { lr: 1 })).toThrow(
+      /expected a scale in .*\n {2}fix: the head's scale has run/,
+    );
+  });
+
+  it('says that its weights are not finite any more, and not so of features', () => {
+    const head = spoiled(arcface());
+    const bad = x().fill(Number.NaN, 0, D);
+    expect(() => head.stepSync(bad, y, { lr: 1 })).toThrow(/^MarginHead\.step: expected finite features.*(?!fix)$/);
+    for (let step = 0; step < 3; step++) {
+      try {
+        head.stepSync(x(), y, { lr: 1e38 });
+      } catch (error) {
+        expect((error as Error).message).toMatch(
+          /^MarginHead\.step: expected finite weights, .* at class \d+\n {2}fix: the weights are not finite .* lower lr$/,
+        );
+        return;
+      }
+    }
+    expect.unreachable();
+  });
+});

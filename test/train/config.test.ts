@@ -50,16 +50,68 @@ describe('configuration', () => {
     [{ data, margin: { t: 0.2 } }, /margin\.t: not an option of arcface/],
     [{ data, margin: { method: 'combined', overflow: 'hard' } }, /margin\.overflow: .*none, easy or clamp/],
     [{ data, margin: { marign: 0.2 } }, /margin\.marign: unknown key; did you mean 'margin'\?/],
-    [{ data, epochs: 0 }, /epochs: /],
-    [{ data, optimizer: { lr: -1 } }, /optimizer\.lr: /],
-    [{ data: { train: 5 } }, /data\.train: .*string/],
-    [{}, /data: /],
-    [{ data, device: 'gpu' }, /device: expected 'cpu', 'cuda'/],
-    ['text', /\(top\): /],
+    [{ data, epochs: 0 }, /epochs: expected at least 1, got 0$/],
+    [{ data, epochs: 1.5 }, /epochs: expected an integer, got 1\.5$/],
+    [{ data, epochs: Number.NaN }, /epochs: expected a finite number, got NaN$/],
+    [{ data, optimizer: { lr: -1 } }, /optimizer\.lr: expected more than 0, got -1$/],
+    [{ data, margin: { method: 'sphereface2', balance: 1 } }, /margin\.balance: expected less than 1, got 1$/],
+    [{ data, optimizer: 3 }, /optimizer: expected an object, got 3$/],
+    [{ data, backbone: { widths: [] } }, /backbone\.widths: expected at least 1 values, got \[\]$/],
+    [{ data, evaluation: { pairs: 'x.bin' } }, /evaluation\.pairs: expected a list, got 'x\.bin'$/],
+    [{ data: { ...data, flip: 'yes' } }, /data\.flip: expected true or false, got 'yes'$/],
+    [{ data: { train: 5 } }, /data\.train: expected the path of a \.rec file, got 5$/],
+    [{ data: {} }, /data\.train: expected the path of a \.rec file, got nothing$/],
+    [{}, /data: expected an object, got nothing$/],
+    [{ data, out: '' }, /out: expected the path of a folder, got ''$/],
+    [{ data, threads: 257 }, /threads: expected at most 256 threads, or 0 for one a core, got 257$/],
+    [{ data: { ...data, workers: 65 } }, /data\.workers: expected at most 64 decoding threads, got 65$/],
+    [{ data, device: 'gpu' }, /device: expected 'cpu', 'cuda', 'cuda:<index>' or 'auto', got 'gpu'$/],
+    [{ data, head: { memory: 'lea' } }, /head\.memory: expected 'lean', 'fast' or a number of bytes, got 'lea'$/],
+    [{ data, margin: { scale: -1 } }, /config: 1 problem\n {2}margin\.scale: expected more than 0, got -1$/],
+    [{ data, margin: { margin: 4 } }, /margin\.margin: expected at most π, got 4$/],
+    [
+      { data, margin: { method: 'sphereface', margin: 20 } },
+      /1 problem\n.*margin\.margin: expected at most 10, got 20$/,
+    ],
+    [
+      { data, loss: { kind: 'tripplet' } },
+      /loss\.kind: expected one of triplet, contrastive, got 'tripplet'; did you mean 'triplet'\?$/,
+    ],
+    [{ data, margin: { negatives: {} } }, /margin\.negatives\.rule: expected one of plain, mv, .*, got nothing$/],
+    [
+      { data, margin: { negatives: { rule: 'filter', abov: 0 } } },
+      /margin\.negatives\.abov: unknown key; did you mean 'above'\?$/,
+    ],
+    [
+      { data, margin: { scale: { rule: 'adacos', x: 1 } } },
+      /margin\.scale\.x: unknown key; known here: rule, dynamic$/,
+    ],
+    ['text', /\(top\): expected an object, got 'text'$/],
     [{ data, epochs: 'x', batchSize: 'y' }, /2 problems\n {2}.*\n {2}/],
   ])('%j is an error with its path', (input, message) => {
     expect(() => resolveConfig(input)).toThrow(ConfigError);
     expect(() => resolveConfig(input)).toThrow(message);
+  });
+
+  it.each([
+    [
+      { name: 'step' },
+      /expected the epochs at which the rate falls, .* got \[\]: set them, or another schedule\.name$/,
+    ],
+    [{ name: 'cosine', milestones: [3] }, /expected none beside schedule\.name cosine, got \[3\]: remove them, or /],
+    [{ name: 'step', milestones: [3, 1] }, /expected ascending epochs, got \[3, 1\]: /],
+    [{ name: 'step', milestones: [3, 3] }, /expected ascending epochs, got \[3, 3\]: /],
+    [{ name: 'step', milestones: [3, 5] }, /expected epochs below 5, .* got \[3, 5\]: lower them, or raise epochs$/],
+  ] as const)('refuses milestones that would do nothing, or not what was meant: %j', (schedule, message) => {
+    const refused = () => resolveConfig({ data, epochs: 5, schedule });
+    expect(refused).toThrow(message);
+    expect(refused).toThrow(/1 problem\n {2}schedule\.milestones: /);
+  });
+
+  it('takes milestones within the run, and asks parts of each other only where each is right', () => {
+    const schedule = { name: 'step', milestones: [0.5, 4.5] } as const;
+    expect(resolveConfig({ data, epochs: 5, schedule }).schedule).toMatchObject(schedule);
+    expect(() => resolveConfig({ data, epochs: -1, schedule })).toThrow(/1 problem\n {2}epochs: /);
   });
 
   it.each([
@@ -72,14 +124,28 @@ describe('configuration', () => {
   });
 
   it.each([
-    ['b.json', '{"data":', /b\.json: cannot be read/],
+    ['b.json', '{"data":', /b\.json cannot be read: .*\n {2}fix: .*ends in \.yaml, /],
+    ['b.ts', 'export default {', /b\.ts cannot be read: [\s\S]*fix: /],
     ['b.yaml', 'data: {train: x.rec}\nepocs: 3\n', /b\.yaml: 1 problem\n {2}epocs: unknown key; did you mean 'epochs'/],
   ])('names the file of a bad %s', async (name, text, message) => {
     writeFileSync(path.join(folder, name), text);
     await expect(loadConfig(path.join(folder, name))).rejects.toThrow(message);
   });
 
-  it('says that a file is not there', async () => {
+  it.each([
+    ['a text', 'notes.txt', 'data: { train: x.rec }', /expected a file of a kind that is read, got .*notes\.txt/],
+    ['an empty .yaml', 'empty.yaml', '', /expected a configuration in .*empty\.yaml, got nothing/],
+    ['a .yaml of comments', 'comments.yaml', '# data', /expected a configuration in .*comments\.yaml, got nothing/],
+    ['an empty .json', 'empty.json', '', /expected a configuration in .*empty\.json, got nothing/],
+    ['an empty .ts', 'empty.ts', '', /expected a configuration in .*empty\.ts, got nothing/],
+  ])('says what is read instead of %s', async (_, name, text, message) => {
+    writeFileSync(path.join(folder, name), text);
+    await expect(loadConfig(path.join(folder, name))).rejects.toThrow(message);
+    await expect(loadConfig(path.join(folder, name))).rejects.toThrow(/fix: .*ends in \.yaml, \.yml, \.json, \.ts/);
+  });
+
+  it('says that a file is not there, or is a folder', async () => {
+    await expect(loadConfig(folder)).rejects.toThrow(/expected a file, got the folder .*\n {2}fix: name a file/);
     await expect(loadConfig(path.join(folder, 'none.yaml'))).rejects.toThrow(/none\.yaml does not exist/);
   });
 });

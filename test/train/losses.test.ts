@@ -101,14 +101,20 @@ describe('configuration', () => {
   });
 
   it.each([
-    [{ ...base, loss: { kind: 'triplet' } }, /data\.sampler: expected at least 2 images a class: triplet compares/],
+    [
+      { ...base, loss: { kind: 'triplet' } },
+      /data\.sampler: expected at least 2 images a class, got nothing: triplet compares/,
+    ],
     [
       { data: { ...pairs, sampler: { classes: 128, images: 1 } }, loss: { kind: 'contrastive' } },
       /data\.sampler: expected at least 2 images/,
     ],
     [{ data: pairs, batchSize: 100 }, /batchSize: expected 32 × 4, as data\.sampler says, got 100/],
-    [{ data: pairs, loss: { kind: 'triplet' }, centerLoss: {} }, /centerLoss: expected no triplet loss/],
-    [{ data: pairs, loss: { kind: 'quadruplet' } }, /loss\.kind/],
+    [{ data: pairs, loss: { kind: 'triplet' }, centerLoss: {} }, /centerLoss: expected none beside loss\.kind triplet/],
+    [
+      { data: pairs, loss: { kind: 'quadruplet' } },
+      /loss\.kind: expected one of triplet, contrastive, got 'quadruplet'/,
+    ],
     [{ data: pairs, loss: { kind: 'triplet', margn: 1 } }, /loss\.margn: unknown key/],
     [{ ...base, groupFace: { group: 4 } }, /groupFace\.group: unknown key; did you mean 'groups'/],
     [{ ...base, groupFace: { groups: 0 } }, /groupFace\.groups/],

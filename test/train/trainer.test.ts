@@ -1,9 +1,22 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { FlashmarginError, NonFiniteError } from '../../lib/errors.js';
-import { listCheckpoints, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
-import { evaluate, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
+import { MarginHead } from '../../lib/heads/index.js';
+import { listCheckpoints, lockFolder, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
+import { iresnetSmall } from '../../lib/nn/index.js';
+import { Sgd } from '../../lib/optim/index.js';
+import { evaluate, inspectRun, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
+import { trainStep } from '../../lib/train/step.js';
 import { scratchFolder, tinyConfig, writeTinySet } from './tinySet.js';
 
 const folder = scratchFolder();
@@ -37,6 +50,15 @@ describe('training', () => {
       expect(m.imagesPerSecond).toBeGreaterThan(0);
     }
     expect(metrics[0]?.lr).toBeCloseTo(0.05, 10);
+    const { state } = readCheckpoint(listCheckpoints(run.out)[1] as string);
+    expect(state).toEqual({
+      step: 40,
+      epoch: 2,
+      batch: 10,
+      config: run.config,
+      seconds: expect.any(Number),
+      headSeconds: expect.any(Number),
+    });
     expect(listCheckpoints(run.out).map((file) => path.basename(file))).toEqual([
       'step-00000045.safetensors',
       'step-00000040.safetensors',
@@ -117,8 +139,15 @@ describe('training', () => {
     expect(loadBackbone({ run: out }, [16, 16, 1], (error) => heard.push(error)).step).toBe(40);
     expect(heard).toHaveLength(1);
     truncateSync(listCheckpoints(out)[1] as string, 1000);
-    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/no whole checkpoint/);
-    await expect(train(tinyConfig(folder, name), { resume: true })).rejects.toThrow(/no checkpoint in .* is whole/);
+    const none =
+      /expected a whole checkpoint, got 2, of which none is whole\n {2}fix: copy a whole one there, or .*--overwrite/;
+    writeFileSync(path.join(out, 'config.json'), JSON.stringify(tinyConfig(folder, name)));
+    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(none);
+    await expect(inspectRun(out)).rejects.toThrow(none);
+    await expect(train(tinyConfig(folder, name), { resume: true })).rejects.toThrow(none);
+    // With none at all there is nothing to copy.
+    for (const file of listCheckpoints(out)) rmSync(file);
+    expect(() => loadBackbone({ run: out }, [16, 16, 1])).toThrow(/got none\n {2}fix: train first: .*--resume$/);
   });
 
   it('does not write over a run, nor resume with another configuration', async () => {
@@ -149,23 +178,50 @@ describe('training', () => {
   it('keeps the old run when the one that would replace it cannot start', async () => {
     const config = tinyConfig(folder, 'a');
     const before = weights(config.out as string);
+    mkdirSync(path.join(folder, 'other'));
+    writeFileSync(path.join(folder, 'other', 'summary.json'), '{');
     for (const bad of [
       { batchSize: 100_000 },
+      { schedule: { warmupSteps: 46 } },
       { backbone: { ...config.backbone, widths: [8] } },
       { evaluation: { test: 'nowhere.rec' } },
+      { evaluation: { compareWith: [path.join(folder, 'other')] } },
       { evaluation: { test: config.data.train, gallery: 'none' } },
     ]) {
       await expect(train({ ...config, ...bad }, { overwrite: true })).rejects.toThrow(FlashmarginError);
       expect(weights(config.out as string)).toEqual(before);
     }
     await expect(train(config, { overwrite: true, resume: true })).rejects.toThrow(/got both/);
+    await expect(train({ ...config, schedule: { warmupSteps: 46 } }, { overwrite: true })).rejects.toThrow(
+      /schedule\.warmupSteps: expected at most 45, the steps of 3 epochs, got 46\n {2}fix: lower schedule\.warmupSteps/,
+    );
+  });
+
+  it('says that config.json is damaged, and takes its removal', async () => {
+    const config = tinyConfig(folder, 'b');
+    const file = path.join(config.out as string, 'config.json');
+    const before = readFileSync(file, 'utf8');
+    truncateSync(file, 40);
+    const damaged = /config\.json: cannot be read: .*\n {2}fix: remove it: `flashmargin train CONFIG --resume`/;
+    await expect(train(config, { resume: true })).rejects.toThrow(damaged);
+    await expect(inspectRun(config.out as string)).rejects.toThrow(damaged);
+    rmSync(file);
+    await train({ ...config, threads: 1 }, { resume: true });
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ ...JSON.parse(before), threads: 1 });
   });
 
   it('is alone in its folder', async () => {
     const config = tinyConfig(folder, 'alone');
     const first = train(config);
     await expect(train(config, { resume: true })).rejects.toThrow(/process \d+ is training into this folder/);
+    expect(readFileSync(path.join(config.out as string, '.lock'), 'utf8')).toBe(String(process.pid));
     await first;
+    const holder = {};
+    const release = lockFolder(config.out as string, holder);
+    await expect(train(config, { resume: true })).rejects.toThrow(/is training into this folder/);
+    await train(config, { resume: true, holder });
+    expect(existsSync(path.join(config.out as string, '.lock'))).toBe(true);
+    release();
     expect(existsSync(path.join(config.out as string, '.lock'))).toBe(false);
     writeFileSync(path.join(config.out as string, '.lock'), '999999999'); // of a process that has died
     await train(config, { resume: true });
@@ -185,9 +241,26 @@ describe('training', () => {
     ]);
   });
 
-  it('stops at a step that is not finite, with the rows, and saves the batch', async () => {
+  it('updates no weight in a step that is not finite', () => {
+    const backbone = iresnetSmall({ imageSize: 16, channels: 1, embeddingSize: 16, stemWidth: 8, widths: [8, 8] });
+    const head = new MarginHead({ numClasses: 10, embeddingSize: 16, onAdvice: () => {} });
+    head.weight.set(new Float32Array(160).fill(Number.NaN, 16, 32));
+    const optimizer = new Sgd(backbone.namedParameters());
+    const all = () => [...backbone.parameters(), head.weight, head.velocity].map((x) => x.toArray());
+    const before = all();
+    const batch = { images: new Uint8Array(4 * 256).map((_, i) => i % 251), labels: Int32Array.of(0, 1, 2, 3) };
+    expect(() => trainStep({ backbone, head, optimizer }, batch, [16, 16, 1], 0.1)).toThrow(NonFiniteError);
+    expect(all()).toEqual(before);
+    for (const each of [backbone, head, optimizer]) each.dispose();
+  });
+
+  it.each([
+    ['margin', {}],
+    ['groupFace', { groupFace: { groups: 2, hidden: 8 } }],
+  ])('stops at a step that is not finite, with the rows, and saves the batch: %s', async (name, rest) => {
     const config = {
-      ...tinyConfig(folder, 'explodes'),
+      ...tinyConfig(folder, `explodes-${name}`),
+      ...rest,
       optimizer: { lr: 1e30 },
       schedule: { name: 'constant' as const },
     };
@@ -201,6 +274,8 @@ describe('training', () => {
     const { tensors } = readSafetensors(path.join(config.out as string, file));
     expect(tensors.get('images')?.shape).toEqual([8, 16, 16, 1]);
     expect(tensors.get('labels')?.data).toHaveLength(8);
+    expect(tensors.get('features')?.shape[0]).toBe(8);
+    expect(tensors.get('keys')?.data).toHaveLength(8);
     expect(listCheckpoints(config.out as string)).not.toEqual([]);
   });
 });

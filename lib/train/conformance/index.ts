@@ -68,6 +68,8 @@ export interface ConformanceResult {
 export const isWithin = (measurements: Measurements): boolean =>
   Object.values(measurements).every(({ error, allowed }) => error <= allowed);
 
+const goldenFolder = 'name a folder of golden files, such as test/golden';
+
 /** The golden files of a folder, by name. */
 export function goldenFiles(folder: string, only = ''): string[] {
   let names: string[];
@@ -76,11 +78,15 @@ export function goldenFiles(folder: string, only = ''): string[] {
   } catch (error) {
     throw new DataError(`conformance: ${folder} cannot be read: ${(error as Error).message}`, {
       code: 'ERR_FM_DATA',
+      hint: goldenFolder,
       cause: error,
     });
   }
   if (names.length === 0) {
-    throw new DataError(`conformance: ${folder} holds no .safetensors file`, { code: 'ERR_FM_DATA' });
+    throw new DataError(`conformance: ${folder} holds no .safetensors file`, {
+      code: 'ERR_FM_DATA',
+      hint: goldenFolder,
+    });
   }
   const pattern = new RegExp(
     only
@@ -90,7 +96,10 @@ export function goldenFiles(folder: string, only = ''): string[] {
   );
   const chosen = names.sort().filter((name) => pattern.test(name));
   if (chosen.length === 0) {
-    throw new DataError(`conformance: no file of ${folder} has '${only}' in its name`, { code: 'ERR_FM_DATA' });
+    throw new DataError(`conformance: no file of ${folder} has '${only}' in its name`, {
+      code: 'ERR_FM_DATA',
+      hint: `there are ${names.slice(0, 3).join(', ')}, …; * is anything`,
+    });
   }
   return chosen;
 }
