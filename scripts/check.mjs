@@ -2,6 +2,7 @@
 //   node scripts/check.mjs                     all steps
 //   node scripts/check.mjs lint types          some of them
 //   node scripts/check.mjs --tests-ran=FILE    all but the tests, counted from vitest's JSON report of an earlier run
+//   node scripts/check.mjs --cuda-built=FOLDER the CUDA gates of a build that is there (see cuda-gates.mjs)
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -61,12 +62,18 @@ function countVitest(file) {
   return report.success && report.numPassedTests > 0;
 }
 
-const ran = process.argv.find((arg) => arg.startsWith('--tests-ran='))?.slice('--tests-ran='.length);
+const option = (name) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
+const ran = option('tests-ran');
 function tests() {
   if (ran) return countVitest(ran);
   const report = path.join(scratch, 'vitest.json');
   const ok = run('npm', ['test', '--', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`]);
   return countVitest(report) && ok;
+}
+
+function cudaGates() {
+  const built = option('cuda-built');
+  return run(process.execPath, [path.join(root, 'scripts/cuda-gates.mjs'), ...(built ? [`--built=${built}`] : [])]);
 }
 
 // The cheap steps first.
@@ -76,7 +83,7 @@ const steps = {
   types: () => npm('types'),
   tables: () => run(process.execPath, [path.join(root, 'scripts/readme-tables.mjs'), '--check']),
   native: nativeTests,
-  cuda: () => run(process.execPath, [path.join(root, 'scripts/cuda-gates.mjs')]),
+  cuda: cudaGates,
   // what test/bench/gpu.test.ts goes through without a GPU
   programs: () => run('bash', [path.join(root, 'bench/gpu/pack.sh'), '--programs']),
   tests,

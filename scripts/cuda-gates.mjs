@@ -1,17 +1,20 @@
-// Compiles native/cuda for every architecture that is shipped, and holds the kernels to their limits: no spills, no
-// stack, registers and shared memory below the numbers here, and no CUDA library needed by the result.
-// native/cuda/hopper is for compute capability 9.0 alone.
+// Builds the CUDA library as it is shipped, and holds its kernels to their limits: no spills, no stack, registers and
+// shared memory below the numbers here, and no CUDA library needed by the result.  native/cuda/hopper is for compute
+// capability 9.0 alone.
+//   node scripts/cuda-gates.mjs                        builds into build-gates, what has changed since the last time
+//   node scripts/cuda-gates.mjs --built=FOLDER         of a build whose compiler was started by the line below
+//   node scripts/cuda-gates.mjs --compile NVCC ARGS…   compiles, and leaves what it saw beside the object
 // Says so and succeeds where there is no nvcc.
-import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 
-const run = promisify(execFile);
-const sources = fileURLToPath(new URL('../native/cuda/', import.meta.url));
+const root = fileURLToPath(new URL('..', import.meta.url));
+const script = fileURLToPath(import.meta.url);
 
+// The architectures of CMakeLists.txt.
 const real = [75, 80, 86, 89, 90];
 const virtual = [90];
 const hopper = '90a';
@@ -144,102 +147,99 @@ export function violations(kernel) {
     );
 }
 
-async function main() {
+/** Compiles as told; what ptxas reports and the machine code hold goes into a file beside the object. */
+function compile([nvcc, ...args]) {
+  const object = args[args.indexOf('-o') + 1];
+  const source = args[args.indexOf('-c') + 1];
+  if (!args.includes('-c')) return spawnSync(nvcc, args, { stdio: 'inherit' }).status ?? 1; // the linker's, or a question
+  const kept = mkdtempSync(`${object}.kept-`);
+  const { status, stdout, stderr } = spawnSync(nvcc, ['-Xptxas', '-v', '--keep', '--keep-dir', kept, ...args], {
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+  });
+  const log = `${stdout}${stderr}`;
+  const problems = log
+    .split('\n')
+    .filter((line) => /warning|\(C75\d\d\)/i.test(line)) // C75xx: warpgroup products that are not asynchronous
+    .map((line) => `${basename(source)}: ${line}`);
+  let checked = 0;
+  for (const cubin of readdirSync(kept).filter((name) => name.endsWith('.cubin'))) {
+    // Where there is but one architecture, the file's name does not say which.
+    const architecture = Number(/_(\d+)a?\.cubin$/.exec(cubin)?.[1] ?? Number.parseInt(hopper, 10));
+    const looked = countOperations(readFileSync(join(kept, cubin)));
+    checked += looked.filter(({ name }) => opcodes.some(({ part }) => name.includes(part))).length;
+    problems.push(...looked.flatMap((kernel) => wrongOperations(kernel, architecture)));
+  }
+  rmSync(kept, { recursive: true });
+  if (status === 0) writeFileSync(`${object}.json`, JSON.stringify({ kernels: parseKernels(log), problems, checked }));
+  else process.stderr.write(log);
+  return status ?? 1;
+}
+
+function build(folder, nvcc) {
+  const launcher = `${process.execPath};${script};--compile`;
+  const options = [`-DCMAKE_CUDA_COMPILER=${nvcc}`, `-DCMAKE_CUDA_COMPILER_LAUNCHER=${launcher}`, '-DFM_ONEDNN=off'];
+  const parallel = String(availableParallelism());
+  for (const args of [
+    ['-S', root, '-B', folder, '-DFM_CUDA=on', ...options],
+    ['--build', folder, '--target', 'flashmargin_cuda', '--parallel', parallel],
+  ]) {
+    const { status, stdout, stderr } = spawnSync('cmake', args, { encoding: 'utf8', maxBuffer: 1 << 28 });
+    if (status !== 0) throw new Error(`cmake ${args.join(' ')}\n${stdout}${stderr}`);
+  }
+}
+
+/** The files under `folder`, as paths in it. */
+const filesIn = (folder) => readdirSync(folder, { recursive: true });
+
+function main() {
   const nvcc = findNvcc();
   if (!nvcc) {
     console.log('cuda gates: skipped, no nvcc on PATH, in CUDA_PATH or in /usr/local/cuda');
     return;
   }
-  const folder = mkdtempSync(join(tmpdir(), 'flashmargin-gates-'));
-  try {
-    const targets = [
-      ...real.map((n) => `arch=compute_${n},code=sm_${n}`),
-      ...virtual.map((n) => `arch=compute_${n},code=compute_${n}`),
-    ].flatMap((code) => ['-gencode', code]);
-    const sourcesIn = (path) => readdirSync(join(sources, path)).filter((file) => file.endsWith('.cu'));
-    const files = [
-      ...sourcesIn('.').map((file) => ({ file, flags: targets })),
-      ...sourcesIn('hopper').map((file) => ({
-        file: join('hopper', file),
-        flags: ['-gencode', `arch=compute_${hopper},code=sm_${hopper}`],
-      })),
-    ].map(({ file, flags }, i) => ({ file, flags, object: join(folder, `${i}.o`) }));
-    const kernels = [];
-    const problems = [];
-    let checked = 0;
-    const compile = async ({ file, flags, object }) => {
-      const kept = mkdtempSync(join(folder, 'kept-'));
-      const { stdout, stderr } = await run(
-        nvcc,
-        [
-          '-std=c++17',
-          '-O3',
-          '-Xcompiler',
-          '-fPIC,-fvisibility=hidden',
-          '-Xptxas',
-          '-v',
-          ...flags,
-          '--keep',
-          '--keep-dir',
-          kept,
-          '-c',
-          join(sources, file),
-          '-o',
-          object,
-        ],
-        { maxBuffer: 64 << 20 },
-      );
-      for (const cubin of readdirSync(kept).filter((name) => name.endsWith('.cubin'))) {
-        // Where there is but one architecture, the file's name does not say which.
-        const architecture = Number(/_(\d+)a?\.cubin$/.exec(cubin)?.[1] ?? Number.parseInt(hopper, 10));
-        const looked = countOperations(readFileSync(join(kept, cubin)));
-        checked += looked.filter(({ name }) => opcodes.some(({ part }) => name.includes(part))).length;
-        problems.push(...looked.flatMap((kernel) => wrongOperations(kernel, architecture)));
-      }
-      rmSync(kept, { recursive: true });
-      const log = stdout + stderr;
-      kernels.push(...parseKernels(log));
-      problems.push(
-        ...log
-          .split('\n')
-          .filter((line) => /warning|\(C75\d\d\)/i.test(line)) // C75xx: warpgroup products that are not asynchronous
-          .map((line) => `${file}: ${line}`),
-      );
-    };
-    const waiting = [...files];
-    const worker = async () => {
-      for (let next = waiting.shift(); next; next = waiting.shift()) await compile(next);
-    };
-    await Promise.all(Array.from({ length: availableParallelism() }, worker));
-    problems.push(...kernels.flatMap(violations));
-    if (!checked) problems.push('the code of no kernel was looked into');
+  const built = process.argv.find((arg) => arg.startsWith('--built='))?.slice('--built='.length);
+  const folder = built ?? join(root, 'build-gates');
+  if (!built) build(folder, nvcc);
 
-    const expected = new Set([...real, hopper].map((n) => `sm_${n}`));
-    for (const architecture of expected)
-      if (!kernels.some((kernel) => kernel.architecture === architecture))
-        problems.push(`no kernel was compiled for ${architecture}`);
+  const files = filesIn(join(root, 'native/cuda')).filter((file) => file.endsWith('.cu'));
+  const made = filesIn(folder);
+  const problems = [];
+  const reports = files.map((file) => {
+    const report = made.find((name) => name.endsWith(join('native/cuda', `${file}.o.json`)));
+    if (report) return JSON.parse(readFileSync(join(folder, report), 'utf8'));
+    problems.push(`nothing is reported of native/cuda/${file} in ${folder}`);
+    return { kernels: [], problems: [], checked: 0 };
+  });
+  const kernels = reports.flatMap((report) => report.kernels);
+  problems.push(...reports.flatMap((report) => report.problems), ...kernels.flatMap(violations));
+  if (!reports.some(({ checked }) => checked)) problems.push('the code of no kernel was looked into');
 
-    const library = join(folder, 'libflashmargin_cuda.so');
-    await run(nvcc, ['-shared', '-cudart', 'static', ...files.map(({ object }) => object), '-o', library]);
-    const needed = [
-      ...execFileSync('readelf', ['-d', library], { encoding: 'utf8' }).matchAll(/\(NEEDED\).*\[(.+)\]/g),
-    ].map((match) => match[1]);
-    problems.push(
-      ...needed
-        .filter((name) => !systemLibraries.test(name))
-        .map((name) => `the library needs ${name}: open it at run time instead`),
-    );
+  const expected = new Set([...real, hopper].map((n) => `sm_${n}`));
+  for (const architecture of expected)
+    if (!kernels.some((kernel) => kernel.architecture === architecture))
+      problems.push(`no kernel was compiled for ${architecture}`);
 
-    for (const problem of problems) console.error(`cuda gates: ${problem}`);
-    const most = (quantity) => Math.max(...kernels.map((kernel) => kernel[quantity]));
-    console.log(
-      `cuda gates: ${files.length} files, ${kernels.length} kernels over ${[...expected].join(' ')} and PTX ${virtual.join(' ')}; ` +
-        `at most ${most('registers')} registers, ${most('sharedBytes')} bytes shared, ${most('spillBytes')} spilled; ${problems.length} problems`,
-    );
-    process.exitCode = problems.length ? 1 : 0;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const library = made.find((name) => basename(name) === 'libflashmargin_cuda.so');
+  const needed = [
+    ...execFileSync('readelf', ['-d', join(folder, library)], { encoding: 'utf8' }).matchAll(/\(NEEDED\).*\[(.+)\]/g),
+  ].map((match) => match[1]);
+  problems.push(
+    ...needed
+      .filter((name) => !systemLibraries.test(name))
+      .map((name) => `the library needs ${name}: open it at run time instead`),
+  );
+
+  for (const problem of problems) console.error(`cuda gates: ${problem}`);
+  const most = (quantity) => Math.max(...kernels.map((kernel) => kernel[quantity]));
+  console.log(
+    `cuda gates: ${files.length} files, ${kernels.length} kernels over ${[...expected].join(' ')} and PTX ${virtual.join(' ')}; ` +
+      `at most ${most('registers')} registers, ${most('sharedBytes')} bytes shared, ${most('spillBytes')} spilled; ${problems.length} problems`,
+  );
+  process.exitCode = problems.length ? 1 : 0;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
+if (process.argv[1] === script) {
+  if (process.argv[2] === '--compile') process.exitCode = compile(process.argv.slice(3));
+  else main();
+}
