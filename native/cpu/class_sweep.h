@@ -103,8 +103,7 @@ struct SweepConfig {
 };
 // Kernels are made for what is common and hot; the rest runs in those that can do everything.
 template <SweepKind kind, class Negative>
-constexpr bool kRareSweep =
-    kind == SweepKind::maximum || kind == SweepKind::moments || kind == SweepKind::logits || Negative::binary;
+constexpr bool kRareSweep = kind == SweepKind::maximum || kind == SweepKind::moments || kind == SweepKind::logits;
 
 // The sweeps with products of bfloat16, on Isa::avx512bf16; not `logits`.
 void class_sweep_bf16(SweepKind kind, ClassSweep<float>& sweep, const MarginParams& p);

@@ -94,16 +94,16 @@ static __attribute__((noinline)) void tile_epilogue(const ClassSweep<typename Co
       else {
         const Vec<T> z = load(rows.scale + i) * phi - load(rows.shift + i);
         Vec<T> e;
-        if constexpr (binary) {
-          // One division for 1/(1 + small) and 1/(2 + small): it is the slowest of all that is done here.
+        if constexpr (binary && sums) {
+          // One reciprocal for 1/(1 + small) and 1/(2 + small): it is the slowest of all that is done here.
           const Vec<T> small = exp(z < splat(T(0)) ? z : -z), plus_one = small + splat(T(1)),
                        plus_two = small + splat(T(2)), both = reciprocal<T>(plus_one * plus_two),
                        inverse = plus_two * both;
           e = z < splat(T(0)) ? small * inverse : inverse;
-          if constexpr (sums) {
-            store(rows.sums + i, load(rows.sums + i) + max<T>(z, splat(T(0))) + log1p(small, plus_one * both));
-            store(rows.counts + i, load(rows.counts + i) + e);
-          }
+          store(rows.sums + i, load(rows.sums + i) + max<T>(z, splat(T(0))) + log1p(small, plus_one * both));
+          store(rows.counts + i, load(rows.counts + i) + e);
+        } else if constexpr (binary) {
+          e = reciprocal<T>(exp(-z) + splat(T(1)));
         } else {
           e = exp(z);
           if constexpr (sums) store(rows.sums + i, load(rows.sums + i) + e);
