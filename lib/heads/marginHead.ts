@@ -279,7 +279,8 @@ export class MarginHead {
         used.push(margins);
         const args = this.#stepArguments(rows, targets, margins, prepared, sgd, batch.sums);
         const result = await native.headStep(...args);
-        await this.#moveMargins(native.classMarginsStepAsync, batch, result, sgd);
+        const few = this.numClasses < 1 << 16;
+        await this.#moveMargins(few ? native.classMarginsStep : native.classMarginsStepAsync, batch, result, sgd);
         this.#settle(prepared, batch, result, sgd);
         return result;
       } finally {
@@ -445,6 +446,9 @@ export class MarginHead {
     // Where they take some microseconds, at once: a turn of the queue would take longer.
     const small = labels.length * this.embeddingSize * this.subCenters < 1 << 18;
     const cosines = small ? native.targetCosines : native.targetCosinesAsync;
+    const gather: (x: Handle, index: Handle) => Handle | Promise<Handle> = small
+      ? native.gatherRows
+      : native.gatherRowsAsync;
     const asked: Record<Fact, () => Handle | Promise<Handle>> = {
       targetCosines: () => cosines(rows, weight, targets, this.subCenters),
       negativeLse: async () => {
@@ -454,7 +458,7 @@ export class MarginHead {
         return lse;
       },
       norms: () => normsOf(rows),
-      classMargins: () => this.#classMargins(native.gatherRowsAsync, labels),
+      classMargins: () => this.#classMargins(gather, labels),
     };
     const facts: Partial<Record<Fact, HostArray>> = {};
     for (const fact of this.#needs()) facts[fact] = taken(await asked[fact]());
