@@ -31,7 +31,10 @@ struct Js<OptionalTensor> {
     if (v.IsUndefined() || v.IsNull()) return std::nullopt;
     return Js<Tensor>::from(v);
   }
-  static Napi::Value to(Napi::Env env, const OptionalTensor& t) { return t ? to_handle(env, *t) : env.Undefined(); }
+  // Not counted: what a call may leave out is for its maker's next call.
+  static Napi::Value to(Napi::Env env, const OptionalTensor& t) {
+    return t ? to_handle(env, *t, false) : env.Undefined();
+  }
 };
 
 template <class T>
