@@ -221,9 +221,9 @@ function main() {
       problems.push(`no kernel was compiled for ${architecture}`);
 
   const library = made.find((name) => basename(name) === 'libflashmargin_cuda.so');
-  const needed = [
-    ...execFileSync('readelf', ['-d', join(folder, library)], { encoding: 'utf8' }).matchAll(/\(NEEDED\).*\[(.+)\]/g),
-  ].map((match) => match[1]);
+  if (!library) problems.push(`there is no libflashmargin_cuda.so in ${folder}`);
+  const dynamic = library ? execFileSync('readelf', ['-d', join(folder, library)], { encoding: 'utf8' }) : '';
+  const needed = [...dynamic.matchAll(/\(NEEDED\).*\[(.+)\]/g)].map((match) => match[1]);
   problems.push(
     ...needed
       .filter((name) => !systemLibraries.test(name))

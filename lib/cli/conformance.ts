@@ -6,7 +6,7 @@ import {
   conformance,
   type Measurement,
 } from '../train/index.js';
-import { deviceOption } from './options.js';
+import { deviceOption, path } from './options.js';
 import { table } from './tables.js';
 
 /** Of heads, in the order of the table's columns. */
@@ -71,7 +71,7 @@ function print({ rows, skipped, broken }: ConformanceResult): void {
 export function conformanceCommand(): Command {
   return new Command('conformance')
     .description('runs golden files of published implementations through this package, and prints the errors')
-    .argument('<dir>', 'a folder of golden files, such as test/golden')
+    .argument('<dir>', 'a folder of golden files, such as test/golden', path)
     .addOption(deviceOption('where tensors are made: cpu, cuda, cuda:1 or auto').default('cpu'))
     .option('--only <pattern>', "only files whose name has this in it, such as 'arcface.*hard'")
     .addOption(new Option('--precision <precision>', 'only in this one').choices(['float64', 'float32', 'bfloat16']))

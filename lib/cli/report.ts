@@ -1,11 +1,12 @@
 import { Command } from 'commander';
 import { openDataset } from '../data/index.js';
 import { evaluate, loadBackbone, readMetrics, readRunConfig, writeRunReport } from '../train/index.js';
+import { path } from './options.js';
 
 export function reportCommand(): Command {
   return new Command('report')
     .description('evaluates a run again and writes its summary.json and report.html')
-    .argument('<run>', 'the run folder')
+    .argument('<run>', 'the run folder', path)
     .option('--json', 'prints the summary as JSON on stdout')
     .action(async (run: string, { json }: { json?: boolean }) => {
       const config = readRunConfig(run);

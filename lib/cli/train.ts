@@ -17,7 +17,7 @@ interface Options {
 export function trainCommand(): Command {
   return new Command('train')
     .description('trains from a .ts, .json or .yaml configuration, then evaluates and writes a report')
-    .argument('<config>', 'the configuration file')
+    .argument('<config>', 'the configuration file', path)
     .option('--out <dir>', 'the run folder, instead of the one in the configuration', path)
     .addOption(deviceOption("cpu, cuda, cuda:1 or auto, instead of the configuration's"))
     .option('--resume', 'goes on from the newest whole checkpoint')

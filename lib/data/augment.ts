@@ -22,21 +22,22 @@ export interface Placement {
   matrix: readonly [number, number, number, number] | undefined;
 }
 
-export function checkAugment(options: AugmentOptions, [height, width]: readonly number[]): void {
-  checkOptions('BatchLoader', options, ['shift', 'flip', 'affine', 'border'], 'augment');
+/** where: what holds the options, by the name that the caller knows. */
+export function checkAugment(options: AugmentOptions, [height, width]: readonly number[], where = 'augment'): void {
+  checkOptions('BatchLoader', options, ['shift', 'flip', 'affine', 'border'], where);
   const { shift = 0, affine, border = 'replicate' } = options;
   const side = Math.min(height as number, width as number);
   const within = Number.isInteger(shift) && shift >= 0 && shift < side;
-  expected(within, 'augment.shift', `a whole number of pixels in [0, ${side}), the side of the images`, shift);
+  expected(within, `${where}.shift`, `a whole number of pixels in [0, ${side}), the side of the images`, shift);
   if (affine !== undefined) {
-    checkOptions('BatchLoader', affine, ['std', 'probability'], 'augment.affine');
+    checkOptions('BatchLoader', affine, ['std', 'probability'], `${where}.affine`);
     const { std, probability } = affine;
-    expected(Number.isFinite(std) && std >= 0, 'augment.affine.std', 'a number ≥ 0', std);
-    expected(probability >= 0 && probability <= 1, 'augment.affine.probability', 'a number in [0, 1]', probability);
+    expected(Number.isFinite(std) && std >= 0, `${where}.affine.std`, 'a number ≥ 0', std);
+    expected(probability >= 0 && probability <= 1, `${where}.affine.probability`, 'a number in [0, 1]', probability);
   }
   expected(
     border === 'replicate' || (border >= 0 && border <= 255),
-    'augment.border',
+    `${where}.border`,
     "'replicate' or a value in [0, 255]",
     border,
   );

@@ -106,11 +106,15 @@ export function openSource(path: string, mapFile?: MapFile): ByteSource {
 }
 
 function openForReading(path: string): number {
+  let file: number;
   try {
-    return openSync(path, 'r');
+    file = openSync(path, 'r');
   } catch (cause) {
     throw dataError(`${path}: cannot be opened for reading: ${(cause as Error).message}`, remedies.path, cause);
   }
+  if (fstatSync(file).isFile()) return file;
+  closeSync(file);
+  throw dataError(`${path}: expected a file, got a folder or a device`, remedies.path);
 }
 
 function checkRange(source: ByteSource, offset: number, length: number): void {

@@ -279,7 +279,7 @@ export class MarginHead {
         used.push(margins);
         const args = this.#stepArguments(rows, targets, margins, prepared, sgd, batch.sums);
         const result = await native.headStep(...args);
-        const few = this.numClasses < 1 << 16;
+        const few = this.numClasses < 1 << 16; // as for small batches in #batch
         await this.#moveMargins(few ? native.classMarginsStep : native.classMarginsStepAsync, batch, result, sgd);
         this.#settle(prepared, batch, result, sgd);
         return result;
@@ -336,7 +336,7 @@ export class MarginHead {
     const run = async () => {
       const used: (Handle | undefined)[] = [];
       try {
-        const batch = await this.#batch(rows, targets);
+        const batch = await this.#batch(rows, targets, { ...this.#headOptions(), memory: 0 }); // no step follows
         used.push(batch.sums.moments, batch.sums.cosines);
         const prepared = this.#prepare(batch);
         const margins = this.#rowMargins(prepared);
@@ -377,7 +377,8 @@ export class MarginHead {
 
   /** AdaCos's sum is over plain cosines, at the scale of the step before. */
   #plainSoftmax() {
-    return { method: 'softmax', scale: this.scale, subCenters: this.subCenters } satisfies MarginParams;
+    const params = { method: 'softmax', scale: this.scale, subCenters: this.subCenters } satisfies MarginParams;
+    return this.#checked(params, ['scale']);
   }
 
   /** After the asynchronous steps so far. */
@@ -408,8 +409,15 @@ export class MarginHead {
   #params(state: Omit<MarginState, 'numClasses'>): MarginParams {
     const params = nativeMargin(this.margin, { numClasses: this.numClasses, ...state });
     const names = Object.keys(state);
-    if (names.length === 0) return params;
-    const hint = `the head's ${names.join(' or ')} has run away: start again, or from an earlier checkpoint, with a lower lr`;
+    return names.length > 0 ? this.#checked(params, names) : params;
+  }
+
+  #checked<P extends MarginParams>(params: P, names: readonly string[]): P {
+    const { scale } = this.margin;
+    const dynamic = typeof scale === 'object' && scale.rule === 'adacos';
+    const hint =
+      `the head's ${names.join(' or ')} has run away: start again, or from an earlier checkpoint, with a lower lr` +
+      (dynamic ? ', a larger embeddingSize or adacosScale({ dynamic: false })' : '');
     named(
       'MarginHead',
       () => native.checkMargin(params),
@@ -439,7 +447,7 @@ export class MarginHead {
   }
 
   /** What the rules ask of a batch. */
-  async #batch(rows: Handle, targets: Handle): Promise<BatchFacts & { sums: Sums }> {
+  async #batch(rows: Handle, targets: Handle, options = this.#headOptions()): Promise<BatchFacts & { sums: Sums }> {
     const { handle: weight } = this.weight;
     const labels = labelsOf(targets);
     let sums: Sums = {};
@@ -453,7 +461,7 @@ export class MarginHead {
       targetCosines: () => cosines(rows, weight, targets, this.subCenters),
       negativeLse: async () => {
         const p = this.#plainSoftmax();
-        const { lse, ...rest } = await native.negativeSums(rows, weight, targets, p, this.#headOptions());
+        const { lse, ...rest } = await native.negativeSums(rows, weight, targets, p, options);
         sums = { ...rest, momentsScale: p.scale };
         return lse;
       },

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { native } from '../binding.js';
+import { checkAugment } from '../data/augment.js';
 import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
 import { automaticDevice, deviceIndex, deviceName } from '../device.js';
 import { ConfigError, checkOptions, DataError } from '../errors.js';
@@ -151,6 +152,8 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
         { code: 'ERR_FM_CONFIG', hint: 'lower schedule.warmupSteps, or raise epochs' },
       );
     }
+    const augment = { shift: config.data.shift, flip: config.data.flip, affine: config.data.affine };
+    checkAugment(augment, dataset.imageShape, 'data');
     const trainer = new Trainer({
       backbone,
       head,
@@ -167,7 +170,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       sampler: config.data.sampler,
       epochs: config.epochs,
       seed: config.seed,
-      augment: { shift: config.data.shift, flip: config.data.flip, affine: config.data.affine },
+      augment,
       workers: config.data.workers,
       cacheBytes: config.data.cacheMiB * 2 ** 20,
       out: config.out,

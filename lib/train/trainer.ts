@@ -235,7 +235,7 @@ export class Trainer {
         `${file ? `\n  the batch is in ${file}` : ''}`,
       {
         code: 'ERR_FM_NON_FINITE',
-        hint: 'lower optimizer.lr or raise schedule.warmupSteps, then resume from the last checkpoint, which is from before this step',
+        hint: 'lower optimizer.lr or raise schedule.warmupSteps and train again, into another folder or with overwrite',
         cause: error,
       },
     );
@@ -260,7 +260,7 @@ export class Trainer {
         if (x.dtype === 'int32' || native.allFinite(x.handle)) continue;
         throw new NonFiniteError(`step ${step}: ${part}.${name} is not finite; no checkpoint was written`, {
           code: 'ERR_FM_NON_FINITE',
-          hint: 'lower optimizer.lr or raise schedule.warmupSteps, then resume from the checkpoint before',
+          hint: 'lower optimizer.lr or raise schedule.warmupSteps and train again, into another folder or with overwrite',
         });
       }
     }

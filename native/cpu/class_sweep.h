@@ -39,7 +39,7 @@ constexpr bool multiplies_gradient(SweepKind kind) { return kind == SweepKind::g
 constexpr bool ranks_target(SweepKind kind) {
   return kind == SweepKind::sums || kind == SweepKind::sums_and_features || kind == SweepKind::step;
 }
-constexpr int kMoments = 10;
+constexpr int kMoments = 10;  // enough for scales up to 0.7 away
 
 struct Target {
   int64_t center, row;  // center: a row of weight

@@ -331,7 +331,8 @@ struct Head {
 
   // From what the negatives have, and the target: (d − e⟨d, e⟩)/‖x‖, and along e what the norm has.  first_sweep: the
   // negatives' part is not yet multiplied by `factor`, and without `spread`.
-  void finish_features(T* d_features, double weight, bool first_sweep) {
+  // scratch: [N, D].
+  void finish_features(T* d_features, double weight, bool first_sweep, const Scratch<double>& scratch) {
     const Quality quality = quality_of(p.method);
     parallel_for(N, [&](int64_t i) {
       Row& row = rows[i];
@@ -341,7 +342,7 @@ struct Head {
       const double smooth = first_sweep && !spread.empty() ? double(spread[i]) : 0;
       const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
       const T *xi = x + i * D, *wy = target_weight.empty() ? w + row.center * D : &target_weight[i * D];
-      std::vector<double> sum(D);
+      double* const sum = scratch.data() + i * D;
       for (int64_t k = 0; k < D; k++)
         sum[k] = all * d[k] + center * wy[k] - (smooth > 0 ? smooth * sum_of_centers[k] : 0);
       // ⟨Σ of the negatives, e⟩, and with the target's part
@@ -370,9 +371,13 @@ struct Head {
 };
 
 template <class T>
+void fill_from_rows(const Head<T>& head, double Row::*field, const Tensor& t) {
+  for (int64_t i = 0; i < head.N; i++) t.data<T>()[i] = T(head.rows[i].*field);
+}
+template <class T>
 Tensor row_tensor(const Head<T>& head, double Row::*field) {
   Tensor t = cpu_empty<T>({head.N});
-  for (int64_t i = 0; i < head.N; i++) t.data<T>()[i] = T(head.rows[i].*field);
+  fill_from_rows(head, field, t);
   return t;
 }
 
@@ -424,7 +429,7 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
       }
       head.set_gradient(row_weight);
     });
-    head.finish_features(out.d_features.template data<T>(), row_weight, false);
+    head.finish_features(out.d_features.template data<T>(), row_weight, false, Scratch<double>(head.N * head.D));
     head.finish_weight(out.d_weight.template data<T>());
     out.d_margins = row_tensor(head, &Row::d_quality);
     out.d_scale = head.total_of(&Row::d_scale);
@@ -443,7 +448,11 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
     check_shape("velocity", velocity, weight.shape);
     check_dtype("velocity", velocity, features.dtype);
     check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
-    Tensor d_features = cpu_empty<T>(features.shape);
+    // All memory first: a step that fails has moved nothing.
+    const auto of_rows = [&] { return cpu_empty<T>({head.N}); };
+    HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), cpu_empty<T>(features.shape), of_rows(), 0, 0};
+    const Tensor& d_features = out.d_features;
+    const Scratch<double> scratch(head.N * head.D);
     const double delta = p.scale - options.moments_scale;
     const bool near = options.moments && is_near(delta) && head.has_moments();
     const Kept<T> kept(head.sweep(), options, near ? options.cosines : OptionalTensor{});
@@ -466,23 +475,23 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
       head.set_gradient(row_weight);
       head.keep_target_weight();
       if constexpr (sizeof(T) == 4) update(KindOf<SweepKind::step>{}, PlainNegative<T>{});
-      head.finish_features(d_features.data<T>(), row_weight, false);
+      head.finish_features(d_features.data<T>(), row_weight, false, scratch);
     } else {
       head.add_up(d_features.data<T>(), &kept);
       head.set_gradient(row_weight);
-      head.finish_features(d_features.data<T>(), row_weight, true);
+      head.finish_features(d_features.data<T>(), row_weight, true, scratch);
       head.with_negative([&](const auto& negative) { update(KindOf<SweepKind::update>{}, negative); });
     }
-    return {head.mean_loss(),
-            head.regularizer(),
-            head.correct(),
-            double(head.labelled),
-            row_tensor(head, &Row::loss),
-            row_tensor(head, &Row::lse),
-            d_features,
-            row_tensor(head, &Row::d_quality),
-            head.total_of(&Row::d_scale),
-            head.total_of(&Row::d_bias)};
+    out.loss = head.mean_loss();
+    out.regularizer = head.regularizer();
+    out.correct = head.correct();
+    out.labelled = double(head.labelled);
+    out.d_scale = head.total_of(&Row::d_scale);
+    out.d_bias = head.total_of(&Row::d_bias);
+    fill_from_rows(head, &Row::loss, out.row_loss);
+    fill_from_rows(head, &Row::lse, out.lse);
+    fill_from_rows(head, &Row::d_quality, out.d_margins);
+    return out;
   });
 }
 

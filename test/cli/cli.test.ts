@@ -249,6 +249,13 @@ describe('flashmargin', () => {
       2,
       /'--device <device>' argument 'gpu' is invalid\. Expected 'cpu', 'cuda', [\s\S]*add --help/,
     ],
+    ['a report of nothing', ['report', ''], 2, /argument '' is invalid\. Expected a path/],
+    [
+      'a set that is a folder',
+      ['eval', '--run', at('run'), '--rec', folder],
+      1,
+      /expected a file, got a folder.*\n {2}fix: /,
+    ],
     ['a configuration that is a folder', ['train', folder], 1, /expected a file, got the folder .*\n {2}fix: /],
     ['a report of no run', ['report', folder], 1, /not a run folder/],
     [

@@ -590,8 +590,10 @@ describe('a head that training has spoiled', () => {
     head.state.get('scale')?.set(new Float64Array([1e4]));
     const rows = Float32Array.from({ length: N * D }, (_, i) => row[i % D] as number);
     expect(() => head.stepSync(rows, y, { lr: 1 })).toThrow(
-      /expected a scale in .*\n {2}fix: the head's scale has run/,
+      /expected a scale in .*\n {2}fix: the head's scale has run away: .* adacosScale\(\{ dynamic: false \}\)/,
     );
+    head.state.get('scale')?.set(new Float64Array([Number.NaN])); // before its sum over the classes
+    expect(() => head.stepSync(rows, y, { lr: 1 })).toThrow(/a scale in .*, got nan\n {2}fix: .* has run away/);
   });
 
   it('says that its weights are not finite any more, and not so of features', () => {

@@ -183,6 +183,7 @@ describe('training', () => {
     for (const bad of [
       { batchSize: 100_000 },
       { schedule: { warmupSteps: 46 } },
+      { data: { ...config.data, shift: 99 } },
       { backbone: { ...config.backbone, widths: [8] } },
       { evaluation: { test: 'nowhere.rec' } },
       { evaluation: { compareWith: [path.join(folder, 'other')] } },
@@ -194,6 +195,9 @@ describe('training', () => {
     await expect(train(config, { overwrite: true, resume: true })).rejects.toThrow(/got both/);
     await expect(train({ ...config, schedule: { warmupSteps: 46 } }, { overwrite: true })).rejects.toThrow(
       /schedule\.warmupSteps: expected at most 45, the steps of 3 epochs, got 46\n {2}fix: lower schedule\.warmupSteps/,
+    );
+    await expect(train({ ...config, data: { ...config.data, shift: 99 } }, { overwrite: true })).rejects.toThrow(
+      /^data\.shift: expected a whole number of pixels in \[0, \d+\), .*got 99/,
     );
   });
 
