@@ -249,7 +249,7 @@ describe('flashmargin', () => {
       2,
       /'--device <device>' argument 'gpu' is invalid\. Expected 'cpu', 'cuda', [\s\S]*add --help/,
     ],
-    ['a report of nothing', ['report', ''], 2, /argument '' is invalid\. Expected a path/],
+    ['a report of nothing', ['report', ''], 2, /value '' is invalid for argument 'run'\. Expected a path/],
     [
       'a set that is a folder',
       ['eval', '--run', at('run'), '--rec', folder],
