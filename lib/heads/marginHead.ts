@@ -189,11 +189,16 @@ export class MarginHead {
       onAdvice = warn,
     } = options;
     expected(typeof onAdvice === 'function', 'MarginHead', 'onAdvice, a function', onAdvice);
-    expected(Number.isSafeInteger(numClasses) && numClasses >= 1, 'MarginHead', 'numClasses of at least 1', numClasses);
+    expected(
+      Number.isSafeInteger(numClasses) && numClasses >= 1,
+      'MarginHead',
+      'numClasses, an integer of at least 1',
+      numClasses,
+    );
     expected(
       Number.isSafeInteger(embeddingSize) && embeddingSize >= 1,
       'MarginHead',
-      'embeddingSize of at least 1',
+      'embeddingSize, an integer of at least 1',
       embeddingSize,
     );
     expected(Number.isSafeInteger(seed) && seed >= 0, 'MarginHead', 'seed, an integer of at least 0', seed);

@@ -157,7 +157,11 @@ describe('MarginHead.step', () => {
       () => new MarginHead({ numClasses: 2, embeddingSize: 4, weightDecay: -1 }),
       /weightDecay of at least 0/,
     ],
-    ['no classes', () => new MarginHead({ numClasses: 0, embeddingSize: 4 }), /numClasses of at least 1, got 0/],
+    [
+      'no classes',
+      () => new MarginHead({ numClasses: 0, embeddingSize: 4 }),
+      /numClasses, an integer of at least 1, got 0/,
+    ],
   ])('refuses %s and changes nothing', (_, f, message) => {
     const before = head.weight.toArray();
     const tensors = memory().tensors;
