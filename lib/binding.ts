@@ -113,7 +113,7 @@ export interface NativeHeadRows {
 }
 
 /** What the addon exports; each function is documented in native/common/backend.h under its snake_case name. */
-export interface Native extends NativeKernels, Queued<NativeKernels> {
+export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls, Queued<HeadCalls> {
   fromArray(data: HostArray, shape: readonly number[], device: number): Handle;
   zeros(dtype: Dtype, shape: readonly number[], device: number): Handle;
   /** Contents are undefined.  counted: V8 hears of the memory, which a handle of a short life need not. */
@@ -218,8 +218,6 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
   softmaxBackward(dy: Handle, y: Handle): Handle;
   logSoftmaxForward(x: Handle): Handle;
   logSoftmaxBackward(dy: Handle, y: Handle): Handle;
-  gatherRows(x: Handle, index: Handle): Handle;
-  gatherRowsAsync(x: Handle, index: Handle): Promise<Handle>;
   scatterAddRows(into: Handle, index: Handle, x: Handle): void;
   weightedSumForward(weights: Handle, x: Handle): Handle;
   weightedSumBackward(dy: Handle, weights: Handle, x: Handle): { dWeights: Handle; dx: Handle };
@@ -244,8 +242,6 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     p: MarginParams,
     precision: Precision,
   ): { dFeatures: Handle; dWeight: Handle; dMargins: Handle; dScale: number; dBias: number };
-  targetCosines(features: Handle, weight: Handle, labels: Handle, subCenters: number): Handle;
-  targetCosinesAsync(features: Handle, weight: Handle, labels: Handle, subCenters: number): Promise<Handle>;
   negativeLse(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
   negativeSums(
     features: Handle,
@@ -290,6 +286,13 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     options: HeadOptions,
   ): NativeHeadStep;
   sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
+  allFinite(x: Handle): boolean;
+}
+
+/** What a head calls beside its step, at once where it is little work. */
+interface HeadCalls {
+  gatherRows(x: Handle, index: Handle): Handle;
+  targetCosines(features: Handle, weight: Handle, labels: Handle, subCenters: number): Handle;
   /** native/cpu/class_margins.h. */
   classMarginsStep(
     margins: Handle,
@@ -299,15 +302,6 @@ export interface Native extends NativeKernels, Queued<NativeKernels> {
     common: number,
     sgd: SgdParams,
   ): void;
-  classMarginsStepAsync(
-    margins: Handle,
-    velocity: Handle,
-    labels: Handle,
-    gradients: Handle,
-    common: number,
-    sgd: SgdParams,
-  ): Promise<void>;
-  allFinite(x: Handle): boolean;
 }
 
 /** The separate kernels; each has its twin on the device's queue, of its name + Async. */
