@@ -29,8 +29,9 @@ import {
   nativeMargin,
 } from '../margins/index.js';
 import { fillNormal, Random } from '../random.js';
-import { type HostArray, keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
+import { keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
+import { type BatchHead, factsOf, factsOfSync, type Sums } from './batch.js';
 import { type HeadInspection, inspection } from './inspection.js';
 import { type BatchFacts, type Fact, type Prepared, type StateRule, stateRules } from './state.js';
 
@@ -80,9 +81,6 @@ export interface HeadStepResult<Gradient> {
 
 type StateValues = Record<string, Float64Array | Float32Array>;
 
-/** Of a sweep over the classes that a batch's facts took: what saves its step one. */
-type Sums = Pick<HeadOptions, 'moments' | 'cosines' | 'momentsScale'>;
-
 const optionNames = [
   'numClasses',
   'embeddingSize',
@@ -104,22 +102,6 @@ function warn(sentence: string): void {
 }
 const warned = new Set<string>();
 
-/** The values of a result, which is freed. */
-function taken(handle: Handle): HostArray {
-  const result = new Tensor(handle);
-  try {
-    return result.toArray();
-  } finally {
-    result.dispose();
-  }
-}
-
-function labelsOf(targets: Handle): Int32Array {
-  const labels = new Int32Array(native.describe(targets).shape[0] as number);
-  native.readInto(targets, labels);
-  return labels;
-}
-
 /** Handles of the same memory for a call that ends later: it stays, whatever becomes of the tensors. */
 function owned(x: Tensor, y: Tensor, made: readonly Tensor[]) {
   const [rows, targets] = [native.reshape(x.handle, x.shape), native.reshape(y.handle, y.shape)] as const;
@@ -132,13 +114,6 @@ function owned(x: Tensor, y: Tensor, made: readonly Tensor[]) {
 
 function wrongKind(operation: string, wanted: string, got: unknown): ArgumentTypeError {
   return new ArgumentTypeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_TYPE' });
-}
-
-/** [N]: norms of the rows [N, D]. */
-function normsOf(rows: Handle): Handle {
-  const { y, norm } = native.normalizeForward(rows);
-  native.dispose(y);
-  return norm;
 }
 
 /**
@@ -277,14 +252,14 @@ export class MarginHead {
     const run = async () => {
       const used: (Handle | undefined)[] = [];
       try {
-        const batch = await this.#batch(rows, targets);
+        const batch = await factsOf(this.#asked(), this.#needs(), rows, targets);
         used.push(batch.sums.moments, batch.sums.cosines);
         const prepared = this.#prepare(batch);
         const margins = this.#rowMargins(prepared);
         used.push(margins);
         const args = this.#stepArguments(rows, targets, margins, prepared, sgd, batch.sums);
         const result = await native.headStep(...args);
-        const few = this.numClasses < 1 << 16; // as for small batches in #batch
+        const few = this.numClasses < 1 << 16; // a turn of the queue would take longer
         await this.#moveMargins(few ? native.classMarginsStep : native.classMarginsStepAsync, batch, result, sgd);
         this.#settle(prepared, batch, result, sgd);
         return result;
@@ -309,7 +284,7 @@ export class MarginHead {
     const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: (Handle | undefined)[] = [];
     const run = () => {
-      const batch = this.#batchSync(x.handle, y.handle);
+      const batch = factsOfSync(this.#asked(), this.#needs(), x.handle, y.handle);
       used.push(batch.sums.moments, batch.sums.cosines);
       const prepared = this.#prepare(batch);
       const margins = this.#rowMargins(prepared);
@@ -341,7 +316,12 @@ export class MarginHead {
     const run = async () => {
       const used: (Handle | undefined)[] = [];
       try {
-        const batch = await this.#batch(rows, targets, { ...this.#headOptions(), memory: 0 }); // no step follows
+        const batch = await factsOf(
+          { ...this.#asked(), options: { ...this.#headOptions(), memory: 0 } }, // no step follows
+          this.#needs(),
+          rows,
+          targets,
+        );
         used.push(batch.sums.moments, batch.sums.cosines);
         const prepared = this.#prepare(batch);
         const margins = this.#rowMargins(prepared);
@@ -380,10 +360,18 @@ export class MarginHead {
     return Object.fromEntries(numbers.map(([name, tensor]) => [name, tensor.toArray() as Float64Array]));
   }
 
-  /** AdaCos's sum is over plain cosines, at the scale of the step before. */
-  #plainSoftmax() {
-    const params = { method: 'softmax', scale: this.scale, subCenters: this.subCenters } satisfies MarginParams;
-    return this.#checked(params, ['scale']);
+  /** What the rules ask of a batch depends on it. */
+  #asked(): BatchHead {
+    const { numClasses, embeddingSize, subCenters } = this;
+    return {
+      numClasses,
+      embeddingSize,
+      subCenters,
+      weight: this.weight.handle,
+      margins: this.state.get('margins'),
+      plainSoftmax: () => this.#checked({ method: 'softmax', scale: this.scale, subCenters }, ['scale']),
+      options: this.#headOptions(),
+    };
   }
 
   /** After the asynchronous steps so far. */
@@ -449,62 +437,6 @@ export class MarginHead {
 
   #headOptions(): HeadOptions {
     return { precision: this.precision, memory: this.memory };
-  }
-
-  /** What the rules ask of a batch. */
-  async #batch(rows: Handle, targets: Handle, options = this.#headOptions()): Promise<BatchFacts & { sums: Sums }> {
-    const { handle: weight } = this.weight;
-    const labels = labelsOf(targets);
-    let sums: Sums = {};
-    // Where they take some microseconds, at once: a turn of the queue would take longer.
-    const small = labels.length * this.embeddingSize * this.subCenters < 1 << 18;
-    const cosines = small ? native.targetCosines : native.targetCosinesAsync;
-    const gather: (x: Handle, index: Handle) => Handle | Promise<Handle> = small
-      ? native.gatherRows
-      : native.gatherRowsAsync;
-    const asked: Record<Fact, () => Handle | Promise<Handle>> = {
-      targetCosines: () => cosines(rows, weight, targets, this.subCenters),
-      negativeLse: async () => {
-        const p = this.#plainSoftmax();
-        const { lse, ...rest } = await native.negativeSums(rows, weight, targets, p, options);
-        sums = { ...rest, momentsScale: p.scale };
-        return lse;
-      },
-      norms: () => normsOf(rows),
-      classMargins: () => this.#classMargins(gather, labels),
-    };
-    const facts: Partial<Record<Fact, HostArray>> = {};
-    for (const fact of this.#needs()) facts[fact] = taken(await asked[fact]());
-    return { labels, sums, ...facts };
-  }
-
-  #batchSync(rows: Handle, targets: Handle): BatchFacts & { sums: Sums } {
-    const { handle: weight } = this.weight;
-    const labels = labelsOf(targets);
-    let sums: Sums = {};
-    const asked: Record<Fact, () => Handle> = {
-      targetCosines: () => native.targetCosines(rows, weight, targets, this.subCenters),
-      negativeLse: () => {
-        const p = this.#plainSoftmax();
-        const { lse, ...rest } = native.negativeSumsSync(rows, weight, targets, p, this.#headOptions());
-        sums = { ...rest, momentsScale: p.scale };
-        return lse;
-      },
-      norms: () => normsOf(rows),
-      classMargins: () => this.#classMargins(native.gatherRows, labels),
-    };
-    const facts = Object.fromEntries(this.#needs().map((fact) => [fact, taken(asked[fact]())]));
-    return { labels, sums, ...facts };
-  }
-
-  /** [N, 1]; of a label that is no class, which the step leaves out or refuses, the first class's. */
-  #classMargins<R>(gather: (x: Handle, index: Handle) => R, labels: Int32Array): R {
-    const { numClasses } = this;
-    return tidy(() => {
-      const margins = (this.state.get('margins') as Tensor).reshape([numClasses, 1]);
-      const rows = labels.map((label) => (label >= 0 && label < numClasses ? label : 0));
-      return gather(margins.handle, tensor(rows, [rows.length]).handle);
-    });
   }
 
   /** Margins by class move, where the method has such: a pass over all of them. */

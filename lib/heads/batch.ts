@@ -1,0 +1,108 @@
+/** What the rules of a head ask of a batch, from the kernels. */
+import { type Handle, type HeadOptions, type MarginParams, native } from '../binding.js';
+import { type HostArray, Tensor, tensor, tidy } from '../tensor.js';
+import type { BatchFacts, Fact } from './state.js';
+
+/** Of a sweep over the classes that a batch's facts took: what saves its step one. */
+export type Sums = Pick<HeadOptions, 'moments' | 'cosines' | 'momentsScale'>;
+export type Batch = BatchFacts & { readonly sums: Sums };
+
+/** What the answers depend on. */
+export interface BatchHead {
+  readonly numClasses: number;
+  readonly embeddingSize: number;
+  readonly subCenters: number;
+  readonly weight: Handle;
+  /** [C], where the method has margins by class. */
+  readonly margins: Tensor | undefined;
+  /** AdaCos's sum is over plain cosines, at the scale of the step before. */
+  readonly plainSoftmax: () => MarginParams & { readonly scale: number };
+  readonly options: HeadOptions;
+}
+
+/** The values of a result, which is freed. */
+function taken(handle: Handle): HostArray {
+  const result = new Tensor(handle);
+  try {
+    return result.toArray();
+  } finally {
+    result.dispose();
+  }
+}
+
+function labelsOf(targets: Handle): Int32Array {
+  const labels = new Int32Array(native.describe(targets).shape[0] as number);
+  native.readInto(targets, labels);
+  return labels;
+}
+
+/** [N]: norms of the rows [N, D]. */
+function normsOf(rows: Handle): Handle {
+  const { y, norm } = native.normalizeForward(rows);
+  native.dispose(y);
+  return norm;
+}
+
+/** How each fact is had, by calls that answer at once or promise to. */
+function asked<R>(
+  { numClasses, subCenters, weight, margins }: BatchHead,
+  rows: Handle,
+  targets: Handle,
+  labels: Int32Array,
+  calls: {
+    readonly targetCosines: (...args: Parameters<typeof native.targetCosines>) => R;
+    readonly gatherRows: (...args: Parameters<typeof native.gatherRows>) => R;
+    readonly negativeLse: () => R;
+  },
+): Record<Fact, () => R | Handle> {
+  return {
+    targetCosines: () => calls.targetCosines(rows, weight, targets, subCenters),
+    negativeLse: calls.negativeLse,
+    norms: () => normsOf(rows),
+    classMargins: () =>
+      tidy(() => {
+        const column = (margins as Tensor).reshape([numClasses, 1]);
+        // a label that is no class is left out or refused by the step
+        const classes = labels.map((label) => (label >= 0 && label < numClasses ? label : 0));
+        return calls.gatherRows(column.handle, tensor(classes, [classes.length]).handle);
+      }),
+  };
+}
+
+export async function factsOf(head: BatchHead, needs: readonly Fact[], rows: Handle, targets: Handle): Promise<Batch> {
+  const labels = labelsOf(targets);
+  let sums: Sums = {};
+  // Where they take some microseconds, at once: a turn of the queue would take longer.
+  const small = labels.length * head.embeddingSize * head.subCenters < 1 << 18;
+  const asks = asked<Handle | Promise<Handle>>(head, rows, targets, labels, {
+    targetCosines: small ? native.targetCosines : native.targetCosinesAsync,
+    gatherRows: small ? native.gatherRows : native.gatherRowsAsync,
+    negativeLse: async () => {
+      const p = head.plainSoftmax();
+      const { lse, ...rest } = await native.negativeSums(rows, head.weight, targets, p, head.options);
+      sums = { ...rest, momentsScale: p.scale };
+      return lse;
+    },
+  });
+  const facts: Partial<Record<Fact, HostArray>> = {};
+  for (const fact of needs) facts[fact] = taken(await asks[fact]());
+  return { labels, sums, ...facts };
+}
+
+/** factsOf on the calling thread. */
+export function factsOfSync(head: BatchHead, needs: readonly Fact[], rows: Handle, targets: Handle): Batch {
+  const labels = labelsOf(targets);
+  let sums: Sums = {};
+  const asks = asked<Handle>(head, rows, targets, labels, {
+    targetCosines: native.targetCosines,
+    gatherRows: native.gatherRows,
+    negativeLse: () => {
+      const p = head.plainSoftmax();
+      const { lse, ...rest } = native.negativeSumsSync(rows, head.weight, targets, p, head.options);
+      sums = { ...rest, momentsScale: p.scale };
+      return lse;
+    },
+  });
+  const facts = Object.fromEntries(needs.map((fact) => [fact, taken(asks[fact]())]));
+  return { labels, sums, ...facts };
+}
