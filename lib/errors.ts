@@ -76,6 +76,11 @@ export function expected(condition: unknown, operation: string, wanted: string, 
     throw new ArgumentRangeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_RANGE' });
 }
 
+/** Throws unless the value is a path: `checkPath('openPairSet', 'the path of a .bin pair set', file)`. */
+export function checkPath(operation: string, wanted: string, value: unknown): asserts value is string {
+  expected(typeof value === 'string' && value !== '', operation, wanted, value);
+}
+
 /** Throws unless options (or the part of them that `name` says) are an object with no other keys than these. */
 export function checkOptions(
   operation: string,

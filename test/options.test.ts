@@ -27,6 +27,7 @@ import {
   tripletLoss,
 } from '../lib/index.js';
 
+const nothing = undefined as never;
 const values = () => new Float32Array(6).fill(0.3);
 const labels = new Int32Array(2);
 const matrix = () => tensor(values(), [2, 3]);
@@ -255,6 +256,19 @@ describe('what is no tensor, or nothing', () => {
       'a checkpoint of none',
       () => io.readCheckpoint(io.listCheckpoints('nosuch')[0] as never),
       /^readCheckpoint: expected the path of a checkpoint, .* got undefined/,
+    ],
+    [
+      'a folder of none',
+      () => io.listCheckpoints(nothing),
+      /^listCheckpoints: expected the folder of a run, got undef/,
+    ],
+    ['a last one of none', () => io.lastGoodCheckpoint(nothing), /^lastGoodCheckpoint: expected the folder of a run/],
+    ['a lock of none', () => io.lockFolder(nothing), /^lockFolder: expected the path of a folder, got undefined/],
+    ['a checkpoint to restore', () => io.restore(nothing, {}), /^restore: expected a checkpoint, .* got undefined/],
+    [
+      'a pair set',
+      () => data.openPairSet(nothing),
+      /^openPairSet: expected the path of a .bin pair set, got undefined/,
     ],
     ['a method', () => presetOf('x' as never), /^presetOf: expected a method .* got 'x'/],
     ['an empty margin', () => marginSoftmax(matrix(), matrix(), labels, {} as never), /got \{\}/],

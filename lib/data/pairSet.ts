@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { checkOptions, checkPath } from '../errors.js';
 import { dataError, remedies } from './dataError.js';
 import { decodeInto, type ImageShape, imageShapeOf } from './decode.js';
 import { NdArray, type PickleValue, readPickle } from './pickle.js';
@@ -30,6 +31,8 @@ export interface PairSet {
  * pairs.image(0);    // Uint8Array(1024)
  */
 export function openPairSet(path: string, options: { readonly channels?: 1 | 3 } = {}): PairSet {
+  checkPath('openPairSet', 'the path of a .bin pair set', path);
+  checkOptions('openPairSet', options, ['channels']);
   const name = basename(path);
   let bytes: Buffer;
   try {

@@ -4,11 +4,12 @@
  */
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { DataError, expected } from '../errors.js';
+import { checkPath, DataError, expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import { type FileTensor, readSafetensors, writeSafetensors } from './safetensors.js';
 
 const FORMAT = 'flashmargin-checkpoint-1';
+const RUN_FOLDER = 'the folder of a run';
 
 export interface CheckpointState {
   /** Steps done. */
@@ -42,8 +43,7 @@ export interface Checkpoint {
 
 /** Reads and verifies a checkpoint. */
 export function readCheckpoint(file: string): Checkpoint {
-  const named = typeof file === 'string' && file !== '';
-  expected(named, 'readCheckpoint', 'the path of a checkpoint, as listCheckpoints(run) has them', file);
+  checkPath('readCheckpoint', 'the path of a checkpoint, as listCheckpoints(run) has them', file);
   const { tensors, metadata } = readSafetensors(file);
   if (metadata.format !== FORMAT) {
     throw new DataError(
@@ -76,10 +76,13 @@ function readState(file: string, text: string | undefined): CheckpointState {
 
 /** Copies a checkpoint's tensors into those of a run; all must be there, with their shapes. */
 export function restore(
-  { file, tensors }: Checkpoint,
+  checkpoint: Checkpoint,
   parts: CheckpointParts,
   hint = 'resume with the configuration that the run was started with',
 ): void {
+  expected(checkpoint?.tensors instanceof Map, 'restore', 'a checkpoint, as readCheckpoint returns it', checkpoint);
+  expected(typeof parts === 'object' && parts !== null, 'restore', 'tensors by name, of each part', parts);
+  const { file, tensors } = checkpoint;
   const pairs = Object.entries(parts).flatMap(([prefix, own]) =>
     Array.from(own, ([name, x]) => [`${prefix}.${name}`, x] as const),
   );
@@ -107,6 +110,7 @@ export function checkpointFile(folder: string, step: number): string {
 
 /** Checkpoints of a run, the newest first. */
 export function listCheckpoints(folder: string): string[] {
+  checkPath('listCheckpoints', RUN_FOLDER, folder);
   const inside = path.join(folder, 'checkpoints');
   if (!existsSync(inside)) return [];
   return readdirSync(inside)
@@ -118,6 +122,7 @@ export function listCheckpoints(folder: string): string[] {
 
 /** The newest checkpoint that is whole; `onBad` hears of every one that is not. */
 export function lastGoodCheckpoint(folder: string, onBad: (error: unknown) => void = () => {}): Checkpoint | undefined {
+  checkPath('lastGoodCheckpoint', RUN_FOLDER, folder);
   for (const file of listCheckpoints(folder)) {
     try {
       return readCheckpoint(file);
@@ -151,7 +156,10 @@ export function setAsideCheckpoints(folder: string, after: number): void {
     if (file > checkpointFile(folder, after)) renameSync(file, `${file}.damaged`);
 }
 
-/** Removes all but the newest `keep` checkpoints. */
+/** Removes all but the newest `keep` checkpoints, and what writers that were killed left of theirs. */
 export function pruneCheckpoints(folder: string, keep: number): void {
+  const inside = path.join(folder, 'checkpoints');
+  for (const name of existsSync(inside) ? readdirSync(inside) : [])
+    if (/^step-\d+\.safetensors\.\d+\.tmp$/.test(name)) rmSync(path.join(inside, name), { force: true });
   for (const file of listCheckpoints(folder).slice(keep)) rmSync(file, { force: true });
 }

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { DataError } from '../errors.js';
+import { checkPath, DataError } from '../errors.js';
 
 /** Of this process, by lock file. */
 const held = new Map<string, { readonly holder: object; readonly made: boolean; count: number }>();
@@ -66,6 +66,7 @@ function takeFile(folder: string, file: string): void {
  * const release = lockFolder('runs/a');
  */
 export function lockFolder(folder: string, holder: object = {}): () => void {
+  checkPath('lockFolder', 'the path of a folder', folder);
   const file = path.resolve(folder, '.lock');
   let own = held.get(file);
   if (own?.holder !== holder) {

@@ -6,7 +6,7 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { MOST_WORKERS } from '../data/loader.js';
 import { deviceNames } from '../device.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError, checkPath } from '../errors.js';
 import { backbones } from '../nn/index.js';
 import { expecting, inOurWords, problems, wants } from './configProblems.js';
 import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
@@ -176,6 +176,7 @@ const readers: Readonly<Record<string, (file: string) => unknown>> = {
 
 /** Reads a .yaml, .json or .ts file, or one of their like; paths inside are relative to the working folder. */
 export async function loadConfig(file: string): Promise<Config> {
+  checkPath('loadConfig', 'the path of a configuration', file);
   const wrong = (what: string, hint: string, cause?: unknown) =>
     new ConfigError(`config: ${what}`, { code: 'ERR_FM_CONFIG', hint, cause });
   const known = `name a file that ends in ${Object.keys(readers).join(', ')}`;

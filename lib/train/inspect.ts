@@ -1,7 +1,7 @@
 /** What the head of a run says about images: head.inspect() over batches of a set. */
 import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset } from '../data/index.js';
-import { ConfigError, DataError } from '../errors.js';
+import { ConfigError, checkOptions, checkPath, DataError } from '../errors.js';
 import type { HeadInspection, Histogram, MarginHead } from '../heads/index.js';
 import { neededCheckpoint, restore } from '../io/index.js';
 import { imageToFloat } from '../ops/index.js';
@@ -31,8 +31,11 @@ const BATCH = 256;
  */
 export async function inspectRun(
   run: string,
-  { rec, images = 2048, onBad = () => {} }: { rec?: string; images?: number; onBad?: (error: unknown) => void } = {},
+  options: { rec?: string; images?: number; onBad?: (error: unknown) => void } = {},
 ): Promise<RunInspection> {
+  checkPath('inspectRun', 'the folder of a run', run);
+  checkOptions('inspectRun', options, ['rec', 'images', 'onBad']);
+  const { rec, images = 2048, onBad = () => {} } = options;
   const config = readRunConfig(run);
   if (config.loss) {
     throw new ConfigError(`inspect: ${run} was trained with ${config.loss.kind}, which has no class centers`, {

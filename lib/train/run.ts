@@ -6,7 +6,7 @@ import { native } from '../binding.js';
 import { checkAugment } from '../data/augment.js';
 import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
 import { automaticDevice, deviceIndex, deviceName } from '../device.js';
-import { ConfigError, checkOptions, DataError } from '../errors.js';
+import { ConfigError, checkOptions, DataError, expected } from '../errors.js';
 import { MarginHead, type MarginHeadOptions } from '../heads/index.js';
 import { lockFolder, neededCheckpoint, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { CenterLoss, MetricHead } from '../losses/index.js';
@@ -129,6 +129,9 @@ function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void 
  */
 export async function train(input: ConfigInput | Config, options: TrainOptions = {}): Promise<TrainedRun> {
   checkOptions('train', options, ['resume', 'overwrite', 'signal', 'onMetrics', 'onNote', 'holder']);
+  const { resume = false, overwrite = false } = options;
+  expected(typeof resume === 'boolean', 'train', 'resume true or false', resume);
+  expected(typeof overwrite === 'boolean', 'train', 'overwrite true or false', overwrite);
   const config = resolveConfig(input);
   const onNote = options.onNote ?? (() => {});
   if (config.threads > 0) native.setNumThreads(config.threads);
@@ -178,7 +181,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       logEverySteps: config.log.everySteps,
       checkpointEverySteps: config.checkpoint.everySteps,
       keepCheckpoints: config.checkpoint.keep,
-      resume: options.resume ?? false,
+      resume,
       signal: options.signal,
       onMetrics: options.onMetrics,
       onNote,
@@ -187,7 +190,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     release = lockFolder(config.out, holder); // nobody else is in there, and it can be written to
     claimFolder(config, options); // everything else has been checked: what is there may go now
     const file = path.join(config.out, 'config.json');
-    if (options.resume && existsSync(file)) readRunConfig(config.out);
+    if (resume && existsSync(file)) readRunConfig(config.out);
     else writeFileAtomically(file, `${JSON.stringify(config, null, 2)}\n`);
     const result = await trainer.fit();
     optimizer.dispose();

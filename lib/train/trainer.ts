@@ -154,6 +154,7 @@ export class Trainer {
       while (progress.step < this.totalSteps) {
         if (signal?.aborted) {
           this.#save(progress);
+          if (out) pruneCheckpoints(out, keepCheckpoints);
           throw signal.reason;
         }
         const began = performance.now();

@@ -15,7 +15,7 @@ import { MarginHead } from '../../lib/heads/index.js';
 import { listCheckpoints, lockFolder, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
 import { iresnetSmall } from '../../lib/nn/index.js';
 import { Sgd } from '../../lib/optim/index.js';
-import { evaluate, inspectRun, loadBackbone, readMetrics, train } from '../../lib/train/index.js';
+import { evaluate, inspectRun, loadBackbone, loadConfig, readMetrics, train } from '../../lib/train/index.js';
 import { trainStep } from '../../lib/train/step.js';
 import { scratchFolder, tinyConfig, writeTinySet } from './tinySet.js';
 
@@ -72,6 +72,17 @@ describe('training', () => {
     expect(again.tiers).toEqual(tiers);
   });
 
+  it('refuses options that are not what they should be', async () => {
+    const config = tinyConfig(folder, 'refused');
+    await expect(train(config, { resume: 'yes' as never })).rejects.toThrow(/^train: expected resume true or false/);
+    await expect(train(config, { overwrite: 1 as never })).rejects.toThrow(/^train: expected overwrite true or false/);
+    await expect(inspectRun(undefined as never)).rejects.toThrow(
+      /^inspectRun: expected the folder of a run, got undef/,
+    );
+    await expect(loadConfig(undefined as never)).rejects.toThrow(/^loadConfig: expected the path of a configuration/);
+    expect(existsSync(config.out as string)).toBe(false);
+  });
+
   it('gives the same numbers for the same seed and others for another', async () => {
     const [a, b, c] = [await trained('a'), await trained('b', { threads: 1 }), await trained('c', { seed: 8 })];
     expect(b.weights).toEqual(a.weights);
@@ -89,9 +100,14 @@ describe('training', () => {
       },
     });
     await expect(stopping).rejects.toThrow('enough');
-    expect(readCheckpoint(listCheckpoints(config.out as string)[0] as string).state.step).toBe(stop);
+    const left = listCheckpoints(config.out as string);
+    expect(readCheckpoint(left[0] as string).state.step).toBe(stop);
+    expect(left.length).toBeLessThanOrEqual(2); // what is kept by default
+    const killed = path.join(config.out as string, 'checkpoints/step-00000099.safetensors.123.tmp');
+    writeFileSync(killed, 'the beginning of one');
     const resumed = await train(config, { resume: true });
     expect(resumed.steps).toBe(45);
+    expect(existsSync(killed)).toBe(false);
     expect(weights(resumed.out)).toEqual(whole.weights);
     expect(readMetrics(resumed.out).map(({ step }) => step)).toEqual(Array.from({ length: 45 }, (_, i) => i + 1));
   });
