@@ -15,7 +15,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const script = fileURLToPath(import.meta.url);
 
 // The architectures of CMakeLists.txt.
-const real = [75, 80, 86, 89, 90];
+const real = [75, 80, 90];
 const virtual = [90];
 const hopper = '90a';
 const limits = { registers: 64, sharedBytes: 48 << 10, stackBytes: 0, spillBytes: 0 };
