@@ -14,8 +14,8 @@
 #include <limits>
 #include <memory>
 #include <mutex>
-#include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -60,6 +60,7 @@ struct Copy {
   void* to;
   const void* from;
   size_t bytes, size;  // the rest up to `size` becomes 0
+  unsigned group;
   void run() const {
     std::memcpy(to, from, bytes);
     std::memset(static_cast<char*>(to) + bytes, 0, size - bytes);
@@ -69,21 +70,37 @@ struct Copy {
 struct Thread {
   void* stack;  // where it was left
   Dim3 block, index;
-  uint64_t shuffled = 0;                     // what this lane offers to the others
-  unsigned exchanges = 0;                    // how often it has offered more than that
-  std::vector<std::vector<Copy>> copies{1};  // by groups, the last one open
+  bool ended = false;
+  unsigned exchanges = 0;    // how often it has offered something to its warp
+  unsigned groups = 0;       // of copies that it has closed
+  std::vector<Copy> copies;  // that are under way, in their order
+};
+
+// What a warp's lanes offer each other, and what one of them makes of it for all.
+struct Exchange {
+  static constexpr size_t kOffer = 32, kResults = 128 * sizeof(double);
+  alignas(16) char offers[kLanes * kOffer];
+  alignas(16) char results[kResults];
+};
+struct Warp {
+  uint32_t waiting = 0, lanes = 0;
+  Exchange exchange[2];
 };
 
 // Kept from block to block: a fresh stack costs more than most threads do.
 inline char* stack_of(size_t thread) {
   static std::vector<std::unique_ptr<char[]>> stacks;
   while (stacks.size() <= thread) stacks.emplace_back(new char[kStackBytes]);
-#if defined(__SANITIZE_ADDRESS__)
-  // The last thread left it for good, with the guards of its frames.
-  __asan_unpoison_memory_region(stacks[thread].get(), kStackBytes);
-#endif
   return stacks[thread].get();
 }
+// A thread that was left for good has left the guards of its frames: of the outermost ones where it had ended, which
+// `bytes` at the stack's end hold.
+inline void forget_frames(size_t thread, size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(stack_of(thread) + kStackBytes - bytes, bytes);
+#endif
+}
+constexpr size_t kOutermost = 4 << 10;
 
 // A block, or the `blocks` of a cluster, `first` and its neighbours along x.
 class Block {
@@ -94,36 +111,35 @@ class Block {
         block_threads_(size_t(size.x) * size.y * size.z),
         shared_bytes_(shared_bytes),
         kernel_(kernel),
-        random_(unsigned(seed * 2654435761u + 1)),
+        random_(uint32_t(seed * 2654435761u) | 1),
         threads_(blocks * block_threads_),
-        at_warp_barrier_((threads_.size() + kLanes - 1) / kLanes),
+        ready_(new uint32_t[threads_.size()]),
+        warps_((threads_.size() + kLanes - 1) / kLanes),
         at_block_barrier_(blocks),
-        offers_(at_warp_barrier_.size()),
         done_(blocks) {
     if (blocks > 1 && block_threads_ % kLanes != 0) throw std::logic_error("a cluster's blocks are whole warps here");
+    for (size_t i = 0; i < threads_.size(); i++) warps_[i / kLanes].lanes++;
   }
 
   void run() {
-    for (size_t i = 0; i < threads_.size(); i++) start(i);
-    while (!ready_.empty() || !flights_.empty()) {
-      if (!flights_.empty() && (ready_.empty() || random_() % 8 == 0)) {
-        std::swap(flights_[random_() % flights_.size()], flights_.back());
-        const std::function<void()> land = std::move(flights_.back());
-        flights_.pop_back();
-        land();
-        continue;
+    try {
+      for (size_t i = 0; i < threads_.size(); i++) start(i);
+      while (ready_count_ > 0 || !flights_.empty()) {
+        if (!flights_.empty()) {
+          std::swap(flights_[draw(flights_.size())], flights_.back());
+          const std::function<void()> land = std::move(flights_.back());
+          flights_.pop_back();
+          land();
+        }
+        if (ready_count_ > 0) switch_stack(&scheduler_, next());
+        if (error_) std::rethrow_exception(error_);
       }
-      std::swap(ready_[random_() % ready_.size()], ready_.back());
-      current_ = ready_.back();
-      ready_.pop_back();
-      threadIdx = threads_[current_].index;
-      blockIdx = threads_[current_].block;
-      switch_stack(&scheduler_, threads_[current_].stack);
-      if (error_) std::rethrow_exception(error_);
-      open_block_barrier(rank());
+      for (size_t block = 0; block < blocks(); block++)
+        if (!ended(block)) throw std::logic_error("a barrier or shuffle was not reached by all threads");
+    } catch (...) {
+      for (size_t i = 0; i < threads_.size(); i++) forget_frames(i, kStackBytes);
+      throw;
     }
-    for (size_t block = 0; block < blocks(); block++)
-      if (!ended(block)) throw std::logic_error("a barrier or shuffle was not reached by all threads");
   }
 
   // What is under way without a thread: f() is called at some time from now on.
@@ -134,7 +150,7 @@ class Block {
     leave();
   }
   void release(std::vector<size_t>& waiting) {
-    ready_.insert(ready_.end(), waiting.begin(), waiting.end());
+    for (size_t thread : waiting) make_ready(thread);
     waiting.clear();
   }
   size_t blocks() const { return done_.size(); }
@@ -145,58 +161,52 @@ class Block {
   bool ended(size_t block) const { return done_[block] == block_threads_; }
   std::shared_ptr<void> extension;  // what an emulation of more than this keeps
 
-  void wait_for_block() { park(at_block_barrier_[rank()]); }
-  // A full-mask shuffle is undefined once a lane has ended, so all lanes must come.
-  void wait_for_warp() {
-    const size_t warp = current_ / kLanes;
-    const size_t lanes = std::min(kLanes, threads_.size() - warp * kLanes);
-    at_warp_barrier_[warp].push_back(current_);
-    if (at_warp_barrier_[warp].size() == lanes) release(at_warp_barrier_[warp]);
+  void wait_for_block() {
+    at_block_barrier_[rank()]++;
+    open_block_barrier(rank());
     leave();
   }
-  uint64_t shuffle_xor(uint64_t value, int lanes) { return shuffle(value, (current_ % kLanes) ^ size_t(lanes)); }
-  uint64_t shuffle(uint64_t value, size_t lane) {
-    const size_t self = current_;
-    threads_[self].shuffled = value;
-    wait_for_warp();
-    const uint64_t result = threads_.at(self - self % kLanes + lane).shuffled;
-    wait_for_warp();  // all have read: the next shuffle may write
-    return result;
+  // A full-mask shuffle is undefined once a lane has ended, so all lanes must come.
+  void wait_for_warp() {
+    come_to_warp();
+    leave();
   }
 
   // --- what a warp does together -----------------------------------------------------------------------------------
   unsigned lane() const { return unsigned(current_ % kLanes); }
+  unsigned lanes() const { return warps_[current_ / kLanes].lanes; }
   // What all lanes of the warp offer, one after the other; good until the next but one exchange, because a lane can only
   // be there when all have come to the next.
-  const void* exchange(const void* mine, size_t bytes) {
-    std::vector<char>& offers = offers_[current_ / kLanes].in[threads_[current_].exchanges++ % 2];
-    if (offers.size() < bytes * kLanes) offers.resize(bytes * kLanes);
-    std::memcpy(offers.data() + bytes * lane(), mine, bytes);
-    wait_for_warp();
-    return offers.data();
+  template <class T>
+  const T* exchange(const T& mine) {
+    return offer(mine, [](const T*, void*) {}).first;
+  }
+  // What f(offers, results) makes of them, called by one lane when all have come.
+  template <class Result, class T, class F>
+  const Result* combine(const T& mine, const F& f) {
+    static_assert(alignof(Result) <= 16);
+    return static_cast<const Result*>(
+        offer(mine, [&](const T* offers, void* results) { f(offers, static_cast<Result*>(results)); }).second);
   }
 
   // --- copies that do not wait ---------------------------------------------------------------------------------------
   void copy_later(void* to, const void* from, size_t bytes, size_t size) {
-    const Copy copy{to, from, bytes, size};
-    if (random_() / 64 % 2) copy.run();
-    else threads_[current_].copies.back().push_back(copy);
+    Thread& thread = threads_[current_];
+    const Copy copy{to, from, bytes, size, thread.groups};
+    if (draw(2)) copy.run();
+    else thread.copies.push_back(copy);
   }
-  void commit_copies() { threads_[current_].copies.emplace_back(); }
+  void commit_copies() { threads_[current_].groups++; }
   // For all but the last `groups` of them.
   void wait_for_copies(size_t groups) {
-    auto& copies = threads_[current_].copies;
-    while (copies.size() > groups + 1) {
-      for (const Copy& copy : copies.front()) copy.run();
-      copies.erase(copies.begin());
-    }
+    Thread& thread = threads_[current_];
+    size_t landed = 0;
+    while (landed < thread.copies.size() && thread.copies[landed].group + groups < thread.groups)
+      thread.copies[landed++].run();
+    thread.copies.erase(thread.copies.begin(), thread.copies.begin() + std::ptrdiff_t(landed));
   }
 
  private:
-  struct Offers {
-    std::vector<char> in[2];
-  };
-
   static void entry();
 
   void start(size_t i) {
@@ -205,32 +215,74 @@ class Block {
     thread.index = {within % size_.x, within / size_.x % size_.y, within / size_.x / size_.y};
     thread.block = {first_.x + unsigned(i / block_threads_), first_.y, first_.z};
     // As switch_stack() left it: six registers, then where to go, with the alignment of a function's first line.
+    forget_frames(i, kOutermost);
     void** const top =
         reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(stack_of(i)) + kStackBytes) & ~uintptr_t(63));
     void** const left = top - 8;
-    std::memset(left, 0, 8 * sizeof(void*));
+    for (int word = 0; word < 8; word++) left[word] = nullptr;
     left[6] = reinterpret_cast<void*>(&Block::entry);
     thread.stack = left;
-    ready_.push_back(i);
+    make_ready(i);
   }
 
-  void leave() { switch_stack(&threads_[current_].stack, scheduler_); }
+  uint32_t draw(size_t n) {
+    random_ ^= random_ << 13, random_ ^= random_ >> 17, random_ ^= random_ << 5;
+    return uint32_t(uint64_t(random_) * n >> 32);
+  }
+  void make_ready(size_t thread) { ready_[ready_count_++] = uint32_t(thread); }
+  // Any of the threads that are ready becomes the current one: where it was left.
+  void* next() {
+    uint32_t& drawn = ready_[draw(ready_count_)];
+    current_ = drawn;
+    drawn = ready_[--ready_count_];
+    const Thread& thread = threads_[current_];
+    threadIdx = thread.index;
+    blockIdx = thread.block;
+    return thread.stack;
+  }
+  // Goes on with another thread; by way of run() where none is ready, and where something under way may land.
+  void leave() {
+    const size_t self = current_;
+    const bool by_run = ready_count_ == 0 || error_ || (!flights_.empty() && draw(8) == 0);
+    void* const enter = by_run ? scheduler_ : next();
+    if (by_run || current_ != self) switch_stack(&threads_[self].stack, enter);
+  }
   // Threads that have ended no longer count.
   void open_block_barrier(size_t block) {
-    std::vector<size_t>& waiting = at_block_barrier_[block];
-    if (!waiting.empty() && waiting.size() + done_[block] == block_threads_) release(waiting);
+    if (at_block_barrier_[block] == 0 || at_block_barrier_[block] + done_[block] < block_threads_) return;
+    at_block_barrier_[block] = 0;
+    for (size_t i = block * block_threads_; i < (block + 1) * block_threads_; i++)
+      if (!threads_[i].ended) make_ready(i);
+  }
+  void come_to_warp() {
+    const size_t warp = current_ / kLanes;
+    Warp& at = warps_[warp];
+    if (++at.waiting < at.lanes) return;
+    at.waiting = 0;
+    for (size_t lane = 0; lane < at.lanes; lane++) make_ready(warp * kLanes + lane);
+  }
+  template <class T, class F>
+  std::pair<const T*, const void*> offer(const T& mine, const F& when_all_have_come) {
+    static_assert(sizeof(T) <= Exchange::kOffer && alignof(T) <= 16);
+    Warp& at = warps_[current_ / kLanes];
+    Exchange& in = at.exchange[threads_[current_].exchanges++ % 2];
+    T* const offers = reinterpret_cast<T*>(in.offers);
+    offers[lane()] = mine;
+    if (at.waiting + 1 == at.lanes) when_all_have_come(offers, in.results);
+    wait_for_warp();
+    return {offers, in.results};
   }
 
   Dim3 first_, size_;
   size_t block_threads_, shared_bytes_;
   const std::function<void()>& kernel_;
-  std::minstd_rand random_;
+  uint32_t random_;
   std::vector<Thread> threads_;
-  std::vector<size_t> ready_;
+  std::unique_ptr<uint32_t[]> ready_;
+  size_t ready_count_ = 0;
   std::vector<std::function<void()>> flights_;
-  std::vector<std::vector<size_t>> at_warp_barrier_, at_block_barrier_;
-  std::vector<Offers> offers_;  // a warp
-  std::vector<size_t> done_;    // of each block
+  std::vector<Warp> warps_;
+  std::vector<size_t> at_block_barrier_, done_;  // of each block: how many threads
   void* scheduler_ = nullptr;
   size_t current_ = 0;
   std::exception_ptr error_;
@@ -244,7 +296,9 @@ inline void Block::entry() {
   } catch (...) {
     block->error_ = std::current_exception();
   }
+  block->threads_[block->current_].ended = true;
   block->done_[block->rank()]++;
+  block->open_block_barrier(block->rank());
   block->leave();
 }
 
@@ -265,14 +319,6 @@ inline void emulate(Dim3 grid, Dim3 threads, uint64_t seed, const std::function<
       }
 }
 
-template <class T>
-uint64_t bits_of(T value) {
-  static_assert(sizeof(T) <= sizeof(uint64_t));
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(T));
-  return bits;
-}
-
 }  // namespace cuda_emulation
 
 inline void __syncthreads() { ::cuda_emulation::block->wait_for_block(); }
@@ -280,14 +326,16 @@ inline void __syncwarp() { ::cuda_emulation::block->wait_for_warp(); }
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int lanes) {
-  const uint64_t bits = ::cuda_emulation::block->shuffle_xor(::cuda_emulation::bits_of(value), lanes);
-  std::memcpy(&value, &bits, sizeof(T));
-  return value;
+  const unsigned from = ::cuda_emulation::block->lane() ^ unsigned(lanes);
+  if (from >= ::cuda_emulation::block->lanes()) throw std::logic_error("a shuffle from a lane that the warp lacks");
+  return ::cuda_emulation::block->exchange(value)[from];
 }
 
 inline int __any_sync(unsigned, int predicate) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) predicate |= __shfl_xor_sync(0xffffffffu, int(predicate != 0), lanes);
-  return predicate;
+  const int* const all = ::cuda_emulation::block->exchange(int(predicate != 0));
+  int any = 0;
+  for (size_t lane = 0; lane < ::cuda_emulation::block->lanes(); lane++) any |= all[lane];
+  return any;
 }
 
 template <class T>

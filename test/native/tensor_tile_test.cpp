@@ -23,6 +23,7 @@ void planted_wait() {
 
 #include <algorithm>
 #include <cstdio>
+#include <random>
 #include <string>
 
 namespace {

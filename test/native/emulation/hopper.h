@@ -156,21 +156,31 @@ class Cluster {
     const uint32_t pieces = mistake == "swizzle" || map.swizzle == 0 ? 0 : (map.swizzle - 1) & 0x70;
     return address ^ ((address >> 3) & pieces);
   }
-  // f(place in shared memory, the map's element or none), of each element of a box at `address`.
+  // f(place in shared memory, the map's elements or none, how many), of each piece of a box at `address`: of what the
+  // swizzle leaves together, as much as is in the map or is not.
   template <class F>
   void for_box(const TensorMap& map, uint32_t address, const int (&from)[3], const F& f) {
     uint32_t row = 0;
     for (uint32_t z = 0; z < map.box[2]; z++)
-      for (uint32_t y = 0; y < map.box[1]; y++, row++)
-        for (uint32_t x = 0; x < map.box[0]; x++) {
-          const int64_t at[3] = {int64_t(from[0]) + x, int64_t(from[1]) + y, int64_t(from[2]) + z};
-          bool inside = true;
-          for (int i = 0; i < 3; i++) inside = inside && at[i] >= 0 && uint64_t(at[i]) < map.extents[i];
-          char* const element =
-              map.data + at[0] * 2 + at[1] * int64_t(map.strides[0]) + at[2] * int64_t(map.strides[1]);
-          f(turned(map, address + (row * map.box[0] + x) * 2), inside ? element : nullptr);
+      for (uint32_t y = 0; y < map.box[1]; y++, row++) {
+        const int64_t at[3] = {from[0], int64_t(from[1]) + y, int64_t(from[2]) + z};
+        bool inside = true;
+        for (int i = 1; i < 3; i++) inside = inside && at[i] >= 0 && uint64_t(at[i]) < map.extents[i];
+        char* const elements = map.data + at[0] * 2 + at[1] * int64_t(map.strides[0]) + at[2] * int64_t(map.strides[1]);
+        for (uint32_t x = 0, n; x < map.box[0]; x += n) {
+          n = std::min(kPiece - x % kPiece, map.box[0] - x);
+          const auto is_inside = [&](uint32_t i) {
+            return inside && at[0] + i >= 0 && uint64_t(at[0] + i) < map.extents[0];
+          };
+          const bool here = is_inside(x);
+          for (uint32_t i = 1; i < n; i++)
+            if (is_inside(x + i) != here) n = i;
+          f(turned(map, address + (row * map.box[0] + x / kPiece * kPiece) * 2) + x % kPiece * 2,
+            here ? elements + int64_t(x) * 2 : nullptr, n);
         }
+      }
   }
+  static constexpr uint32_t kPiece = 8;  // elements
   static uint32_t bytes_of(const TensorMap& map) { return map.box[0] * map.box[1] * map.box[2] * 2; }
   static TensorMap read_map(const CUtensorMap* from) {
     TensorMap map;
@@ -195,9 +205,10 @@ class Cluster {
           for (const Product& product : group.products)
             if (reads(product, {to, to + bytes})) fail("a box is written where a product reads");
         at(block, to, bytes);
-        for_box(map, to, {x, y, z}, [&](uint32_t place, const char* element) {
-          const uint16_t none = 0;
-          std::memcpy(at(block, place, 2), element ? element : reinterpret_cast<const char*>(&none), 2);
+        for_box(map, to, {x, y, z}, [&](uint32_t place, const char* elements, uint32_t n) {
+          uint8_t* const box = at(block, place, n * 2);
+          if (elements) std::memcpy(box, elements, n * 2);
+          else std::memset(box, 0, n * 2);
         });
         block.arriving.erase(block.arriving.find(to));
         come(barrier(block, address), bytes);
@@ -221,8 +232,8 @@ class Cluster {
     slowly(mistake == "read" ? 4000 : 0, [this, map, from, x, y, z, rank, thread, bytes] {
       HopperBlock& block = there(uint32_t(rank));
       at(block, from, bytes);
-      for_box(map, from, {x, y, z}, [&](uint32_t place, char* element) {
-        if (element) std::memcpy(element, at(block, place, 2), 2);
+      for_box(map, from, {x, y, z}, [&](uint32_t place, char* elements, uint32_t n) {
+        if (elements) std::memcpy(elements, at(block, place, n * 2), n * 2);
       });
       block.leaving.erase(block.leaving.find(from));
       Stores& stores = stores_[thread];
@@ -326,29 +337,47 @@ class Cluster {
     b.missing = b.arrivals;
     on_.release(b.waiting);
   }
+  // Operand [rows, 16], or [16, rows] where `across`.  Of 8 elements that lie in a line the swizzle leaves the order.
+  void read(HopperBlock& block, uint64_t descriptor, bool along_rows, uint32_t rows, bool across, float* to) {
+    const bool lies_along_rows = (mistake == "transposed") != along_rows;
+    const uint32_t row_step = lies_along_rows ? 8 : 1, depth_step = lies_along_rows ? 1 : 8;
+    for (uint32_t row = 0; row < rows; row += row_step)
+      for (uint32_t depth = 0; depth < 16; depth += depth_step) {
+        const uint8_t* const line = at(block, place(descriptor, along_rows, row, depth), 16);
+        for (uint32_t i = 0; i < 8; i++) {
+          uint16_t bits;
+          std::memcpy(&bits, line + i * 2, 2);
+          const uint32_t whole = uint32_t(bits) << 16;
+          const uint32_t r = row + (lies_along_rows ? i : 0), k = depth + (lies_along_rows ? 0 : i);
+          std::memcpy(&to[across ? k * rows + r : r * 16 + k], &whole, 4);
+        }
+      }
+  }
+  // row [n] += a [16] · b [16, n], none of them a kernel's memory.
+  __attribute__((optimize("O3"), no_sanitize("address", "undefined"))) static void multiply(const float* a,
+                                                                                            const float* b, int n,
+                                                                                            float* row) {
+    for (int k = 0; k < 16; k++)
+      for (int j = 0; j < n; j++) row[j] += a[k] * b[k * n + j];
+  }
   void run(HopperBlock& block, const Product& p) {
-    const auto value = [&](uint64_t descriptor, bool along_rows, int row, int depth) {
-      uint16_t bits;
-      std::memcpy(&bits, at(block, place(descriptor, along_rows, uint32_t(row), uint32_t(depth)), 2), 2);
-      const uint32_t whole = uint32_t(bits) << 16;
-      float element;
-      std::memcpy(&element, &whole, 4);
-      return element;
-    };
     const int n = p.columns;
-    std::vector<float> a(64 * 16), b(16 * size_t(n)), row(static_cast<size_t>(n));
-    for (int k = 0; k < 16; k++) {
-      for (int i = 0; i < 64; i++) a[size_t(i * 16 + k)] = value(p.a, p.a_along_rows, i, k);
-      for (int j = 0; j < n; j++) b[size_t(k * n + j)] = value(p.b, p.b_along_rows, j, k);
-    }
-    const auto sum = [&](int i, int j) -> float& {
-      return p.sums[i / 16 * 32 + i % 8 * 4 + j % 8 / 2][j / 8 * 4 + i % 16 / 8 * 2 + j % 2];
-    };
+    float a[64 * 16], b[16 * 256], row[256];
+    read(block, p.a, p.a_along_rows, 64, false, a);
+    read(block, p.b, p.b_along_rows, uint32_t(n), true, b);
     for (int i = 0; i < 64; i++) {
-      for (int j = 0; j < n; j++) row[size_t(j)] = p.add ? sum(i, j) : 0;
-      for (int k = 0; k < 16; k++)
-        for (int j = 0; j < n; j++) row[size_t(j)] += a[size_t(i * 16 + k)] * b[size_t(k * n + j)];
-      for (int j = 0; j < n; j++) sum(i, j) = row[size_t(j)];
+      const auto sums_at = [&](int j) {
+        return &p.sums[i / 16 * 32 + i % 8 * 4 + j % 8 / 2][j / 8 * 4 + i % 16 / 8 * 2];
+      };
+      for (int j = 0; j < n; j += 2) {
+        const float* const two = sums_at(j);
+        row[j] = p.add ? two[0] : 0, row[j + 1] = p.add ? two[1] : 0;
+      }
+      multiply(a + i * 16, b, n, row);
+      for (int j = 0; j < n; j += 2) {
+        float* const two = sums_at(j);
+        two[0] = row[j], two[1] = row[j + 1];
+      }
     }
   }
 
@@ -438,9 +467,10 @@ inline uint32_t pack_bfloat16(float low, float high) {
   return rounded(low) | rounded(high) << 16;
 }
 inline void store_matrices(uint32_t row, const uint32_t (&elements)[4]) {
-  const size_t lane = cuda_emulation::block->thread() % 32;
+  const uint32_t* const rows = cuda_emulation::block->exchange(row);
+  const size_t lane = cuda_emulation::block->lane();
   for (size_t matrix = 0; matrix < 4; matrix++) {
-    const uint32_t address = uint32_t(cuda_emulation::block->shuffle(row, matrix * 8 + lane / 4));
+    const uint32_t address = rows[matrix * 8 + lane / 4];
     if (address % 16 != 0) cuda_emulation::Cluster::fail("a row of a matrix that is not aligned");
     emulated().write(address + uint32_t(lane % 4) * 4, &elements[matrix], 4);
   }
