@@ -100,7 +100,8 @@ inline void forget_frames(size_t thread, size_t bytes) {
   __asan_unpoison_memory_region(stack_of(thread) + kStackBytes - bytes, bytes);
 #endif
 }
-constexpr size_t kOutermost = 4 << 10;
+constexpr size_t kApart = 5 * 64;  // the frames of neighbours, so that they do not meet in a set of the cache
+constexpr size_t kOutermost = (4 << 10) + 32 * kApart;
 
 // A block, or the `blocks` of a cluster, `first` and its neighbours along x.
 class Block {
@@ -216,8 +217,8 @@ class Block {
     thread.block = {first_.x + unsigned(i / block_threads_), first_.y, first_.z};
     // As switch_stack() left it: six registers, then where to go, with the alignment of a function's first line.
     forget_frames(i, kOutermost);
-    void** const top =
-        reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(stack_of(i)) + kStackBytes) & ~uintptr_t(63));
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(stack_of(i)) + kStackBytes) & ~uintptr_t(63);
+    void** const top = reinterpret_cast<void**>(end - i % 32 * kApart);
     void** const left = top - 8;
     for (int word = 0; word < 8; word++) left[word] = nullptr;
     left[6] = reinterpret_cast<void*>(&Block::entry);
