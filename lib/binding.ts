@@ -34,10 +34,16 @@ export interface ConvParams {
   readonly stride: number;
   readonly padding: number;
 }
-export interface SgdParams {
+/** native/common/optimizers.h says what each field means. */
+export interface OptimizerParams {
+  readonly type: 'sgd' | 'adamw';
   readonly lr: number;
-  readonly momentum: number;
-  readonly weightDecay: number;
+  readonly momentum?: number;
+  readonly weightDecay?: number;
+  readonly beta1?: number;
+  readonly beta2?: number;
+  readonly eps?: number;
+  readonly step?: number;
 }
 /** native/common/margin.h says what each field means. */
 export interface MarginParams {
@@ -268,24 +274,24 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
   headStep(
     features: Handle,
     weight: Handle,
-    velocity: Handle,
+    state: readonly Handle[],
     labels: Handle,
     margins: Handle | undefined,
     p: MarginParams,
-    sgd: SgdParams,
+    optimizer: OptimizerParams,
     options: HeadOptions,
   ): Promise<NativeHeadStep>;
   headStepSync(
     features: Handle,
     weight: Handle,
-    velocity: Handle,
+    state: readonly Handle[],
     labels: Handle,
     margins: Handle | undefined,
     p: MarginParams,
-    sgd: SgdParams,
+    optimizer: OptimizerParams,
     options: HeadOptions,
   ): NativeHeadStep;
-  sgdStep(weight: Handle, velocity: Handle, gradient: Handle, sgd: SgdParams): void;
+  optimizerStep(weight: Handle, state: readonly Handle[], gradient: Handle, optimizer: OptimizerParams): void;
   allFinite(x: Handle): boolean;
 }
 
@@ -296,11 +302,11 @@ interface HeadCalls {
   /** native/cpu/class_margins.h. */
   classMarginsStep(
     margins: Handle,
-    velocity: Handle,
+    state: readonly Handle[],
     labels: Handle,
     gradients: Handle,
     common: number,
-    sgd: SgdParams,
+    optimizer: OptimizerParams,
   ): void;
 }
 

@@ -102,15 +102,6 @@ export function checkNumbers(operation: string, numbers: object): void {
   }
 }
 
-/** Throws unless these are numbers that SGD can take a step with; the weights keep what it is given. */
-export function checkSgd(operation: string, given: { lr?: number; momentum?: number; weightDecay?: number }): void {
-  const { lr = 0, momentum = 0, weightDecay = 0 } = given;
-  expected(Number.isFinite(lr) && lr >= 0, operation, 'a finite lr of at least 0', lr);
-  expected(Number.isFinite(momentum) && momentum >= 0 && momentum <= 1, operation, 'momentum in [0, 1]', momentum);
-  const decays = Number.isFinite(weightDecay) && weightDecay >= 0;
-  expected(decays, operation, 'a finite weightDecay of at least 0', weightDecay);
-}
-
 /** Runs f; what it throws, or what its promise rejects with, is this operation's error, whichever part of it failed. */
 export function named<R>(operation: string, f: () => R, rename = underName): R {
   // That there is no addon is nobody's fault who called.

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const libLayers = [
   ['errors'],
   ['binding'],
-  ['device', 'margins', 'random'],
+  ['device', 'margins', 'optimizers', 'random'],
   ['tensor'],
   ['autograd'],
   ['ops'],

@@ -12,10 +12,13 @@ void bind_host(Napi::Object exports);
 
 // The public name of what a native function does: headStepSync → MarginHead.step, conv2dBackwardData → conv2d.
 static std::string public_name(std::string name) {
-  static const std::map<std::string, std::string> names = {
-      {"fromArray", "tensor"},       {"writeFrom", "Tensor.set"},     {"readInto", "Tensor.toArray"},
-      {"reshape", "Tensor.reshape"}, {"headStep", "MarginHead.step"}, {"headStepSync", "MarginHead.step"},
-      {"sgdStep", "Sgd.step"}};
+  static const std::map<std::string, std::string> names = {{"fromArray", "tensor"},
+                                                           {"writeFrom", "Tensor.set"},
+                                                           {"readInto", "Tensor.toArray"},
+                                                           {"reshape", "Tensor.reshape"},
+                                                           {"headStep", "MarginHead.step"},
+                                                           {"headStepSync", "MarginHead.step"},
+                                                           {"optimizerStep", "Optimizer.step"}};
   if (const auto it = names.find(name); it != names.end()) return it->second;
   for (const std::string suffix : {"Async", "Into"})
     if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());

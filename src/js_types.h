@@ -37,6 +37,17 @@ struct Js<OptionalTensor> {
   }
 };
 
+template <>
+struct Js<OptimizerState> {
+  static OptimizerState from(const Napi::Value& v) {
+    FM_CHECK(type, v.IsArray(), "expected an optimizer's state, an array of tensors");
+    const auto array = v.As<Napi::Array>();
+    OptimizerState state;
+    for (uint32_t i = 0; i < array.Length(); i++) state.push_back(Js<Tensor>::from(array.Get(i)));
+    return state;
+  }
+};
+
 template <class T>
 struct Js<T, std::enable_if_t<std::is_arithmetic_v<T> && !std::is_same_v<T, bool>>> {
   static T from(const Napi::Value& v) {
@@ -126,6 +137,10 @@ struct Js<Negatives> {
 template <>
 struct Js<Precision> {
   static Precision from(const Napi::Value& v) { return enum_from<Precision>(v, "precision", {"float32", "bfloat16"}); }
+};
+template <>
+struct Js<Optimizer> {
+  static Optimizer from(const Napi::Value& v) { return enum_from<Optimizer>(v, "type", {"sgd", "adamw"}); }
 };
 template <>
 struct Js<Method> {
@@ -219,13 +234,18 @@ struct Js<ConvParams> {
   }
 };
 template <>
-struct Js<SgdParams> {
-  static SgdParams from(const Napi::Value& v) {
-    SgdParams p;
+struct Js<OptimizerParams> {
+  static OptimizerParams from(const Napi::Value& v) {
+    OptimizerParams p;
     const Napi::Object object = object_from(v);
+    read_field(object, "type", p.type);
     read_field(object, "lr", p.lr);
     read_field(object, "momentum", p.momentum);
     read_field(object, "weightDecay", p.weight_decay);
+    read_field(object, "beta1", p.beta1);
+    read_field(object, "beta2", p.beta2);
+    read_field(object, "eps", p.eps);
+    read_field(object, "step", p.step);
     return p;
   }
 };

@@ -74,7 +74,7 @@ void bind_ops(Napi::Object exports) {
   bind_both(exports, "binaryCrossEntropyBackward", &Backend::binary_cross_entropy_backward);
   bind_both(exports, "normRegularizerForward", &Backend::norm_regularizer_forward);
   bind_both(exports, "normRegularizerBackward", &Backend::norm_regularizer_backward);
-  bind(exports, "sgdStep", &Backend::sgd_step);
+  bind(exports, "optimizerStep", &Backend::optimizer_step);
   bind_both(exports, "classMarginsStep", &class_margins_step);
   bind(exports, "allFinite", &Backend::all_finite);
 }

@@ -113,8 +113,8 @@ class Bench {
     options.precision = precision;
     const double began = now();
     loss = device_
-               .head_step(batch.features, head.weight, head.velocity, batch.labels, std::nullopt, margin_,
-                          SgdParams{1e-3, 0.9, 5e-4}, options)
+               .head_step(batch.features, head.weight, {head.velocity}, batch.labels, std::nullopt, margin_,
+                          OptimizerParams{1e-3, 0.9, 5e-4}, options)
                .loss;
     return 1e3 * (now() - began);
   }

@@ -52,7 +52,7 @@ struct Bench {
   int N, D, C, threads;
   Tensor x, w, velocity, labels;
   MarginParams margin;
-  SgdParams sgd{1e-3, 0.9, 5e-4};
+  OptimizerParams sgd{1e-3, 0.9, 5e-4};
   std::unique_ptr<bench::MaterializedHead> twin;  // of gemm3 and mat
 
   Bench(int N, int D, int C, int threads) : N(N), D(D), C(C), threads(threads) {
@@ -83,7 +83,7 @@ struct Bench {
   }
 
   double ours(HeadOptions options) {
-    return cpu_backend().head_step(x, w, velocity, labels, std::nullopt, margin, sgd, options).loss;
+    return cpu_backend().head_step(x, w, {velocity}, labels, std::nullopt, margin, sgd, options).loss;
   }
 
   double run(const std::string& mode) {

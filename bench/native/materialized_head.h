@@ -81,7 +81,8 @@ struct MaterializedHead {
   }
 
   // ArcFace's whole step.
-  double step(const fm::Tensor& x, const fm::Tensor& labels, const fm::MarginParams& margin, const fm::SgdParams& sgd) {
+  double step(const fm::Tensor& x, const fm::Tensor& labels, const fm::MarginParams& margin,
+              const fm::OptimizerParams& sgd) {
     allocate();
     const auto normalized = fm::cpu_backend().normalize_forward(x);
     embeddings = normalized.y;

@@ -61,14 +61,14 @@ struct Peer {
   float* row(int64_t j) { return w.data<float>() + j * w.shape[1]; }
 
   double step(double lr) {
-    const SgdParams sgd{lr, 0.9, 5e-4};
+    const OptimizerParams sgd{lr, 0.9, 5e-4};
     if (mode == "gemm3") return held.gemm3(x), 0;
     if (mode == "mat") {
       const double loss = held.step(x, labels, margin, sgd);
       d_features = held.d_features;
       return loss;
     }
-    const HeadStep result = cpu_backend().head_step(x, w, velocity, labels, {}, margin, sgd);
+    const HeadStep result = cpu_backend().head_step(x, w, {velocity}, labels, {}, margin, sgd);
     d_features = result.d_features;
     return result.loss;
   }

@@ -4,14 +4,13 @@ import {
   type MarginParams,
   type NativeHeadStep,
   native,
+  type OptimizerParams,
   type Precision,
-  type SgdParams,
 } from '../binding.js';
 import { deviceIndex, deviceName } from '../device.js';
 import {
   ArgumentTypeError,
   checkOptions,
-  checkSgd,
   describe,
   expected,
   type FlashmarginError,
@@ -28,14 +27,25 @@ import {
   type MarginState,
   nativeMargin,
 } from '../margins/index.js';
+import {
+  checkOptimizer,
+  checkOptimizerName,
+  instead,
+  type OptimizerName,
+  type OptimizerNumbers,
+  optimizerParams,
+  optimizers,
+  optionsOf,
+} from '../optimizers.js';
 import { fillNormal, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
 import { type BatchHead, factsOf, factsOfSync, type Sums } from './batch.js';
 import { type HeadInspection, inspection } from './inspection.js';
-import { type BatchFacts, type Fact, type Prepared, type StateRule, stateRules } from './state.js';
+import { type BatchFacts, type Fact, type Prepared, type StateRule, stateNames, stateRules } from './state.js';
 
-export interface MarginHeadOptions {
+/** `momentum` is SGD's, `betas` and `eps` are AdamW's. */
+export interface MarginHeadOptions extends OptimizerNumbers {
   readonly numClasses: number;
   readonly embeddingSize: number;
   readonly margin?: Margin;
@@ -43,12 +53,14 @@ export interface MarginHeadOptions {
   readonly device?: string;
   /** Of the initial class centers, N(0, 0.01²), and of what a method draws. */
   readonly seed?: number;
-  readonly momentum?: number;
+  /** SGD by default. */
+  readonly optimizer?: OptimizerName;
+  /** 5e-4 of SGD, 0.01 of AdamW. */
   readonly weightDecay?: number;
   /**
    * bfloat16: a step's matrix products round what they multiply to it, which is faster where the processor multiplies
-   * bfloat16 (`flashmargin doctor` says so) and moves gradients by some 0.3 %.  Weights, velocity, sums and the margin
-   * stay float32.
+   * bfloat16 (`flashmargin doctor` says so) and moves gradients by some 0.3 %.  Weights, the optimizer's state, sums and
+   * the margin stay float32.
    */
   readonly precision?: Precision;
   /**
@@ -60,10 +72,9 @@ export interface MarginHeadOptions {
   readonly onAdvice?: (sentence: string) => void;
 }
 
-export interface HeadStepOptions {
+/** The head's own by default; of its optimizer alone. */
+export interface HeadStepOptions extends OptimizerNumbers {
   readonly lr: number;
-  readonly momentum?: number;
-  readonly weightDecay?: number;
 }
 
 /** What a step gives back: of the loss's mean over the rows that have a target. */
@@ -81,14 +92,14 @@ export interface HeadStepResult<Gradient> {
 
 type StateValues = Record<string, Float64Array | Float32Array>;
 
-const optionNames = [
+const optionNames = (type: OptimizerName) => [
   'numClasses',
   'embeddingSize',
   'margin',
   'device',
   'seed',
-  'momentum',
-  'weightDecay',
+  'optimizer',
+  ...optionsOf(type),
   'precision',
   'memory',
   'onAdvice',
@@ -117,7 +128,7 @@ function wrongKind(operation: string, wanted: string, got: unknown): ArgumentTyp
 }
 
 /**
- * Class centers, margin and loss, with their own SGD: one call is forward, backward and update, and the [N, C] logits
+ * Class centers, margin and loss, with their own optimizer: one call is forward, backward and update, and the [N, C] logits
  * never exist.  What a method carries from step to step (t, a scale, statistics, margins, a bias) is the head's, moves
  * before or with a step, and is in the checkpoint.
  *
@@ -134,15 +145,16 @@ export class MarginHead {
   readonly subCenters: number;
   /** [C·K, D], one row a class center, not normalised; class j's are rows j·K … j·K + K − 1. */
   readonly weight: Tensor;
-  /** [C·K, D], the momentum of `weight`. */
-  readonly velocity: Tensor;
-  /** What the method carries from step to step, by name: float64 [1], AdaptiveFace's margins float32 [C]. */
+  readonly optimizer: OptimizerName;
+  /** What the optimizer keeps of `weight`, [C·K, D] each: SGD's `velocity`, AdamW's `expAvg` and `expAvgSq`. */
+  readonly optimizerState: ReadonlyMap<string, Tensor>;
+  /** What else is carried from step to step, by name: float64 [1], AdaptiveFace's margins float32 [C]. */
   readonly state: ReadonlyMap<string, Tensor>;
   readonly #rules: readonly StateRule[];
   /** The last asynchronous step of a method with a state. */
   #turn: Promise<unknown> = Promise.resolve();
   #waiting = 0;
-  readonly #sgd: { momentum: number; weightDecay: number };
+  readonly #numbers: OptimizerNumbers;
   readonly precision: Precision;
   readonly memory: HeadOptions['memory'];
   readonly #advise: (sentence: string) => void;
@@ -150,18 +162,20 @@ export class MarginHead {
   #stepsSeen = 0;
 
   constructor(options: MarginHeadOptions) {
-    checkOptions('MarginHead', options, optionNames);
+    const type = (options as MarginHeadOptions | undefined)?.optimizer ?? 'sgd';
+    checkOptimizerName('MarginHead', type);
+    checkOptions('MarginHead', options, optionNames(type));
     const {
       numClasses,
       embeddingSize,
       margin = arcface(),
       device = 'cpu',
       seed = 0,
-      momentum = 0.9,
-      weightDecay = 5e-4,
+      optimizer: _,
       precision = 'float32',
       memory = 'lean',
       onAdvice = warn,
+      ...numbers
     } = options;
     expected(typeof onAdvice === 'function', 'MarginHead', 'onAdvice, a function', onAdvice);
     expected(
@@ -177,7 +191,7 @@ export class MarginHead {
       embeddingSize,
     );
     expected(Number.isSafeInteger(seed) && seed >= 0, 'MarginHead', 'seed, an integer of at least 0', seed);
-    checkSgd('MarginHead', { momentum, weightDecay });
+    checkOptimizer('MarginHead', numbers);
     expected(
       precision === 'float32' || precision === 'bfloat16',
       'MarginHead',
@@ -196,14 +210,18 @@ export class MarginHead {
     this.margin = margin;
     this.device = deviceName(deviceIndex(device));
     this.subCenters = margin.subCenters ?? 1;
-    this.#sgd = { momentum, weightDecay };
+    this.optimizer = type;
+    const defaults = optimizers[type].defaults;
+    this.#numbers = instead(type === 'sgd' ? { ...defaults, weightDecay: 5e-4 } : defaults, numbers);
     this.precision = precision;
     this.memory = memory;
     const shape = [numClasses * this.subCenters, embeddingSize];
     this.weight = parameter(named('MarginHead', () => zeros(shape, 'float32', device)));
     fillNormal(this.weight.handle, 0.01, new Random(seed));
-    this.velocity = keep(named('MarginHead', () => zeros(shape, 'float32', device)));
-    this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed);
+    this.optimizerState = new Map(
+      optimizers[type].states.map((name) => [name, keep(named('MarginHead', () => zeros(shape, 'float32', device)))]),
+    );
+    this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed, type);
     this.state = new Map(
       this.#rules.flatMap(({ initial }) =>
         Object.entries(initial).map(([name, values]) => [name, keep(tensor(values, [values.length]))] as const),
@@ -225,6 +243,18 @@ export class MarginHead {
     return this.state.get('scale')?.item() ?? (nativeMargin(margin, { numClasses }).scale as number);
   }
 
+  /** [C·K, D], SGD's momentum of `weight`. */
+  get velocity(): Tensor {
+    const velocity = this.optimizerState.get('velocity');
+    expected(
+      velocity,
+      'MarginHead.velocity',
+      "a head with optimizer 'sgd' (others have `optimizerState`)",
+      this.optimizer,
+    );
+    return velocity;
+  }
+
   /** CurricularFace's t, [1] float64, which each step moves before it uses it. */
   get t(): Tensor | undefined {
     return this.state.get('t');
@@ -232,7 +262,7 @@ export class MarginHead {
 
   /** What a checkpoint needs. */
   namedTensors(): [string, Tensor][] {
-    return [['weight', this.weight], ['velocity', this.velocity], ...this.state];
+    return [['weight', this.weight], ...this.optimizerState, ...this.state];
   }
 
   /**
@@ -247,7 +277,7 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): Promise<HeadStepResult<Tensor | Float32Array>> {
-    const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
+    const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
       const used: (Handle | undefined)[] = [];
@@ -257,11 +287,12 @@ export class MarginHead {
         const prepared = this.#prepare(batch);
         const margins = this.#rowMargins(prepared);
         used.push(margins);
-        const args = this.#stepArguments(rows, targets, margins, prepared, sgd, batch.sums);
+        const optimizer = this.#optimizerStep(numbers, prepared);
+        const args = this.#stepArguments(rows, targets, margins, prepared, optimizer, batch.sums);
         const result = await native.headStep(...args);
         const few = this.numClasses < 1 << 16; // a turn of the queue would take longer
-        await this.#moveMargins(few ? native.classMarginsStep : native.classMarginsStepAsync, batch, result, sgd);
-        this.#settle(prepared, batch, result, sgd);
+        await this.#moveMargins(few ? native.classMarginsStep : native.classMarginsStepAsync, batch, result, optimizer);
+        this.#settle(prepared, batch, result, optimizer);
         return result;
       } finally {
         free(...used);
@@ -281,7 +312,7 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
-    const { x, y, sgd, made } = this.#arguments('MarginHead.step', features, labels, options);
+    const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: (Handle | undefined)[] = [];
     const run = () => {
       const batch = factsOfSync(this.#asked(), this.#needs(), x.handle, y.handle);
@@ -289,10 +320,11 @@ export class MarginHead {
       const prepared = this.#prepare(batch);
       const margins = this.#rowMargins(prepared);
       used.push(margins);
-      const args = this.#stepArguments(x.handle, y.handle, margins, prepared, sgd, batch.sums);
+      const optimizer = this.#optimizerStep(numbers, prepared);
+      const args = this.#stepArguments(x.handle, y.handle, margins, prepared, optimizer, batch.sums);
       const result = native.headStepSync(...args);
-      this.#moveMargins(native.classMarginsStep, batch, result, sgd);
-      this.#settle(prepared, batch, result, sgd);
+      this.#moveMargins(native.classMarginsStep, batch, result, optimizer);
+      this.#settle(prepared, batch, result, optimizer);
       return this.#result(result, features instanceof Tensor);
     };
     try {
@@ -337,8 +369,7 @@ export class MarginHead {
 
   dispose(): void {
     this.weight.dispose();
-    this.velocity.dispose();
-    for (const tensor of this.state.values()) tensor.dispose();
+    for (const tensor of [...this.optimizerState.values(), ...this.state.values()]) tensor.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -428,11 +459,16 @@ export class MarginHead {
     targets: Handle,
     margins: Handle | undefined,
     { params }: { params: MarginParams },
-    sgd: SgdParams,
+    optimizer: OptimizerParams,
     sums: Sums,
   ): Parameters<typeof native.headStep> {
     const options = { ...this.#headOptions(), ...sums };
-    return [rows, this.weight.handle, this.velocity.handle, targets, margins, params, sgd, options];
+    const state = [...this.optimizerState.values()].map(({ handle }) => handle);
+    return [rows, this.weight.handle, state, targets, margins, params, optimizer, options];
+  }
+
+  #optimizerStep(numbers: OptimizerNumbers & { lr: number }, { values }: { values: StateValues }): OptimizerParams {
+    return optimizerParams(this.optimizer, numbers, values.steps?.[0] ?? 0);
   }
 
   #headOptions(): HeadOptions {
@@ -444,16 +480,17 @@ export class MarginHead {
     step: (...args: Parameters<typeof native.classMarginsStep>) => R,
     { labels }: BatchFacts,
     { dMargins }: NativeHeadStep,
-    sgd: SgdParams,
+    optimizer: OptimizerParams,
   ): R | undefined {
     const common = this.#rules.find(({ commonGradient }) => commonGradient !== undefined)?.commonGradient;
     if (common === undefined) return undefined;
-    const [margins, velocity] = [this.state.get('margins') as Tensor, this.state.get('margins.velocity') as Tensor];
+    const handleOf = (name: string) => (this.state.get(name) as Tensor).handle;
+    const state = stateNames('margins', this.optimizer).map(handleOf);
     const gradients = new Float32Array(labels.length);
     native.readInto(dMargins, gradients);
     return tidy(() => {
       const [y, dy] = [tensor(labels, [labels.length]), tensor(gradients, [labels.length])];
-      return step(margins.handle, velocity.handle, y.handle, dy.handle, common, sgd);
+      return step(handleOf('margins'), state, y.handle, dy.handle, common, optimizer);
     });
   }
 
@@ -480,9 +517,9 @@ export class MarginHead {
     { next = {}, values }: Prepared & { values: StateValues },
     batch: BatchFacts,
     result: NativeHeadStep,
-    sgd: SgdParams,
+    optimizer: OptimizerParams,
   ): void {
-    const after = this.#rules.map((rule) => rule.after?.(result, values, sgd) ?? {});
+    const after = this.#rules.map((rule) => rule.after?.(result, values, optimizer) ?? {});
     for (const [name, numbers] of Object.entries(Object.assign({}, next, ...after))) {
       this.state.get(name)?.set(numbers as Float64Array);
     }
@@ -521,9 +558,9 @@ export class MarginHead {
         code: 'ERR_FM_SHAPE',
       });
     }
-    checkOptions(operation, options, ['lr', 'momentum', 'weightDecay']);
+    checkOptions(operation, options, ['lr', ...optionsOf(this.optimizer)]);
     expected(options.lr !== undefined, operation, 'a finite lr of at least 0', options.lr);
-    checkSgd(operation, options);
+    checkOptimizer(operation, options);
     const made: Tensor[] = [];
     const own = (x: Tensor) => {
       made.push(keep(x));
@@ -532,7 +569,7 @@ export class MarginHead {
     return {
       x: features instanceof Tensor ? features : own(tensor(features, [N, D], this.device)),
       y: labels instanceof Tensor ? labels : own(tensor(labels, [N], this.device)),
-      sgd: { ...this.#sgd, ...options } satisfies SgdParams,
+      numbers: { ...instead(this.#numbers, options), lr: options.lr },
       made,
     };
   }

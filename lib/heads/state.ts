@@ -3,8 +3,9 @@
  * the kernels are to compute with, and afterwards what its numbers are; they become the head's when the step has
  * succeeded.
  */
-import type { NativeHeadStep, SgdParams } from '../binding.js';
+import type { NativeHeadStep, OptimizerParams } from '../binding.js';
 import { annealedLambda, initialBias, type Margin, type MarginState, negativesOf } from '../margins/index.js';
+import { type OptimizerName, optimizers } from '../optimizers.js';
 import { counterNormal, Random } from '../random.js';
 
 type Numbers = Float64Array | Float32Array;
@@ -41,8 +42,8 @@ export interface StateRule {
   /** values: of the float64 tensors. */
   prepare(batch: BatchFacts, values: Values): Prepared;
   /** From the step's gradients; beside what prepare() said. */
-  after?(result: NativeHeadStep, values: Values, sgd: SgdParams): Values;
-  /** Of the tensors `margins` and `margins.velocity`, which native.classMarginsStep moves: a class's gradient besides its rows'. */
+  after?(result: NativeHeadStep, values: Values, optimizer: OptimizerParams): Values;
+  /** Of the tensor `margins` and what the optimizer keeps of it, which native.classMarginsStep moves: a class's gradient besides its rows'. */
   readonly commonGradient?: number;
 }
 
@@ -50,15 +51,22 @@ const one = (x: number) => new Float64Array([x]);
 const first = (values: Values, name: string): number => (values[name] as Numbers)[0] as number;
 const clamp = (x: number, low: number, high: number) => Math.min(high, Math.max(low, x));
 
-/** SGD with momentum, without weight decay. */
-function sgd(
-  value: Numbers,
-  velocity: Numbers,
-  gradient: ArrayLike<number>,
-  { lr, momentum }: SgdParams,
-): [Numbers, Numbers] {
-  const v = velocity.map((x, i) => momentum * x + (gradient[i] as number));
-  return [value.map((x, i) => x - lr * (v[i] as number)), v];
+/** What an optimizer keeps of a tensor of this name, by name. */
+export function stateNames(of: string, type: OptimizerName): string[] {
+  return optimizers[type].states.map((state) => `${of}.${state}`);
+}
+
+/** The optimizer's step of a number, without weight decay (native/common/optimizers.h): the number, and its state. */
+function moved(value: number, state: readonly number[], gradient: number, params: OptimizerParams): number[] {
+  const { type, lr, momentum = 0, beta1 = 0, beta2 = 0, eps = 0, step = 1 } = params;
+  if (type === 'sgd') {
+    const velocity = momentum * (state[0] as number) + gradient;
+    return [value - lr * velocity, velocity];
+  }
+  const expAvg = beta1 * (state[0] as number) + (1 - beta1) * gradient;
+  const expAvgSq = beta2 * (state[1] as number) + (1 - beta2) * gradient ** 2;
+  const root = Math.sqrt(expAvgSq / (1 - beta2 ** step)) + eps;
+  return [value - ((lr / (1 - beta1 ** step)) * expAvg) / root, expAvg, expAvgSq];
 }
 
 /**
@@ -160,30 +168,44 @@ function dynamicScale(initial: number): StateRule {
   };
 }
 
-/** A number that is learned with the head's own rate and momentum. */
-function learned(name: 'scale' | 'bias', initial: number, gradient: 'dScale' | 'dBias', least: number): StateRule {
+/** A number that is learned by the head's own optimizer. */
+function learned(
+  name: 'scale' | 'bias',
+  initial: number,
+  gradient: 'dScale' | 'dBias',
+  least: number,
+  type: OptimizerName,
+): StateRule {
+  const states = stateNames(name, type);
   return {
     needs: [],
-    initial: { [name]: one(initial), [`${name}.velocity`]: one(0) },
+    initial: { [name]: one(initial), ...Object.fromEntries(states.map((state) => [state, one(0)])) },
     prepare: (_, values) => ({ state: { [name]: first(values, name) } }),
-    after: (result, values, options) => {
-      const velocity = values[`${name}.velocity`] as Numbers;
-      const [value, v] = sgd(values[name] as Numbers, velocity, [result[gradient]], options);
-      return { [name]: value.map((x) => Math.max(least, x)), [`${name}.velocity`]: v };
+    after: (result, values, params) => {
+      const state = states.map((each) => first(values, each));
+      const [value, ...kept] = moved(first(values, name), state, result[gradient], params) as [number, ...number[]];
+      const after = states.map((each, k) => [each, one(kept[k] as number)]);
+      return { [name]: one(Math.max(least, value)), ...Object.fromEntries(after) };
     },
   };
 }
+
+/** Steps so far, of what depends on them: an annealed λ and AdamW, which count alike. */
+const counter: StateRule = {
+  needs: [],
+  initial: { steps: one(0) },
+  prepare: (_, values) => ({ next: { steps: one(first(values, 'steps') + 1) } }),
+};
 
 function annealed(margin: Margin<'asoftmax' | 'sphereface'>): StateRule | undefined {
   const { lambda } = margin;
   if (typeof lambda !== 'object') return undefined;
   return {
-    needs: [],
-    initial: { steps: one(0) },
-    prepare: (_, values) => {
-      const step = first(values, 'steps') + 1;
-      return { state: { lambda: annealedLambda(lambda, step) }, next: { steps: one(step) } };
-    },
+    ...counter,
+    prepare: (batch, values) => ({
+      ...counter.prepare(batch, values),
+      state: { lambda: annealedLambda(lambda, first(values, 'steps') + 1) },
+    }),
   };
 }
 
@@ -214,13 +236,18 @@ function elastic({ margin, deviation, plus }: Margin<'elasticface'>, seed: numbe
   };
 }
 
-function adaptive({ margin, spread, reward }: Margin<'adaptiveface'>, numClasses: number, seed: number): StateRule {
+function adaptive(
+  { margin, spread, reward }: Margin<'adaptiveface'>,
+  numClasses: number,
+  seed: number,
+  type: OptimizerName,
+): StateRule {
   const random = new Random(seed + 1);
   return {
     needs: ['classMargins'],
     initial: {
       margins: Float32Array.from({ length: numClasses }, () => margin + spread * (2 * random.uniform() - 1)),
-      'margins.velocity': new Float32Array(numClasses),
+      ...Object.fromEntries(stateNames('margins', type).map((name) => [name, new Float32Array(numClasses)])),
     },
     prepare: ({ labels, classMargins = [] }) => ({
       margins: Float32Array.from(labels, (label, i) => (label < 0 ? 0 : clamp(classMargins[i] as number, 0, 1))),
@@ -229,23 +256,30 @@ function adaptive({ margin, spread, reward }: Margin<'adaptiveface'>, numClasses
   };
 }
 
-/** The rules of a margin over so many classes. */
-export function stateRules(margin: Margin, numClasses: number, scale: number, seed: number): StateRule[] {
+/** The rules of a margin over so many classes, and of its optimizer. */
+export function stateRules(
+  margin: Margin,
+  numClasses: number,
+  scale: number,
+  seed: number,
+  type: OptimizerName = 'sgd',
+): StateRule[] {
   const negatives = negativesOf(margin);
   const rules: (StateRule | undefined)[] = [
+    type === 'adamw' ? counter : undefined,
     negatives.rule === 'curricular' ? curricular(negatives.tRate, negatives.t) : undefined,
     typeof margin.scale === 'object' && margin.scale.rule === 'adacos' && margin.scale.dynamic
       ? dynamicScale(scale)
       : undefined,
     typeof margin.scale === 'object' && margin.scale.rule === 'learned'
-      ? learned('scale', margin.scale.initial, 'dScale', 1e-3)
+      ? learned('scale', margin.scale.initial, 'dScale', 1e-3, type)
       : undefined,
     margin.method === 'asoftmax' || margin.method === 'sphereface' ? annealed(margin) : undefined,
     margin.method === 'adaface' ? norms(margin) : undefined,
     margin.method === 'elasticface' ? elastic(margin, seed) : undefined,
-    margin.method === 'adaptiveface' ? adaptive(margin, numClasses, seed) : undefined,
+    margin.method === 'adaptiveface' ? adaptive(margin, numClasses, seed, type) : undefined,
     (margin.method === 'sphereface2' || margin.method === 'uniface') && margin.learnBias
-      ? learned('bias', initialBias(margin, numClasses), 'dBias', Number.NEGATIVE_INFINITY)
+      ? learned('bias', initialBias(margin, numClasses), 'dBias', Number.NEGATIVE_INFINITY, type)
       : undefined,
   ];
   return rules.filter((rule) => rule !== undefined);

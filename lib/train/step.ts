@@ -5,7 +5,7 @@ import { NonFiniteError } from '../errors.js';
 import type { CenterLoss } from '../losses/index.js';
 import { GroupedBackbone, type Module } from '../nn/index.js';
 import { imageToFloat } from '../ops/index.js';
-import type { Sgd } from '../optim/index.js';
+import type { Optimizer } from '../optim/index.js';
 import { type Tensor, tensor, tidy } from '../tensor.js';
 
 /** What turns features into a loss: a MarginHead or a MetricHead. */
@@ -24,7 +24,7 @@ export interface StepParts {
   readonly head: TrainingHead;
   /** Beside the head's loss. */
   readonly centerLoss?: CenterLoss;
-  readonly optimizer: Sgd;
+  readonly optimizer: Optimizer;
 }
 
 /** Runs on the head's device; `blame` makes an error of what was not finite. */

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "margin.h"
+#include "optimizers.h"
 #include "tensor.h"
 
 namespace fm {
@@ -75,10 +76,6 @@ struct MarginTransformSums {
 
 struct ConvParams {
   int stride = 1, padding = 0;
-};
-// SGD as torch states it: g ← g + weight_decay·w;  v ← momentum·v + g;  w ← w − lr·v.
-struct SgdParams {
-  double lr = 0.1, momentum = 0.9, weight_decay = 0;
 };
 
 // Operands of the head's matrix products; weights, sums and the margin's arithmetic stay as the tensors are.
@@ -204,11 +201,11 @@ class Backend {
                                                          Precision precision = Precision::float32) {
     missing("marginSoftmax");
   }
-  // Forward, backward and the SGD update of weight and velocity [C·K, D], both in place; nothing is changed when it
+  // Forward, backward and the optimizer's update of weight and its state [C·K, D], in place; nothing is changed when it
   // throws.
-  virtual HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
-                             const OptionalTensor& margins, const MarginParams& p, SgdParams sgd,
-                             HeadOptions options = {}) {
+  virtual HeadStep head_step(const Tensor& features, const Tensor& weight, const OptimizerState& state,
+                             const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
+                             const OptimizerParams& optimizer, HeadOptions options = {}) {
     missing("headStep");
   }
   // [N]: each row's plain cosine to its target; 0 where it has none.  N·D·K work, whatever C is.
@@ -322,8 +319,9 @@ class Backend {
   virtual Neighbours nearest(const Tensor& queries, const Tensor& gallery, int64_t k) { missing("nearest"); }
 
   // --- optimizer ------------------------------------------------------------------------------------------------
-  virtual void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) {
-    missing("sgdStep");
+  virtual void optimizer_step(const Tensor& weight, const OptimizerState& state, const Tensor& gradient,
+                              const OptimizerParams& p) {
+    missing("optimizerStep");
   }
   // True when every element is finite.
   virtual bool all_finite(const Tensor& x) { missing("allFinite"); }

@@ -84,9 +84,4 @@ template <class T>
   fail(ErrorKind::range, "expected a finite lse, got ", lse, " at row ", row);
 }
 
-inline void check_sgd(double lr, double momentum, double weight_decay) {
-  FM_CHECK(range, std::isfinite(lr) && std::isfinite(momentum) && std::isfinite(weight_decay),
-           "expected finite lr, momentum and weightDecay, got ", lr, ", ", momentum, " and ", weight_decay);
-}
-
 }  // namespace fm

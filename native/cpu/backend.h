@@ -49,7 +49,8 @@ class CpuBackend final : public Backend {
   Tensor global_avg_pool_backward(const Tensor& dy, const Shape& x_shape) override;
   Tensor flatten_forward(const Tensor& x) override;
   Tensor flatten_backward(const Tensor& dy, const Shape& x_shape) override;
-  void sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) override;
+  void optimizer_step(const Tensor& weight, const OptimizerState& state, const Tensor& gradient,
+                      const OptimizerParams& p) override;
   bool all_finite(const Tensor& x) override;
 
   // --- softmax, gather, weighted_sum, distances ---
@@ -71,8 +72,9 @@ class CpuBackend final : public Backend {
   MarginSoftmaxGradients margin_softmax_backward(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                                  const OptionalTensor& margins, const Tensor& lse, double d_loss,
                                                  const MarginParams& p, Precision precision) override;
-  HeadStep head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity, const Tensor& labels,
-                     const OptionalTensor& margins, const MarginParams& p, SgdParams sgd, HeadOptions options) override;
+  HeadStep head_step(const Tensor& features, const Tensor& weight, const OptimizerState& state, const Tensor& labels,
+                     const OptionalTensor& margins, const MarginParams& p, const OptimizerParams& optimizer,
+                     HeadOptions options) override;
   Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
                         int64_t sub_centers) override;
   Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,

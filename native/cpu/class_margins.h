@@ -4,11 +4,11 @@
 
 namespace fm {
 
-// SGD without decay on margins and their velocity, float32 [C].  The gradient of a class is `common` plus the gradients
-// of the rows with its label; margins are clamped to [0, 1] before and after.
-void class_margins_step(const Tensor& margins, const Tensor& velocity,
+// The optimizer's step without decay, of margins and their state, float32 [C] each.  The gradient of a class is `common`
+// plus the gradients of the rows with its label; margins are clamped to [0, 1] before and after.
+void class_margins_step(const Tensor& margins, const OptimizerState& state,
                         const Tensor& labels,     // [N]; -1 = of no class
                         const Tensor& gradients,  // [N], float32
-                        double common, SgdParams sgd);
+                        double common, const OptimizerParams& p);
 
 }  // namespace fm

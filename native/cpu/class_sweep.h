@@ -5,7 +5,7 @@
 //   sums_and_features   the same, and Σ e^(s·φ − shift)·φ'·ŵ, which becomes a gradient when divided by the row's sum
 //   moments             Σ e^(s·cos)·cosᵏ: the sum at every scale near s
 //   gradients           G from known sums → dX and dW of the negatives, and the sums again
-//   update              G → dW → SGD of weight and velocity, while the rows are in cache
+//   update              G → dW → the optimizer's step of weight and state, while the rows are in cache
 //   step                G from known sums → dX, and as `update`; top-1
 //   logits              s·φ, written out
 //
@@ -26,6 +26,7 @@
 
 #include "../common/head_checks.h"
 #include "../common/head_rows.h"
+#include "../common/optimizers.h"
 
 namespace fm {
 
@@ -72,9 +73,10 @@ struct ClassSweep {
   T* seen_target_cos = nullptr;  // [N] the target's cosine, rounded as its neighbours in `largest`
   T* d_features = nullptr;       // [N, D] with respect to the embeddings
   T* d_weight = nullptr;         // [R, D]
-  T* velocity = nullptr;         // [R, D]
-  T* weight_out = nullptr;       // update and step: weight again, to be written
-  T learning_rate, momentum, weight_decay;
+  // update and step:
+  T* weight_out = nullptr;      // weight again, to be written
+  T* states[kMostStates] = {};  // [R, D] each
+  OptimizerStep<T> optimizer;
   T* logits = nullptr;  // [N, C]
 
   bool rounds_operands = false;  // of the products, to bfloat16: for T float, where the processor has no such products

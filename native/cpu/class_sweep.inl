@@ -7,7 +7,7 @@
 constexpr double kAbsent = -1e30;  // a "cosine" whose exponential is 0
 
 // Rows of a tile.  dX is read and written once a tile, which wants long tiles; dW wants short ones, so that the rows
-// of weight and velocity are still in the second-level cache when they are updated.
+// of weight and its state are still in the second-level cache when they are updated.
 template <class Operand>
 static inline int64_t tile_rows(SweepKind kind) {
   if (kPair<Operand> == 2) return kRows * (adds_features(kind) ? 12 : 3);
@@ -286,7 +286,7 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
         if (known) restore_cosines(s, layout, tile);
         else
           tile_cosines<Operand>(s, layout, tile, operands.rows, by_axis.data(), rows_ahead(s.weight, ahead, ahead_end),
-                                updates ? rows_ahead(s.velocity, tile.first, tile.first + tile.count) : Ahead{});
+                                updates ? rows_ahead(s.states[0], tile.first, tile.first + tile.count) : Ahead{});
         if constexpr (kind == SweepKind::sums_and_features || kind == SweepKind::moments) keep_cosines(s, layout, tile);
         const Target* const first_target = next;
         if constexpr (kind == SweepKind::moments) {
@@ -312,9 +312,13 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
           round_scores();
           pair_along(layout, tile, operands);
           // Where there were no cosines to compute meanwhile, the next tile is fetched here.
-          weight_gradient<updates>(s, layout, tile, operands.scores, by_row.data(),
-                                   known ? rows_ahead(s.weight, ahead, ahead_end) : Ahead{},
-                                   known ? rows_ahead(s.velocity, ahead, ahead_end) : Ahead{});
+          const auto apply = [&](const auto& update) {
+            weight_gradient(s, layout, tile, operands.scores, by_row.data(), update,
+                            known ? rows_ahead(s.weight, ahead, ahead_end) : Ahead{},
+                            known ? rows_ahead(s.states[0], ahead, ahead_end) : Ahead{});
+          };
+          if constexpr (updates) s.optimizer.with(apply);
+          else apply(NoUpdate{});
         }
       }
     }

@@ -438,16 +438,14 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
   });
 }
 
-HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity,
+HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, const OptimizerState& state,
                                const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
-                               SgdParams sgd, HeadOptions options) {
+                               const OptimizerParams& optimizer, HeadOptions options) {
   return dispatch_float(features.dtype, [&](auto zero) -> HeadStep {
     using T = decltype(zero);
     FM_CHECK(range, !std::isnan(options.keep_bytes), "expected a number of bytes to keep, got ", options.keep_bytes);
     Head<T> head(features, weight, labels, margins, p, options.precision);
-    check_shape("velocity", velocity, weight.shape);
-    check_dtype("velocity", velocity, features.dtype);
-    check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
+    check_optimizer(optimizer, weight, state);
     // All memory first: a step that fails has moved nothing.
     const auto of_rows = [&] { return cpu_empty<T>({head.N}); };
     HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), cpu_empty<T>(features.shape), of_rows(), 0, 0};
@@ -462,10 +460,8 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
       kept.lend(s);
       s.d_features = d_features.data<T>();
       s.weight_out = weight.data<T>();
-      s.velocity = velocity.data<T>();
-      s.learning_rate = T(sgd.lr);
-      s.momentum = T(sgd.momentum);
-      s.weight_decay = T(sgd.weight_decay);
+      for (size_t k = 0; k < state.size(); k++) s.states[k] = state[k].template data<T>();
+      s.optimizer = OptimizerStep<T>(optimizer);
       head.template run<decltype(kind)::value>(s, negative);
     };
     if (near) {

@@ -1,4 +1,5 @@
 #include "../common/check.h"
+#include "../common/optimizers.h"
 #include "backend.h"
 #include "parallel.h"
 
@@ -7,16 +8,19 @@
 
 namespace fm {
 
-void CpuBackend::sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) {
-  check_alike("weight", weight, "velocity", velocity);
+void CpuBackend::optimizer_step(const Tensor& weight, const OptimizerState& state, const Tensor& gradient,
+                                const OptimizerParams& p) {
+  check_optimizer(p, weight, state);
   check_alike("weight", weight, "gradient", gradient);
   dispatch_float(weight.dtype, [&](auto zero) {
     using T = decltype(zero);
-    T *w = weight.data<T>(), *v = velocity.data<T>();
-    const T* g = gradient.data<T>();
-    const auto kernel = FM_KERNEL(sgd_range<T>);
-    parallel_ranges(weight.numel(), 16384, [&](int64_t i, int64_t end) {
-      kernel(w + i, v + i, g + i, end - i, T(sgd.lr), T(sgd.momentum), T(sgd.weight_decay));
+    OptimizerStep<T>(p).with([&](const auto& update) {
+      const auto kernel = FM_KERNEL(update_range<std::decay_t<decltype(update)>>);
+      parallel_ranges(weight.numel(), 16384, [&](int64_t i, int64_t end) {
+        T* states[kMostStates] = {};
+        for (size_t k = 0; k < state.size(); k++) states[k] = state[k].template data<T>() + i;
+        kernel(weight.data<T>() + i, states, gradient.data<T>() + i, end - i, update);
+      });
     });
   });
 }

@@ -1,13 +1,12 @@
 #include "rows.inl"
 
-template <class T>
-static void sgd_range(T* weight, T* velocity, const T* gradient, int64_t count, T lr, T momentum, T weight_decay) {
-  const Vec<T> rate = splat(lr), keep = splat(momentum), decay = splat(weight_decay);
+template <class Update, class T = typename Update::Number>
+static void update_range(T* weight, T* const* states, const T* gradient, int64_t count, const Update& update) {
   each_vector<T>(count, [&](int64_t i, int lanes) FM_BODY {
-    const Vec<T> w = load_part(weight + i, lanes);
-    const Vec<T> g = load_part(gradient + i, lanes) + decay * w;
-    const Vec<T> v = keep * load_part(velocity + i, lanes) + g;
-    store_part(velocity + i, v, lanes);
-    store_part(weight + i, w - rate * v, lanes);
+    Vec<T> state[Update::kStates];
+    for (int k = 0; k < Update::kStates; k++) state[k] = load_part(states[k] + i, lanes);
+    const Vec<T> w = update(load_part(weight + i, lanes), load_part(gradient + i, lanes), state);
+    for (int k = 0; k < Update::kStates; k++) store_part(states[k] + i, state[k], lanes);
+    store_part(weight + i, w, lanes);
   });
 }

@@ -33,13 +33,13 @@ struct AheadOfBoth {
   }
 };
 
-// scores[j][i] = ŵ_j · e_i.  Meanwhile this tile's velocity, and the next one's weight, are fetched.
+// scores[j][i] = ŵ_j · e_i.  Meanwhile this tile's state, and the next one's weight, are fetched.
 template <class Operand, class T>
 static __attribute__((noinline)) void tile_cosines(const ClassSweep<T>& s, const SweepLayout<T>& layout,
                                                    const Tile<T>& tile, const Operand* rows, const Operand* by_axis,
-                                                   Ahead weight, Ahead velocity) {
+                                                   Ahead weight, Ahead state) {
   constexpr int L = kLanes<T>;
-  AheadOfBoth ahead(velocity, weight, layout.n / kColumns<T> * (tile.padded / kRows));
+  AheadOfBoth ahead(state, weight, layout.n / kColumns<T> * (tile.padded / kRows));
   const int64_t row_operands = layout.template row_operands<Operand>(), k_count = steps<Operand>(s.D);
   for (int64_t i0 = 0; i0 < layout.n; i0 += kColumns<T>)
     for (int64_t j = 0; j < tile.padded; j += kRows) {
@@ -81,23 +81,27 @@ static __attribute__((noinline)) void add_features(const ClassSweep<T>& s, const
     }
 }
 
-template <class T>
-FM_INLINE void apply_gradient(const ClassSweep<T>& s, int64_t at, int lanes, Vec<T> gradient, Vec<T> w, bool update) {
-  if (!update) return store_part(s.d_weight + at, gradient, lanes);
-  const Vec<T> g = gradient + splat(s.weight_decay) * w;
-  const Vec<T> v = splat(s.momentum) * load_part(s.velocity + at, lanes) + g;
-  store_part(s.velocity + at, v, lanes);
-  store_part(s.weight_out + at, w - splat(s.learning_rate) * v, lanes);
+template <class T, class Update>
+FM_INLINE void apply_gradient(const ClassSweep<T>& s, int64_t at, int lanes, Vec<T> gradient, Vec<T> w,
+                              const Update& update) {
+  if constexpr (Update::kStates == 0) store_part(s.d_weight + at, gradient, lanes);
+  else {
+    Vec<T> state[Update::kStates];
+    for (int k = 0; k < Update::kStates; k++) state[k] = load_part(s.states[k] + at, lanes);
+    const Vec<T> next = update(w, gradient, state);
+    for (int k = 0; k < Update::kStates; k++) store_part(s.states[k] + at, state[k], lanes);
+    store_part(s.weight_out + at, next, lanes);
+  }
 }
 
 // dW = Σᵢ scores[j][i]·e_i, projected on the tangent of its row: (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and ⟨dW, ŵ⟩ = Σᵢ G·cos.
-template <bool update, class Operand, class T>
+template <class Operand, class T, class Update>
 static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, const SweepLayout<T>& layout,
                                                       const Tile<T>& tile, const Operand* scores, const Operand* by_row,
-                                                      Ahead next_weight, Ahead next_velocity) {
+                                                      const Update& update, Ahead next_weight, Ahead next_state) {
   constexpr int L = kLanes<T>;
   const int64_t stride = layout.template score_operands<Operand>(), k_count = steps<Operand>(s.N);
-  AheadOfBoth ahead(next_weight, next_velocity, tile.padded / kRows * (layout.d / kColumns<T>));
+  AheadOfBoth ahead(next_weight, next_state, tile.padded / kRows * (layout.d / kColumns<T>));
   for (int64_t j = 0; j < tile.padded; j += kRows) {
     T across[kRows], along[kRows];  // gradient = across·dW − along·w
     for (int r = 0; r < kRows; r++) {
@@ -112,11 +116,13 @@ static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, co
       fetching_kernel<kRows, Operand>(
           scores + j * stride, stride, 1, by_row + k * k_count, kColumns<Operand>, k_count,
           [&](int64_t step) __attribute__((always_inline)) {  // what finish reads and writes
-            if (!update) return;
+            if (Update::kStates == 0) return;
             if (step >= rows) return ahead.fetch(step - rows);
             const int64_t at = corner + step * s.D;
-            __builtin_prefetch(s.velocity + at, 1, 3);
-            __builtin_prefetch(s.velocity + at + L, 1, 3);
+            for (int of = 0; of < Update::kStates; of++) {
+              __builtin_prefetch(s.states[of] + at, 1, 3);
+              __builtin_prefetch(s.states[of] + at + L, 1, 3);
+            }
             __builtin_prefetch(s.weight_out + at, 1, 3);
             __builtin_prefetch(s.weight_out + at + L, 1, 3);
           },

@@ -13,8 +13,10 @@ namespace {
 struct Small {
   int64_t N = 37, C = 211, D = 72;
   MarginParams p;
+  OptimizerParams optimizer{0.5, 0.9, 1e-3};
 
-  Small(int K, Negatives negatives) {
+  Small(int K, Negatives negatives, Optimizer type) {
+    optimizer.type = type;
     p.method = Method::arcface;
     p.scale = 30;
     p.sub_centers = K;
@@ -25,7 +27,7 @@ struct Small {
 
 // The step's results, one after the other.
 struct Outcome {
-  std::vector<float> lse, d_features, weight, velocity;
+  std::vector<float> lse, d_features, weight, state;
 };
 
 Outcome step(CudaBackend& gpu, const Bfloat16Path& path, const Small& small) {
@@ -46,14 +48,18 @@ Outcome step(CudaBackend& gpu, const Bfloat16Path& path, const Small& small) {
     gpu.copy_to_host(values.data(), t, t.bytes());
     return values;
   };
-  const Tensor features = tensor({small.N, small.D}), weight = tensor({rows, small.D}),
-               velocity = tensor({rows, small.D});
+  const Tensor features = tensor({small.N, small.D}), weight = tensor({rows, small.D});
+  OptimizerState state_of_weight{tensor({rows, small.D})};
+  if (small.optimizer.type == Optimizer::adamw) {  // squares of what stands in the first
+    const Tensor& first = state_of_weight[0];
+    state_of_weight.push_back(gpu.multiply(first, first));
+  }
   std::vector<int32_t> targets;
   for (int64_t i = 0; i < small.N; i++) targets.push_back(i % 7 == 6 ? -1 : int32_t(i / 2 * 29 % small.C));
   const Tensor labels = gpu.empty(Dtype::int32, {small.N});
   gpu.copy_from_host(labels, targets.data(), labels.bytes());
-  const HeadStep made = step_on_path(gpu, path, features, weight, velocity, labels, small.p, {0.5, 0.9, 1e-3});
-  return {read(made.lse), read(made.d_features), read(weight), read(velocity)};
+  const HeadStep made = step_on_path(gpu, path, features, weight, state_of_weight, labels, small.p, small.optimizer);
+  return {read(made.lse), read(made.d_features), read(weight), read(state_of_weight.back())};
 }
 
 // ‖got − wanted‖ / ‖wanted‖
@@ -67,7 +73,8 @@ double distance(const std::vector<float>& got, const std::vector<float>& wanted)
 }
 
 std::string compare(CudaBackend& gpu, const Bfloat16Path& path) {
-  for (const Small& small : {Small(1, Negatives::curricular), Small(3, Negatives::mv_adaptive)}) {
+  for (const Small& small :
+       {Small(1, Negatives::curricular, Optimizer::sgd), Small(3, Negatives::mv_adaptive, Optimizer::adamw)}) {
     if (!path.why_not({gpu.capability(), small.N, small.C, small.p.sub_centers, small.D}).empty()) continue;
     const Outcome wanted = step(gpu, plain_head_path<float, Bfloat16>(), small), got = step(gpu, path, small);
     // Sums in another order; and where that rounds a dL/dcos the other way, 1/256 of it.
@@ -78,7 +85,7 @@ std::string compare(CudaBackend& gpu, const Bfloat16Path& path) {
     } results[] = {{"lse", &Outcome::lse, 1e-4},
                    {"d_features", &Outcome::d_features, 5e-3},
                    {"weight", &Outcome::weight, 5e-3},
-                   {"velocity", &Outcome::velocity, 5e-3}};
+                   {"optimizer's state", &Outcome::state, 5e-3}};
     for (const auto& result : results) {
       const double apart = distance(got.*result.values, wanted.*result.values);
       if (apart <= result.most) continue;  // NaN is not

@@ -72,7 +72,8 @@ HeadPathReport report_head_path(CudaBackend& gpu);
 
 // margin_softmax.cu: a step on this path.
 HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
-                      const Tensor& velocity, const Tensor& labels, const MarginParams& p, SgdParams sgd);
+                      const OptimizerState& state, const Tensor& labels, const MarginParams& p,
+                      const OptimizerParams& optimizer);
 // head_check.cu: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
 std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path);
 

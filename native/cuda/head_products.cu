@@ -17,8 +17,10 @@ void run_weights_product(const Stream& stream, const DeviceHead<T>& head, const 
                          const WeightTask<T>& task) {
   const dim3 blocks(unsigned(blocks_for(chunk.columns, Tile<T>::kRows)),
                     unsigned(blocks_for(head.D, Tile<T>::kColumns)));
-  if (task.weight) launch(stream, blocks, Tile<T>::kThreads, weights_product_kernel<T, E, true>, head, chunk, task);
-  else launch(stream, blocks, Tile<T>::kThreads, weights_product_kernel<T, E, false>, head, chunk, task);
+  task.with_update([&](const auto& update) {
+    using Update = std::decay_t<decltype(update)>;
+    launch(stream, blocks, Tile<T>::kThreads, weights_product_kernel<T, E, Update>, head, chunk, task, update);
+  });
 }
 
 #define FM_PRODUCTS(T, E)                                                                                       \

@@ -2,6 +2,7 @@
 #pragma once
 #include <type_traits>
 
+#include "../common/optimizers.h"
 #include "head.h"
 #include "tile.cuh"
 
@@ -42,8 +43,15 @@ struct WeightTask {
   bool project;  // dW tangent to its row and divided by ‖w‖
   T* d_weight;   // [R, D]
   // in place of d_weight, with the targets' part:
-  T *weight, *velocity;  // [R, D]
-  T learning_rate, momentum, weight_decay;
+  T *weight, *states[kMostStates];  // [R, D] each
+  OptimizerStep<T> optimizer;
+
+  // Runs f(update), what becomes of a row.
+  template <class F>
+  void with_update(F&& f) const {
+    if (weight) optimizer.with(f);
+    else f(NoUpdate{});
+  }
 };
 
 // What becomes of a row of dW: on the tangent of its row of weight it is (dW − ŵ·⟨dW, ŵ⟩)/‖w‖, and
@@ -60,40 +68,40 @@ struct WeightRow {
     across = task.project || inverse == 0 ? inverse : T(1);
     along = task.project ? dot * inverse : T(0);
   }
-  template <bool kUpdate>
-  __device__ void take(int64_t at, T sum) const {
-    const T before = w[at], gradient = across * (sum - along * before);
-    if (kUpdate) {
-      const T v = task.momentum * task.velocity[at] + (gradient + task.weight_decay * before);
-      task.velocity[at] = v;
-      task.weight[at] = before - task.learning_rate * v;
-    } else {
-      task.d_weight[at] = gradient;
+  // Of so many neighbours, at a place of memory that is a multiple of as many.
+  template <int kCount, class Update>
+  __device__ void take(int64_t at, const T (&sums)[kCount], const Update& update) const {
+    const auto some = [at](const T* x) { return *reinterpret_cast<const Some<T, kCount>*>(x + at); };
+    const Some<T, kCount> before = some(w);
+    Some<T, kCount> to;
+#pragma unroll
+    for (int e = 0; e < kCount; e++) to.at[e] = across * (sums[e] - along * before.at[e]);
+    if constexpr (Update::kStates > 0) {
+      Some<T, kCount> kept[Update::kStates];
+#pragma unroll
+      for (int k = 0; k < Update::kStates; k++) kept[k] = some(task.states[k]);
+#pragma unroll
+      for (int e = 0; e < kCount; e++) {
+        T state[Update::kStates];
+#pragma unroll
+        for (int k = 0; k < Update::kStates; k++) state[k] = kept[k].at[e];
+        to.at[e] = update(before.at[e], to.at[e], state);
+#pragma unroll
+        for (int k = 0; k < Update::kStates; k++) kept[k].at[e] = state[k];
+      }
+#pragma unroll
+      for (int k = 0; k < Update::kStates; k++) *reinterpret_cast<Some<T, kCount>*>(task.states[k] + at) = kept[k];
     }
-  }
-  // Of two neighbours, at an even place of memory.
-  template <bool kUpdate>
-  __device__ void take_pair(int64_t at, const T (&sums)[2]) const {
-    const auto pair = [at](const T* x) { return *reinterpret_cast<const Two<T>*>(x + at); };
-    const Two<T> before = pair(w);
-    Two<T> v{}, to;
-    if (kUpdate) v = pair(task.velocity);
-    for (int e = 0; e < 2; e++) {
-      to.at[e] = across * (sums[e] - along * before.at[e]);
-      if (!kUpdate) continue;
-      v.at[e] = task.momentum * v.at[e] + (to.at[e] + task.weight_decay * before.at[e]);
-      to.at[e] = before.at[e] - task.learning_rate * v.at[e];
-    }
-    if (kUpdate) *reinterpret_cast<Two<T>*>(task.velocity + at) = v;
-    *reinterpret_cast<Two<T>*>((kUpdate ? task.weight : task.d_weight) + at) = to;
+    *reinterpret_cast<Some<T, kCount>*>((Update::kStates > 0 ? task.weight : task.d_weight) + at) = to;
   }
 };
 
 // dW = scoresᵀ·e.  Blocks: centers, axes.
-template <class T, class E, bool kUpdate>
+template <class T, class E, class Update>
 __global__ void __launch_bounds__(256, 2)
-    weights_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, WeightTask<T> task) {
+    weights_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, WeightTask<T> task, Update update) {
   using S = Tile<T>;
+  constexpr bool kUpdate = Update::kStates > 0;
   __shared__ Four<T> staging[S::kStaging / 4];
   if (kUpdate && head.report->failed()) return;
   const int64_t column0 = int64_t(blockIdx.x) * S::kRows, axis0 = int64_t(blockIdx.y) * S::kColumns;
@@ -128,7 +136,7 @@ __global__ void __launch_bounds__(256, 2)
 #pragma unroll
     for (int c = 0; c < S::kThreadColumns; c++) {
       const int64_t axis = axis0 + tile_column<T>(c);
-      if (axis < head.D) row.template take<kUpdate>(center * head.D + axis, sums[r][c]);
+      if (axis < head.D) row.take(center * head.D + axis, {sums[r][c]}, update);
     }
   }
 }

@@ -303,13 +303,10 @@ auto dispatch_precision(Dtype dtype, Precision precision, F&& f) {
 // path: nullptr for the one of choice.
 template <class T, class E>
 HeadStep step(CudaBackend& gpu, const HeadPath<T, E>* path, const Tensor& features, const Tensor& weight,
-              const Tensor& velocity, const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
-              SgdParams sgd) {
+              const OptimizerState& state, const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
+              const OptimizerParams& optimizer) {
   Head<T, E> head(gpu, features, weight, labels, margins, p);
-  check_shape("velocity", velocity, weight.shape);
-  check_dtype("velocity", velocity, features.dtype);
-  gpu.check_here("velocity", velocity);
-  check_sgd(sgd.lr, sgd.momentum, sgd.weight_decay);
+  check_optimizer(optimizer, weight, state);
   const auto of_rows = [&] { return gpu.empty(features.dtype, labels.shape); };
   HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), gpu.empty(features.dtype, features.shape), of_rows(), 0, 0};
   head.prepare_sweeps(path);
@@ -318,10 +315,8 @@ HeadStep step(CudaBackend& gpu, const HeadPath<T, E>* path, const Tensor& featur
   WeightTask<T> weights{};
   weights.project = p.project_weight_gradient;
   weights.weight = weight.data<T>();
-  weights.velocity = velocity.data<T>();
-  weights.learning_rate = T(sgd.lr);
-  weights.momentum = T(sgd.momentum);
-  weights.weight_decay = T(sgd.weight_decay);
+  for (size_t k = 0; k < state.size(); k++) weights.states[k] = state[k].template data<T>();
+  weights.optimizer = OptimizerStep<T>(optimizer);
   head.sweep_gradients(weights, false);
   head.finish_features(1, out.d_features);
   RowOutputs<T> rows;
@@ -398,18 +393,20 @@ MarginSoftmaxGradients CudaBackend::margin_softmax_backward(const Tensor& featur
   });
 }
 
-HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, const Tensor& velocity,
+HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, const OptimizerState& state,
                                 const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
-                                SgdParams sgd, HeadOptions options) {
+                                const OptimizerParams& optimizer, HeadOptions options) {
   const DeviceGuard guard(device_);
   return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) {
-    return step<decltype(zero), decltype(operand)>(*this, nullptr, features, weight, velocity, labels, margins, p, sgd);
+    return step<decltype(zero), decltype(operand)>(*this, nullptr, features, weight, state, labels, margins, p,
+                                                   optimizer);
   });
 }
 
 HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
-                      const Tensor& velocity, const Tensor& labels, const MarginParams& p, SgdParams sgd) {
-  return step<float, Bfloat16>(gpu, &path, features, weight, velocity, labels, std::nullopt, p, sgd);
+                      const OptimizerState& state, const Tensor& labels, const MarginParams& p,
+                      const OptimizerParams& optimizer) {
+  return step<float, Bfloat16>(gpu, &path, features, weight, state, labels, std::nullopt, p, optimizer);
 }
 
 Tensor CudaBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,

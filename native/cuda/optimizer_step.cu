@@ -1,34 +1,41 @@
 #include "../common/check.h"
+#include "../common/optimizers.h"
 #include "backend.h"
 #include "each.cuh"
 
 namespace fm {
 namespace {
 
-template <class T>
-struct SgdStep {
-  T *weight, *velocity;
+template <class T, class Update>
+struct UpdateEach {
+  T *weight, *states[Update::kStates];
   const T* gradient;
-  T lr, momentum, weight_decay;
+  Update update;
   __device__ void operator()(int64_t i) const {
-    const T w = weight[i], v = momentum * velocity[i] + (gradient[i] + weight_decay * w);
-    velocity[i] = v;
-    weight[i] = w - lr * v;
+    T state[Update::kStates];
+#pragma unroll
+    for (int k = 0; k < Update::kStates; k++) state[k] = states[k][i];
+    weight[i] = update(weight[i], gradient[i], state);
+#pragma unroll
+    for (int k = 0; k < Update::kStates; k++) states[k][i] = state[k];
   }
 };
 
 }  // namespace
 
-void CudaBackend::sgd_step(const Tensor& weight, const Tensor& velocity, const Tensor& gradient, SgdParams sgd) {
-  check_alike("weight", weight, "velocity", velocity);
+void CudaBackend::optimizer_step(const Tensor& weight, const OptimizerState& state, const Tensor& gradient,
+                                 const OptimizerParams& p) {
+  check_optimizer(p, weight, state);
   check_alike("weight", weight, "gradient", gradient);
   check_here("weight", weight);
   const DeviceGuard guard(device_);
   dispatch_float(weight.dtype, [&](auto zero) {
     using T = decltype(zero);
-    for_each(stream_, weight.numel(),
-             SgdStep<T>{weight.data<T>(), velocity.data<T>(), gradient.data<T>(), T(sgd.lr), T(sgd.momentum),
-                        T(sgd.weight_decay)});
+    OptimizerStep<T>(p).with([&](const auto& update) {
+      UpdateEach<T, std::decay_t<decltype(update)>> each{weight.data<T>(), {}, gradient.data<T>(), update};
+      for (size_t k = 0; k < state.size(); k++) each.states[k] = state[k].template data<T>();
+      for_each(stream_, weight.numel(), each);
+    });
   });
 }
 

@@ -15,8 +15,10 @@ void run_tensor_weights(const Stream& stream, const DeviceHead<float>& head, con
                         const WeightTask<float>& task) {
   const dim3 blocks(unsigned(blocks_for(chunk.columns, TensorTile::kRows)),
                     unsigned(blocks_for(head.D, TensorTile::kColumns)));
-  if (task.weight) launch(stream, blocks, TensorTile::kThreads, tensor_weights_kernel<float, true>, head, chunk, task);
-  else launch(stream, blocks, TensorTile::kThreads, tensor_weights_kernel<float, false>, head, chunk, task);
+  task.with_update([&](const auto& update) {
+    using Update = std::decay_t<decltype(update)>;
+    launch(stream, blocks, TensorTile::kThreads, tensor_weights_kernel<float, Update>, head, chunk, task, update);
+  });
 }
 
 }  // namespace fm

@@ -48,11 +48,12 @@ __global__ void __launch_bounds__(TensorTile::kThreads, 1)
 }
 
 // dW = scoresᵀ·e, on the tangent of its row.  Blocks: centers, axes.
-template <class T, bool kUpdate>
+template <class T, class Update>
 __global__ void __launch_bounds__(TensorTile::kThreads, 1)
-    tensor_weights_kernel(DeviceHead<T> head, HeadChunk<T, Bfloat16> chunk, WeightTask<T> task) {
+    tensor_weights_kernel(DeviceHead<T> head, HeadChunk<T, Bfloat16> chunk, WeightTask<T> task, Update update) {
   if constexpr (kHasTensorCores) {
     using S = TensorTile;
+    constexpr bool kUpdate = Update::kStates > 0;
     __shared__ Four<float> memory[S::kStaging / 8];
     Bfloat16* const staging = reinterpret_cast<Bfloat16*>(memory);
     if (kUpdate && head.report->failed()) return;
@@ -93,10 +94,10 @@ __global__ void __launch_bounds__(TensorTile::kThreads, 1)
           const int64_t axis = axis0 + place.column(j, 0), at = center * head.D + axis;
           const T pair[2] = {sums[m][j][2 * h], sums[m][j][2 * h + 1]};
           if (head.D % 2 == 0) {
-            if (axis < head.D) row.template take_pair<kUpdate>(at, pair);
+            if (axis < head.D) row.take(at, pair, update);
           } else {
             for (int e = 0; e < 2; e++)
-              if (axis + e < head.D) row.template take<kUpdate>(at + e, pair[e]);
+              if (axis + e < head.D) row.take(at + e, {pair[e]}, update);
           }
         }
       }

@@ -20,9 +20,9 @@ template <class T>
 struct alignas(16) Four {
   T at[4];
 };
-template <class T>
-struct alignas(2 * sizeof(T)) Two {
-  T at[2];
+template <class T, int kCount>
+struct alignas(kCount * sizeof(T)) Some {
+  T at[kCount];
 };
 
 // The column of the tile that is a thread's c-th.

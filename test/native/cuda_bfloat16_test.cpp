@@ -7,7 +7,8 @@ namespace {
 using namespace fm;
 
 struct Results {
-  std::vector<float> row_loss, lse, dx, dw, d_margins, step_dx, w, v, step_lse, step_d_margins;
+  std::vector<float> row_loss, lse, dx, dw, d_margins, step_dx, w, v, adamw_w, adamw_m, adamw_v, step_lse,
+      step_d_margins;
   std::vector<double> scalars;  // of forward, backward and step
   std::vector<double> counts;   // rows that are right
 };
@@ -18,13 +19,13 @@ Problem<double> widened(const Problem<float>& q) {
   return {q.N, q.C, q.K, q.D, wide(q.x), wide(q.w), wide(q.v), wide(q.margins), q.labels};
 }
 
-constexpr SgdParams kSgd{0.3, 0.7, 0.01};
-
 // The whole of it in T.
 template <class T>
 Results run(Backend& device, const Problem<T>& q, const MarginParams& p, bool with_margins, Precision precision) {
   const Tensor x = on(device, {q.N, q.D}, q.x), w = on(device, {q.C * q.K, q.D}, q.w),
                v = on(device, {q.C * q.K, q.D}, q.v), labels = on(device, {q.N}, q.labels);
+  const Tensor w2 = on(device, {q.C * q.K, q.D}, q.w), m2 = on(device, {q.C * q.K, q.D}, q.v),
+               v2 = on(device, {q.C * q.K, q.D}, absolute(q.v));
   OptionalTensor margins;
   if (with_margins) margins = on(device, {q.N}, q.margins);
   const auto get = [&](const Tensor& t) {
@@ -39,12 +40,14 @@ Results run(Backend& device, const Problem<T>& q, const MarginParams& p, bool wi
   out.dx = get(g.d_features);
   out.dw = get(g.d_weight);
   out.d_margins = get(g.d_margins);
-  const HeadStep s = device.head_step(x, w, v, labels, margins, p, kSgd, {precision, -1});
+  const HeadStep s = device.head_step(x, w, {v}, labels, margins, p, kSgdCase, {precision, -1});
   out.step_dx = get(s.d_features);
   out.step_lse = get(s.lse);
   out.step_d_margins = get(s.d_margins);
   out.w = get(w);
   out.v = get(v);
+  device.head_step(x, w2, {m2, v2}, labels, margins, p, kAdamWCase, {precision, -1});
+  out.adamw_w = get(w2), out.adamw_m = get(m2), out.adamw_v = get(v2);
   out.scalars = {f.loss, f.regularizer, s.loss, s.regularizer, g.d_scale, g.d_bias, s.d_scale, s.d_bias};
   out.counts = {f.correct, f.labelled, s.correct, s.labelled};
   return out;
@@ -76,8 +79,9 @@ double distance(const std::vector<float>& got, const std::vector<float>& wanted,
 
 using Field = std::vector<float> Results::*;
 constexpr std::pair<const char*, Field> kGradients[] = {
-    {"d_features", &Results::dx}, {"d_weight", &Results::dw}, {"the step's d_features", &Results::step_dx},
-    {"weight", &Results::w},      {"velocity", &Results::v},
+    {"d_features", &Results::dx},  {"d_weight", &Results::dw},      {"the step's d_features", &Results::step_dx},
+    {"weight", &Results::w},       {"velocity", &Results::v},       {"AdamW's weight", &Results::adamw_w},
+    {"expAvg", &Results::adamw_m}, {"expAvgSq", &Results::adamw_v},
 };
 constexpr std::pair<const char*, Field> kLogits[] = {
     {"row_loss", &Results::row_loss}, {"lse", &Results::lse}, {"the step's lse", &Results::step_lse}};
@@ -145,10 +149,11 @@ void short_memory() {
   p.method = Method::arcface;
   p.sub_centers = 2;
   const Results roomy = on_path("tensor", q, p, false);
-  const size_t used = 3 * size_t(q.C * q.K * q.D) * sizeof(float);
+  const size_t used = 6 * size_t(q.C * q.K * q.D) * sizeof(float);
   const Setting memory("FM_EMULATED_MEMORY", std::to_string(used + (400 << 10)));
   const Results tight = on_path("tensor", q, p, false);
-  expect(roomy.dw == tight.dw && roomy.w == tight.w && roomy.dx == tight.dx && roomy.lse == tight.lse,
+  expect(roomy.dw == tight.dw && roomy.w == tight.w && roomy.adamw_w == tight.adamw_w && roomy.dx == tight.dx &&
+             roomy.lse == tight.lse,
          "short of memory the bits are the same");
 }
 

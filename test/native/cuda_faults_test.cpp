@@ -142,7 +142,7 @@ const std::vector<Family>& families() {
          MarginParams p;
          p.method = Method::arcface;
          const Tensor w = made({C, D}, 3), v = made({C, D}, 4);
-         const HeadStep step = gpu().head_step(made({N, D}), w, v, made_labels(N, C), {}, p, {}, {});
+         const HeadStep step = gpu().head_step(made({N, D}), w, {v}, made_labels(N, C), {}, p, {}, {});
          return std::vector<Tensor>{w, v, step.d_features, step.lse};
        }},
   };

@@ -11,7 +11,8 @@ using namespace fm;
 template <class T>
 struct Results {
   std::vector<double> scalars;  // loss, regularizer, correct, labelled of forward and step; d_scale and d_bias of both
-  std::vector<T> row_loss, lse, dx, dw, d_margins, step_dx, step_w, step_v, step_loss, step_lse, logits, negatives;
+  std::vector<T> row_loss, lse, dx, dw, d_margins, step_dx, step_w, step_v, step_loss, adamw_w, adamw_m, adamw_v,
+      step_lse, logits, negatives;
   std::vector<T> norm, target_cos, nearest, hard, cosines;
   std::vector<int32_t> center;
 };
@@ -40,12 +41,16 @@ Results<T> run(Backend& device, const Problem<T>& q, const MarginParams& p, bool
   out.hard = get(rows.hard);
   out.center = values_of<int32_t>(device, rows.center);
   out.cosines = get(device.target_cosines(x, w, labels, q.K));
-  const HeadStep s = device.head_step(x, w, v, labels, margins, p, {0.3, 0.7, 0.01});
+  const HeadStep s = device.head_step(x, w, {v}, labels, margins, p, {0.3, 0.7, 0.01});
   out.step_dx = get(s.d_features);
   out.step_loss = get(s.row_loss);
   out.step_lse = get(s.lse);
   out.step_w = get(w);
   out.step_v = get(v);
+  const Tensor w2 = on(device, {q.C * q.K, q.D}, q.w), m2 = on(device, {q.C * q.K, q.D}, q.v),
+               v2 = on(device, {q.C * q.K, q.D}, absolute(q.v));
+  device.head_step(x, w2, {m2, v2}, labels, margins, p, kAdamWCase);
+  out.adamw_w = get(w2), out.adamw_m = get(m2), out.adamw_v = get(v2);
   out.scalars = {f.loss,    f.regularizer, s.loss,    s.regularizer, g.d_scale, g.d_bias,
                  s.d_scale, s.d_bias,      f.correct, f.labelled,    s.correct, s.labelled};
   return out;
@@ -77,6 +82,9 @@ void agree(const Results<T>& got, const Results<T>& wanted, double largest_logit
   near("the step's d_features", got.step_dx, wanted.step_dx, gradient, -1);
   near("weight", got.step_w, wanted.step_w, gradient, -1);
   near("velocity", got.step_v, wanted.step_v, gradient, -1);
+  near("AdamW's weight", got.adamw_w, wanted.adamw_w, gradient, -1);
+  near("expAvg", got.adamw_m, wanted.adamw_m, gradient, -1);
+  near("expAvgSq", got.adamw_v, wanted.adamw_v, 2 * gradient, -1);
   near("norm", got.norm, wanted.norm, single ? 1e-6 : 1e-14);
   near("target_cos", got.target_cos, wanted.target_cos, single ? 1e-6 : 1e-14, 1);
   near("target_cosines", got.cosines, wanted.cosines, single ? 1e-6 : 1e-14, 1);
@@ -204,7 +212,7 @@ void errors() {
       const Tensor x = on(*device, {q.N, q.D}, q.x), w = on(*device, {q.C * q.K, q.D}, q.w),
                    v = on(*device, {q.C * q.K, q.D}, q.v), labels = on(*device, {q.N}, q.labels),
                    margins = on(*device, {q.N}, q.margins);
-      messages.push_back(error_of([&] { device->head_step(x, w, v, labels, margins, p, {}); }));
+      messages.push_back(error_of([&] { device->head_step(x, w, {v}, labels, margins, p, {}); }));
       messages.push_back(error_of([&] { device->margin_softmax_forward(x, w, labels, margins, p); }));
       messages.push_back(error_of([&] { device->margin_logits(x, w, labels, margins, p); }));
       messages.push_back(error_of([&] { device->inspect_head(x, w, labels, margins, p); }));

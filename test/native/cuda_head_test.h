@@ -14,6 +14,7 @@
 #include "../../native/common/backend.h"
 #include "../../native/common/devices.h"
 #include "../../native/common/methods.h"
+#include "optimizer_reference.h"
 
 namespace fm {
 
@@ -48,6 +49,13 @@ template <class T>
 std::vector<T> values_of(Backend& device, const Tensor& t) {
   std::vector<T> values(size_t(t.numel()));
   device.copy_to_host(values.data(), t, t.bytes());
+  return values;
+}
+
+// A second moment that goes with a first one.
+template <class T>
+std::vector<T> absolute(std::vector<T> values) {
+  for (T& value : values) value = std::fabs(value);
   return values;
 }
 

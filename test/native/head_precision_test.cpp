@@ -203,11 +203,11 @@ template <class T = float>
 struct Step {
   HeadStep result;
   Tensor weight, velocity;
-  Step(const Problem& q, const HeadOptions& options, SgdParams sgd = {0.1, 0, 0})
+  Step(const Problem& q, const HeadOptions& options, OptimizerParams sgd = {0.1, 0, 0})
       : weight(tensor_of<T>({q.C * q.p.sub_centers, q.D}, q.w)),
         velocity(tensor_of<T>({q.C * q.p.sub_centers, q.D}, Matrix(q.w.size()))) {
-    result = cpu_backend().head_step(tensor_of<T>({q.N, q.D}, q.x), weight, velocity, labels_of(q.labels), std::nullopt,
-                                     q.p, sgd, options);
+    result = cpu_backend().head_step(tensor_of<T>({q.N, q.D}, q.x), weight, {velocity}, labels_of(q.labels),
+                                     std::nullopt, q.p, sgd, options);
   }
   Matrix dx() const { return values_of<T>(result.d_features); }
   Matrix dw() const { return values_of<T>(velocity); }
@@ -311,7 +311,7 @@ void thread_invariance(int64_t N, int64_t C, int64_t D) {
       std::vector<Step<>> steps;
       for (int threads : {1, 2, 3}) {
         set_num_threads(threads);
-        steps.emplace_back(q, mode, SgdParams{0.1, 0.9, 1e-4});
+        steps.emplace_back(q, mode, OptimizerParams{0.1, 0.9, 1e-4});
       }
       for (const Step<>& step : steps)
         expect(same(step.weight, steps[0].weight) && same(step.velocity, steps[0].velocity) &&
@@ -440,7 +440,7 @@ void memory() {
   const auto scratch = [&](const HeadOptions& options) {
     reset_peak_memory();
     const size_t before = memory_use().used;
-    cpu_backend().head_step(x, w, v, labels_of(q.labels), std::nullopt, q.p, {}, options);
+    cpu_backend().head_step(x, w, {v}, labels_of(q.labels), std::nullopt, q.p, {}, options);
     return double(memory_use().peak - before);
   };
   const double page = 2 << 20;  // a large block is in whole pages

@@ -6,6 +6,7 @@
 
 #include "../../native/common/devices.h"
 #include "margin_cases.h"
+#include "optimizer_reference.h"
 
 namespace {
 
@@ -46,9 +47,13 @@ Results run(const Problem& q, const MarginParams& p, const char* path = nullptr)
   out["d_bias"] = {gradients.d_bias};
   HeadOptions options;
   options.precision = Precision::bfloat16;
-  const auto step = gpu().head_step(x, w, v, labels, margins, p, {0.3, 0.7, 0.01}, options);
+  const auto step = gpu().head_step(x, w, {v}, labels, margins, p, {0.3, 0.7, 0.01}, options);
   out["step dx"] = from_gpu(step.d_features), out["step w"] = from_gpu(w), out["step v"] = from_gpu(v);
   out["step loss"] = {step.loss};
+  const Tensor w2 = on_gpu({q.C * q.K, q.D}, q.w), m2 = on_gpu({q.C * q.K, q.D}, Matrix(size_t(q.C * q.K * q.D), 0.1)),
+               v2 = on_gpu({q.C * q.K, q.D}, Matrix(size_t(q.C * q.K * q.D), 0.01));
+  gpu().head_step(x, w2, {m2, v2}, labels, margins, p, kAdamWCase, options);
+  out["AdamW's w"] = from_gpu(w2), out["expAvg"] = from_gpu(m2), out["expAvgSq"] = from_gpu(v2);
   return out;
 }
 

@@ -13,6 +13,8 @@
 #include <random>
 #include <sstream>
 
+#include "optimizer_reference.h"
+
 namespace {
 
 using namespace fm;
@@ -70,7 +72,7 @@ struct Problem {
   MarginParams p;
   int64_t N, K, D, classes, C, depth, columns, stride, row_tiles;
   Aligned<Bfloat16> rows, centers, scores;
-  Aligned<float> embeddings, weight, velocity, d_weight, inverse, row_values, dots, slabs, group_largest;
+  Aligned<float> embeddings, weight, velocity, squares, d_weight, inverse, row_values, dots, slabs, group_largest;
   Aligned<double> group_sums, group_counts;
   Aligned<int32_t> labels, first, next;
   Aligned<HeadReport> report;
@@ -97,6 +99,7 @@ struct Problem {
         embeddings(N * D),
         weight(C * K * D),
         velocity(C * K * D),
+        squares(C * K * D),
         d_weight(C * K * D),
         inverse(C * K),
         row_values(9 * N),
@@ -149,6 +152,7 @@ struct Problem {
       next[i] = before, before = int32_t(i);
     }
     for (int64_t j = 0; j < C * K * D; j++) weight[j] = normal(random), velocity[j] = normal(random);
+    for (int64_t j = 0; j < C * K * D; j++) squares[j] = std::fabs(weight[j]) + 0.1f;
     for (int64_t j = 0; j < C * K; j++) {
       float square = 0;
       for (int64_t d = 0; d < D; d++) square += weight[j * D + d] * weight[j * D + d];
@@ -234,12 +238,13 @@ struct Problem {
     kHopperPath.sweep(stream, head, chunk, without, false);
   }
   void run_features() { kHopperPath.features_product(stream, head, chunk, slabs.data, of.splits); }
-  WeightTask<float> weights(bool update, bool project) {
+  // optimizer: none for the gradient itself.
+  WeightTask<float> weights(const OptimizerParams* optimizer, bool project) {
     WeightTask<float> t{};
     t.project = project;
-    if (update) t.weight = weight.data, t.velocity = velocity.data;
-    else t.d_weight = d_weight.data;
-    t.learning_rate = 0.1f, t.momentum = 0.9f, t.weight_decay = 0.01f;
+    if (!optimizer) return t.d_weight = d_weight.data, t;
+    t.weight = weight.data, t.states[0] = velocity.data, t.states[1] = squares.data;
+    t.optimizer = OptimizerStep<float>(*optimizer);
     return t;
   }
 
@@ -315,9 +320,11 @@ struct Problem {
       }
     return worst;
   }
-  double weights_error(bool update, bool project) {
-    const std::vector<float> w(weight.data, weight.data + weight.n), v(velocity.data, velocity.data + velocity.n);
-    kHopperPath.weights_product(stream, head, chunk, weights(update, project));
+  double weights_error(const OptimizerParams* optimizer, bool project) {
+    const bool update = optimizer != nullptr;
+    const auto values = [](const Aligned<float>& of) { return std::vector<double>(of.data, of.data + of.n); };
+    const std::vector<double> w = values(weight), before[] = {values(velocity), values(squares)};
+    kHopperPath.weights_product(stream, head, chunk, weights(optimizer, project));
     double worst = 0;
     for (int64_t r = 0; r < C * K; r++) {
       const int64_t j = r - of.first_class * K;
@@ -348,11 +355,13 @@ struct Problem {
           else if (d_weight[int64_t(at)] == d_weight[int64_t(at)]) return INFINITY;  // written where it should not be
           continue;
         }
-        const double moved = 0.9f * double(v[at]) + gradient + 0.01f * double(w[at]);
-        const double want_v = in_chunk ? moved : v[at], want_w = in_chunk ? w[at] - 0.1f * moved : w[at];
-        const double scale = std::fabs(v[at]) + std::fabs(w[at]) + room;
-        worst = std::max(worst, std::fabs(velocity[int64_t(at)] - want_v) / scale);
-        worst = std::max(worst, std::fabs(weight[int64_t(at)] - want_w) / scale);
+        Stepped want{{w[at]}, {{before[0][at]}, {before[1][at]}}};
+        if (in_chunk) want = stepped(*optimizer, want.weight, want.states, {gradient});
+        const double scale = std::fabs(before[0][at]) + std::fabs(w[at]) + room;
+        worst = std::max(worst, std::fabs(velocity[int64_t(at)] - want.states[0][0]) / scale);
+        worst =
+            std::max(worst, std::fabs(squares[int64_t(at)] - want.states[1][0]) / (scale * (1 + std::fabs(gradient))));
+        worst = std::max(worst, std::fabs(weight[int64_t(at)] - want.weight[0]) / scale);
         if (!(worst == worst)) return INFINITY;
       }
     }
@@ -377,10 +386,10 @@ void whole(const Case& of, unsigned seed) {
     const double features = q.features_error();
     expect(features < 2e-6, of.name(), ": dX off by ", features);
     for (bool project : {true, false}) {
-      const double weights = q.weights_error(false, project);
+      const double weights = q.weights_error(nullptr, project);
       expect(weights < 2e-6, of.name(), ": dW off by ", weights);
     }
-    const double step = q.weights_error(true, seed % 2 == 0);
+    const double step = q.weights_error(seed % 4 < 2 ? &kSgdCase : &kAdamWCase, seed % 2 == 0);
     expect(step < 2e-6, of.name(), ": the step is off by ", step);
     if (q.head.binary) return;
     Problem again(of, seed);
@@ -450,7 +459,7 @@ std::vector<float> bits(const Case& of, unsigned order) {
   setenv("FM_EMULATED_SEED", std::to_string(order).c_str(), 1);
   Problem q(of, 11);
   q.run_totals(), q.run_scores(), q.run_features();
-  kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(true, true));
+  kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(&kSgdCase, true));
   unsetenv("FM_EMULATED_SEED");
   std::vector<float> all(q.slabs.data, q.slabs.data + q.slabs.n);
   all.insert(all.end(), q.weight.data, q.weight.data + q.weight.n);
@@ -497,7 +506,7 @@ bool products_are_off(Problem& q) {
   q.run_scores();
   cuda_emulation::mistake = planted;
   q.run_features();
-  return !(q.features_error() < 1e-3) || !(q.weights_error(true, true) < 1e-3);
+  return !(q.features_error() < 1e-3) || !(q.weights_error(&kSgdCase, true) < 1e-3);
 }
 void mistakes() {
   for (const char* mistake : {"wait", "early", "bytes", "transposed", "arrivals", "cluster"}) {
@@ -532,7 +541,7 @@ void refusal() {
   q.run_scores();
   const std::vector<float> before(q.weight.data, q.weight.data + q.weight.n);
   q.report[0].bad_label = 3;
-  kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(true, true));
+  kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(&kSgdCase, true));
   expect(std::equal(before.begin(), before.end(), q.weight.data), "a refused step leaves weight alone");
 }
 

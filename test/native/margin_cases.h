@@ -55,8 +55,8 @@ struct Inputs {
   }
   MarginSoftmaxGradients backward() const { return backward(forward().lse); }
   // Updates w.
-  HeadStep step(const Tensor& velocity, const SgdParams& sgd) const {
-    return cpu_backend().head_step(x, w, velocity, labels, margins, p, sgd);
+  HeadStep step(const Tensor& velocity, const OptimizerParams& sgd) const {
+    return cpu_backend().head_step(x, w, {velocity}, labels, margins, p, sgd);
   }
   Tensor velocity() const { return tensor_of<T>(w.shape, Matrix(w.numel())); }
 };

@@ -193,7 +193,7 @@ void errors() {
                v = tensor_of<float>({q.C, q.D}, q.w), labels = labels_of(q.labels);
   const auto step = [&](const Tensor& x, const Tensor& labels, const MarginParams& p = params(Method::arcface),
                         const OptionalTensor& margins = {}) {
-    cpu_backend().head_step(x, w, v, labels, margins, p, {});
+    cpu_backend().head_step(x, w, {v}, labels, margins, p, {});
   };
   std::vector<int> wrong = q.labels;
   for (int label : {90001, -2}) {
@@ -264,7 +264,7 @@ void errors() {
   lse[3] = NAN;
   throws(ErrorKind::range, "expected a finite lse, got nan at row 3", [&] { backward(lse, 1); });
   throws(ErrorKind::range, "expected finite lr, momentum and weightDecay, got nan, 0.9 and 0", [&] {
-    cpu_backend().head_step(x, w, v, labels, {}, params(Method::arcface), {NAN, 0.9, 0});
+    cpu_backend().head_step(x, w, {v}, labels, {}, params(Method::arcface), {NAN, 0.9, 0});
   });
   expect(values_of<float>(w) == q.w && values_of<float>(v) == q.w, "an error leaves weight and velocity alone");
 }
@@ -287,7 +287,7 @@ void bad_weights() {
         const Tensor v = tensor_of<float>({300, q.D}, q.w);
         throws(ErrorKind::non_finite, message, [&] { in.step(v, {}); });
         throws(ErrorKind::non_finite, message,
-               [&] { cpu_backend().head_step(in.x, in.w, v, in.labels, {}, shifted, {}); });
+               [&] { cpu_backend().head_step(in.x, in.w, {v}, in.labels, {}, shifted, {}); });
         throws(ErrorKind::non_finite, message, [&] { in.forward(); });
         throws(ErrorKind::non_finite, message, [&] { in.backward(tensor_of<float>({q.N}, Matrix(q.N, 60.0))); });
         throws(ErrorKind::non_finite, message, [&] { cpu_backend().margin_logits(in.x, in.w, in.labels, {}, p); });
@@ -312,7 +312,7 @@ size_t scratch_of_step(int64_t C, int K) {
                v = tensor_of<float>({C * K, 24}, Matrix(C * K * 24));
   reset_peak_memory();
   const size_t before = memory_use().used;
-  cpu_backend().head_step(x, w, v, labels_of(q.labels), {}, p, {});
+  cpu_backend().head_step(x, w, {v}, labels_of(q.labels), {}, p, {});
   return memory_use().peak - before;
 }
 

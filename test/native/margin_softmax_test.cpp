@@ -4,6 +4,7 @@
 #include <map>
 
 #include "margin_cases.h"
+#include "optimizer_reference.h"
 
 namespace {
 
@@ -61,15 +62,17 @@ void agrees(const Problem& q, const MarginParams& p, const Reference& wanted, co
   if (has_d_scale) near("d_scale", std::fabs(gradients.d_scale / d_loss - wanted.d_scale), of_scale);
   near("d_bias", std::fabs(gradients.d_bias / d_loss - wanted.d_bias), of_bias);
 
-  const SgdParams sgd{0.3, 0.7, 0.01};
-  Matrix v(q.w.size()), next(q.w.size());
-  for (size_t i = 0; i < v.size(); i++) {
-    v[i] = sgd.momentum * q.w[i] + dw[i] + sgd.weight_decay * q.w[i];
-    next[i] = q.w[i] - sgd.lr * v[i];
-  }
-  const auto step_agrees = [&](const std::string& which, const HeadOptions& options) {
-    const Tensor weight = tensor_of<T>(weight_shape, q.w), velocity = tensor_of<T>(weight_shape, q.w);
-    const HeadStep step = cpu_backend().head_step(in.x, weight, velocity, in.labels, in.margins, p, sgd, options);
+  Matrix squares = q.w;
+  for (double& each : squares) each *= each;
+  const auto step_agrees = [&](const std::string& which, const HeadOptions& options,
+                               const OptimizerParams& optimizer = kSgdCase) {
+    std::vector<Matrix> states{q.w};
+    if (optimizer.type == Optimizer::adamw) states.push_back(squares);
+    const Stepped next = stepped(optimizer, q.w, states, dw);
+    const Tensor weight = tensor_of<T>(weight_shape, q.w);
+    OptimizerState state;
+    for (const Matrix& each : states) state.push_back(tensor_of<T>(weight_shape, each));
+    const HeadStep step = cpu_backend().head_step(in.x, weight, state, in.labels, in.margins, p, optimizer, options);
     const auto of_step = [&](const char* result, double off, double allowed) {
       near((which + result).c_str(), off, allowed);
     };
@@ -82,10 +85,12 @@ void agrees(const Problem& q, const MarginParams& p, const Reference& wanted, co
     of_step("d_margins", distance(values_of<T>(step.d_margins), wanted.d_margins, 1e-3), gradient);
     if (has_d_scale) of_step("d_scale", std::fabs(step.d_scale - wanted.d_scale), of_scale);
     of_step("d_bias", std::fabs(step.d_bias - wanted.d_bias), of_bias);
-    of_step("velocity", distance(values_of<T>(velocity), v), gradient);
-    of_step("weight", distance(values_of<T>(weight), next), gradient);
+    for (size_t k = 0; k < state.size(); k++)
+      of_step(k == 0 ? "first state" : "second state", distance(values_of<T>(state[k]), next.states[k]), gradient);
+    of_step("weight", distance(values_of<T>(weight), next.weight), gradient);
   };
   step_agrees("the step's ", {});
+  step_agrees("AdamW's step's ", {}, kAdamWCase);
   if (p.negatives != Negatives::plain || is_binary(p.method)) return;
   // Whether the scale is near or not, and the sums can be had from the moments or not.
   for (double away : {-0.4, 3.0}) {
@@ -95,7 +100,8 @@ void agrees(const Problem& q, const MarginParams& p, const Reference& wanted, co
     const NegativeSums sums = cpu_backend().negative_sums(in.x, in.w, in.labels, plain, {});
     HeadOptions options;
     options.moments = sums.moments, options.cosines = sums.cosines, options.moments_scale = plain.scale;
-    step_agrees(std::string("from sums at a ") + (away < 1 ? "near" : "far") + " scale, the step's ", options);
+    step_agrees(std::string("from sums at a ") + (away < 1 ? "near" : "far") + " scale, the step's ", options,
+                away < 1 ? kAdamWCase : kSgdCase);
   }
 }
 

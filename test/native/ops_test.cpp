@@ -10,6 +10,7 @@
 #include "../../native/common/random.h"
 #include "../../native/cpu/onednn.h"
 #include "op_checks.h"
+#include "optimizer_reference.h"
 
 namespace {
 
@@ -319,7 +320,7 @@ void test_shapes(const Shape& shape) {
 }
 
 void test_sgd(int64_t size) {
-  const SgdParams p{0.1, 0.9, 5e-4};
+  const OptimizerParams p{0.1, 0.9, 5e-4};
   const Values w = random_values(size), v = random_values(size), g = random_values(size);
   Values new_w(size), new_v(size);
   for (int64_t i = 0; i < size; i++) {
@@ -328,9 +329,25 @@ void test_sgd(int64_t size) {
   }
   for (Dtype dtype : kFloats) {
     const Tensor tw = tensor(dtype, {size}, w), tv = tensor(dtype, {size}, v);
-    dev().sgd_step(tw, tv, tensor(dtype, {size}, g), p);
+    dev().optimizer_step(tw, {tv}, tensor(dtype, {size}, g), p);
     close("sgdStep w", tw, new_w);
     close("sgdStep v", tv, new_v);
+  }
+}
+
+void test_adamw(int64_t size) {
+  for (const double step : {1., 2., 1e6}) {
+    const OptimizerParams p{0.1, 0, 0.05, Optimizer::adamw, 0.9, 0.999, 1e-6, step};
+    const Values w = random_values(size), m = random_values(size), v = random_values(size, 0.01, 1),
+                 g = random_values(size);
+    const Stepped after = stepped(p, w, {m, v}, g);
+    for (Dtype dtype : kFloats) {
+      const Tensor tw = tensor(dtype, {size}, w), tm = tensor(dtype, {size}, m), tv = tensor(dtype, {size}, v);
+      dev().optimizer_step(tw, {tm, tv}, tensor(dtype, {size}, g), p);
+      close("adamw w", tw, after.weight);
+      close("adamw m", tm, after.states[0]);
+      close("adamw v", tv, after.states[1]);
+    }
   }
 }
 
@@ -424,7 +441,7 @@ void test_empty() {
             dev().flatten_backward(tensor(Dtype::float32, {0, 32}, {}), x.shape).shape == x.shape,
         "shapes of no images");
   dev().accumulate(rows, rows);
-  dev().sgd_step(rows, rows, rows, {});
+  dev().optimizer_step(rows, {rows}, rows, {});
 }
 
 // An operand may be given twice, and accumulate's into may be its x.
@@ -515,7 +532,7 @@ void test_device() {
   }
   for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 64}, Shape{1, 1, 1, 1}, Shape{3, 17, 2, 35}})
     test_shapes(shape);
-  for (int64_t size : {1, 17, 40000}) test_sgd(size);
+  for (int64_t size : {1, 17, 40000}) test_sgd(size), test_adamw(size);
   for (int64_t n : {1, 19, 70000}) test_elements(n);
   test_integers();
   test_empty();
@@ -543,6 +560,7 @@ void test_random_shapes() {
     test_rows(draw(1, 300), draw(1, 300));
     test_elements(draw(1, 40000));
     test_sgd(draw(1, 3000));
+    test_adamw(draw(1, 3000));
   }
 }
 
@@ -603,7 +621,7 @@ void test_other_devices() {
   elsewhere("globalAvgPool backward", [&] { dev().global_avg_pool_backward(there, {2, 1, 1, 6}); });
   elsewhere("flatten", [&] { dev().flatten_forward(image_there); });
   elsewhere("flatten backward", [&] { dev().flatten_backward(there, {2, 1, 1, 6}); });
-  elsewhere("sgdStep", [&] { dev().sgd_step(there, there, there, {}); });
+  elsewhere("optimizerStep", [&] { dev().optimizer_step(there, {there}, there, {}); });
   elsewhere("batchNorm", [&] { dev().batch_norm_train(there, six_there, six_there, six_there, six_there, 0.1, 1e-5); });
   mixed("add", [&] { dev().add(here, there); });
   mixed("accumulate", [&] { dev().accumulate(here, there); });
@@ -611,7 +629,7 @@ void test_other_devices() {
   mixed("conv2d", [&] { dev().conv2d_forward(image, weight_there, {}); });
   mixed("prelu", [&] { dev().prelu_forward(here, six_there); });
   mixed("batchNorm", [&] { dev().batch_norm_eval(here, six, six, six_there, six, 0); });
-  mixed("sgdStep", [&] { dev().sgd_step(here, here, there, {}); });
+  mixed("optimizerStep", [&] { dev().optimizer_step(here, {here}, there, {}); });
   refuses("rows too wide for a tile", ErrorKind::shape, "rows of at most 16777215", [&] {
     dev().matmul(tensor(Dtype::float32, {0, 16777216}, {}), tensor(Dtype::float32, {0, 16777216}, {}), false, true);
   });

@@ -6,6 +6,7 @@
 #include "../../native/cpu/class_margins.h"
 #include "../../native/cpu/random.h"
 #include "op_checks.h"
+#include "optimizer_reference.h"
 
 namespace {
 
@@ -128,7 +129,7 @@ void refuses(const std::string& what, const std::string& message, F&& f) {
 }
 
 void test_class_margins(int64_t classes, int64_t n) {
-  const SgdParams sgd{0.3, 0.9, 0};
+  const OptimizerParams sgd{0.3, 0.9, 0};
   const double common = -0.2;
   const Values before = random_values(classes, -0.2, 1.2), velocity = random_values(classes), g = random_values(n);
   std::vector<int32_t> labels(n);
@@ -142,13 +143,42 @@ void test_class_margins(int64_t classes, int64_t n) {
   const auto stepped = [&](const std::vector<int32_t>& of_rows) {
     const std::vector<Tensor> state{tensor(Dtype::float32, {classes}, before),
                                     tensor(Dtype::float32, {classes}, velocity)};
-    class_margins_step(state[0], state[1], int_tensor(of_rows), tensor(Dtype::float32, {n}, g), common, sgd);
+    class_margins_step(state[0], {state[1]}, int_tensor(of_rows), tensor(Dtype::float32, {n}, g), common, sgd);
     return state;
   };
   const std::vector<Tensor> state = stepped(labels);
   close("classMargins", state[0], margins);
   close("classMargins velocity", state[1], v);
   same_for_threads("classMargins", [&] { return stepped(labels); });
+}
+
+void test_adamw_margins(int64_t classes, int64_t n) {
+  const OptimizerParams p{0.3, 0, 0, Optimizer::adamw, 0.8, 0.95, 1e-3, 3};
+  const double common = -0.2;
+  const Values margins = random_values(classes, -0.2, 1.2), m = random_values(classes),
+               v = random_values(classes, 0.01, 1), g = random_values(n);
+  std::vector<int32_t> labels(n);
+  for (int32_t& label : labels) label = int32_t(generator() % (classes + 1)) - 1;
+  Values gradient(classes, common), clamped = margins;
+  for (int64_t i = 0; i < n; i++)
+    if (labels[i] >= 0) gradient[labels[i]] += g[i];
+  for (double& each : clamped) each = std::clamp(each, 0.0, 1.0);
+  Stepped after = stepped(p, clamped, {m, v}, gradient);
+  for (double& each : after.weight) each = std::clamp(each, 0.0, 1.0);
+  OptimizerParams decaying = p;
+  decaying.weight_decay = 0.5;  // is the weights' alone
+  const auto run = [&] {
+    const OptimizerState state{tensor(Dtype::float32, {classes}, margins), tensor(Dtype::float32, {classes}, m),
+                               tensor(Dtype::float32, {classes}, v)};
+    class_margins_step(state[0], {state[1], state[2]}, int_tensor(labels), tensor(Dtype::float32, {n}, g), common,
+                       decaying);
+    return state;
+  };
+  const OptimizerState state = run();
+  close("classMargins of AdamW", state[0], after.weight);
+  close("classMargins expAvg", state[1], after.states[0]);
+  close("classMargins expAvgSq", state[2], after.states[1]);
+  same_for_threads("classMargins of AdamW", run);
 }
 
 void test_draws() {
@@ -180,10 +210,10 @@ void test_refusals() {
   });
   const Tensor two = tensor(Dtype::float32, {2}, {1, 1});
   refuses("a label past the last class", "labels in [0, 2) or -1, got 2 at row 1", [&] {
-    class_margins_step(two, two, int_tensor({-1, 2}), two, 0, {});
+    class_margins_step(two, {two}, int_tensor({-1, 2}), two, 0, {});
   });
   refuses("a gradient too few", "labels [1]", [&] {
-    class_margins_step(two, two, int_tensor({0, 1}), tensor(Dtype::float32, {1}, {1}), 0, {});
+    class_margins_step(two, {two}, int_tensor({0, 1}), tensor(Dtype::float32, {1}, {1}), 0, {});
   });
 }
 
@@ -198,7 +228,7 @@ int main() {
     test_weighted_sum(n, k, d);
   for (const auto& [n, d] : {std::pair<int64_t, int64_t>{1, 1}, {7, 19}, {13, 64}, {70, 257}}) test_distances(n, d);
   for (const auto& [classes, n] : {std::pair<int64_t, int64_t>{1, 1}, {17, 40}, {40000, 300}})
-    test_class_margins(classes, n);
+    test_class_margins(classes, n), test_adamw_margins(classes, n);
   test_draws();
   test_refusals();
   std::printf("%d passed, %d failed\n", passed, failed);

@@ -40,8 +40,7 @@ void features_product(const Stream& stream, const DeviceHead<float>& head, const
 }
 void weights_product(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
                      const WeightTask<float>& task) {
-  if (task.weight) run_tiles(stream, WeightsWork<true>(head, chunk, task));
-  else run_tiles(stream, WeightsWork<false>(head, chunk, task));
+  task.with_update([&](const auto& update) { run_tiles(stream, WeightsWork(head, chunk, task, update)); });
 }
 
 }  // namespace

@@ -361,8 +361,9 @@ struct FeaturesWork {
 // --- dW ----------------------------------------------------------------------------------------------------------------
 
 // As weights_product_kernel: projects dW, and writes it, or adds the targets' part and takes the optimizer's step.
-template <bool kUpdate>
+template <class Update>
 struct WeightsWork {
+  static constexpr bool kUpdate = Update::kStates > 0;
   static constexpr uint32_t kBytes = 0;
   static constexpr int kColumns = 256;
   using Shape = Product<Along::rows, Along::rows, kColumns, 4, kBytes>;
@@ -371,15 +372,18 @@ struct WeightsWork {
   CUtensorMap scores, rows;
   DeviceHead<float> head;
   WeightTask<float> task;
+  Update update;
   const float* dots;
   int64_t columns;
   int classes, first_class, steps, class_pairs, axis_tiles;
 
-  WeightsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const WeightTask<float>& task)
+  WeightsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const WeightTask<float>& task,
+              const Update& update)
       : scores(map_scores(head, chunk, 64, 64)),
         rows(map_rows(head, chunk, 64)),
         head(head),
         task(task),
+        update(update),
         dots(chunk.dots),
         columns(chunk.columns),
         classes(int(classes_of(chunk))),
@@ -430,25 +434,12 @@ struct WeightsWork {
             d[4 * j + 2 * h + 1] += g * pair.y;
           }
         }
-      const float inverse = has_direction(head.inverse[center]) ? head.inverse[center] : 0.f;
-      const float across = task.project || inverse == 0 ? inverse : 1.f, along = task.project ? dot * inverse : 0.f;
+      const WeightRow<float> row(head, task, center, dot);
       const int64_t at = center * head.D + axis0;
 #pragma unroll
       for (int j = 0; j < kColumns / 8; j++) {
         if (tile.column0 + 8 * j >= head.D) continue;
-        const float2 w = *reinterpret_cast<const float2*>(head.w + at + 8 * j);
-        const float2 gradient{across * (d[4 * j + 2 * h] - along * w.x), across * (d[4 * j + 2 * h + 1] - along * w.y)};
-        if (kUpdate) {
-          float2& velocity = *reinterpret_cast<float2*>(task.velocity + at + 8 * j);
-          const float2 before = velocity;
-          const float2 v{task.momentum * before.x + (gradient.x + task.weight_decay * w.x),
-                         task.momentum * before.y + (gradient.y + task.weight_decay * w.y)};
-          velocity = v;
-          *reinterpret_cast<float2*>(task.weight + at + 8 * j) =
-              float2{w.x - task.learning_rate * v.x, w.y - task.learning_rate * v.y};
-        } else {
-          *reinterpret_cast<float2*>(task.d_weight + at + 8 * j) = gradient;
-        }
+        row.take(at + 8 * j, {d[4 * j + 2 * h], d[4 * j + 2 * h + 1]}, update);
       }
     }
   }
