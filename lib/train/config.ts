@@ -11,6 +11,7 @@ import { backbones } from '../nn/index.js';
 import { expecting, inOurWords, problems, wants } from './configProblems.js';
 import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
 import { headSchema, marginSchema } from './marginConfig.js';
+import { optimizerSchema } from './optimizerConfig.js';
 
 const names = <T extends string>(table: Readonly<Record<T, unknown>>) => Object.keys(table) as [T, ...T[]];
 const count = z.number().int().min(1);
@@ -55,15 +56,7 @@ const fields = z.strictObject({
   centerLoss: centerLossSchema.optional(),
   /** How the head computes: MarginHead's precision and memory. */
   head: headSchema.prefault({}),
-  optimizer: z
-    .strictObject({
-      lr: z.number().positive().default(0.1),
-      momentum: z.number().min(0).max(1).default(0.9),
-      weightDecay: z.number().min(0).default(5e-4),
-      /** Of the head; the backbone's by default. */
-      headWeightDecay: z.number().min(0).optional(),
-    })
-    .prefault({}),
+  optimizer: optimizerSchema.prefault({}),
   schedule: z
     .strictObject({
       name: z.enum(['constant', 'poly', 'cosine', 'step']).default('poly'),

@@ -12,7 +12,7 @@ import { lockFolder, neededCheckpoint, readCheckpoint, restore, writeFileAtomica
 import { CenterLoss, MetricHead } from '../losses/index.js';
 import { type Backbone, type BackboneName, backbones, GroupedBackbone, GroupFace } from '../nn/index.js';
 import { imageToFloat, normalize } from '../ops/index.js';
-import { Sgd, schedule } from '../optim/index.js';
+import { AdamW, type Optimizer, Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
 import { tensor, tidy } from '../tensor.js';
 import { type Config, type ConfigInput, resolveConfig } from './config.js';
@@ -48,7 +48,7 @@ function rehearse(config: Config, set: Pick<RecordDataset, 'imageShape' | 'numCl
   const backbone = buildBackbone({ ...config, backbone: slim }, imageShape, device);
   const head = buildHead(config, few, backbone, device, { onAdvice: () => {} });
   const centerLoss = buildCenterLoss(config, few, backbone, device);
-  const optimizer = new Sgd(backbone.namedParameters());
+  const optimizer = buildOptimizer(config, backbone);
   const labels = Int32Array.from({ length: 8 }, (_, i) => (i >> 1) % few.numClasses);
   const random = new Random(0);
   const images = Uint8Array.from({ length: labels.length * imageShape.reduce((a, b) => a * b, 1) }, () =>
@@ -144,8 +144,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     const device = trainingDevice(config, dataset, onNote);
     const backbone = buildBackbone(config, dataset.imageShape, device);
     const head = buildHead(config, dataset, backbone, device);
-    const { lr, momentum, weightDecay } = config.optimizer;
-    const optimizer = new Sgd(backbone.namedParameters(), { momentum, weightDecay });
+    const optimizer = buildOptimizer(config, backbone);
     const batchesPerEpoch = fullBatches(dataset, config.batchSize, config.data.sampler);
     const { name, milestones, ...shape } = config.schedule;
     const totalSteps = batchesPerEpoch * config.epochs;
@@ -164,7 +163,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
       optimizer,
       schedule: schedule(name, {
         ...shape,
-        base: lr,
+        base: config.optimizer.lr,
         totalSteps,
         milestones: milestones.map((epoch) => Math.round(epoch * batchesPerEpoch)),
       }),
@@ -202,6 +201,13 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   }
 }
 
+/** The optimizer of a run's backbone before training. */
+function buildOptimizer(config: Config, backbone: Backbone): Optimizer {
+  const { type, lr: _, headWeightDecay: __, ...options } = config.optimizer;
+  const parameters = backbone.namedParameters();
+  return type === 'adamw' ? new AdamW(parameters, options) : new Sgd(parameters, options);
+}
+
 function buildCenterLoss(
   config: Config,
   { numClasses }: Pick<RecordDataset, 'numClasses'>,
@@ -220,14 +226,15 @@ export function buildHead(
   options: Pick<MarginHeadOptions, 'onAdvice'> = {},
 ): MarginHead | MetricHead {
   if (config.loss) return new MetricHead({ loss: config.loss, seed: config.seed, device });
-  const { momentum, weightDecay, headWeightDecay } = config.optimizer;
+  const { type, lr: _, weightDecay, headWeightDecay, ...numbers } = config.optimizer;
   return new MarginHead({
     numClasses,
     embeddingSize: backbone.embeddingSize,
     margin: marginOf(config.margin),
     device,
     seed: config.seed + 1, // not the backbone's draws again
-    momentum,
+    optimizer: type,
+    ...numbers,
     weightDecay: headWeightDecay ?? weightDecay,
     ...config.head,
     ...options,

@@ -24,6 +24,7 @@ import {
 } from '../io/index.js';
 import { writeSafetensors } from '../io/safetensors.js';
 import type { Tensor } from '../tensor.js';
+import { configSchema } from './config.js';
 import { type StepParts, trainStep } from './step.js';
 
 /** One line of metrics.jsonl: means since the line before. */
@@ -270,6 +271,7 @@ export class Trainer {
       epoch: Math.floor(step / this.batchesPerEpoch),
       batch: step % this.batchesPerEpoch,
       config,
+      optimizer: this.#o.optimizer.type,
       seconds,
       headSeconds,
     };
@@ -296,7 +298,14 @@ export class Trainer {
     const checkpoint = neededCheckpoint(out, (error) =>
       onNote(`skipping a damaged checkpoint: ${(error as Error).message}`),
     );
-    const different = differences(checkpoint.state.config, config);
+    const { optimizer = 'sgd' } = checkpoint.state as { optimizer?: string };
+    if (optimizer !== this.#o.optimizer.type) {
+      throw new DataError(
+        `${checkpoint.file}: expected a checkpoint of optimizer ${this.#o.optimizer.type}, got one of ${optimizer}`,
+        { code: 'ERR_FM_DATA', hint: `resume with optimizer ${optimizer}, or start a new run in another folder` },
+      );
+    }
+    const different = differences(withDefaults(checkpoint.state.config), withDefaults(config));
     if (different.length > 0) {
       throw new DataError(
         `${checkpoint.file}: was made with another configuration; different at ${different.slice(0, 6).join(', ')}`,
@@ -383,6 +392,12 @@ function trimMetrics(out: string, step: number): void {
   if (existsSync(path.join(out, 'metrics.jsonl'))) {
     writeFileAtomically(path.join(out, 'metrics.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   }
+}
+
+/** What an older version saved, with what has come since. */
+function withDefaults(config: unknown): unknown {
+  const { success, data } = configSchema.safeParse(config);
+  return success ? data : config;
 }
 
 /** The paths at which two configurations differ, leaving out what does not change the numbers. */

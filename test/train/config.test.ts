@@ -35,12 +35,38 @@ describe('configuration', () => {
       schedule: { name: 'poly' },
       device: 'cpu',
     });
+    expect(config.optimizer).toEqual({ type: 'sgd', lr: 0.1, momentum: 0.9, weightDecay: 5e-4 });
     expect(resolveConfig(config)).toEqual(config);
+    const adamw = resolveConfig({ data, optimizer: { type: 'adamw', headWeightDecay: 0 } });
+    const numbers = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, headWeightDecay: 0 };
+    expect(adamw.optimizer).toEqual({ type: 'adamw', ...numbers });
+    expect(resolveConfig(adamw)).toEqual(adamw);
   });
 
   it.each([
     [{ data, bachSize: 4 }, /bachSize: unknown key; did you mean 'batchSize'\?/],
-    [{ data, optimizer: { learningRate: 1 } }, /optimizer\.learningRate: unknown key; known here: lr, momentum/],
+    [
+      { data, optimizer: { learningRate: 1 } },
+      /optimizer\.learningRate: unknown key; known here: type, lr, momentum, betas/,
+    ],
+    [
+      { data, optimizer: { betas: [0.9, 0.99] } },
+      /optimizer\.betas: expected none beside optimizer\.type sgd, got \[0\.9, 0\.99\]: remove it, or set optimizer\.type to adamw$/,
+    ],
+    [
+      { data, optimizer: { type: 'adamw', momentum: 0.9 } },
+      /1 problem\n {2}optimizer\.momentum: expected none beside optimizer\.type adamw, got 0\.9: .* optimizer\.type to sgd$/,
+    ],
+    [
+      { data, optimizer: { type: 'adam' } },
+      /optimizer\.type: expected one of sgd, adamw, got 'adam'; did you mean 'adamw'\?$/,
+    ],
+    [
+      { data, optimizer: { type: 'adamw', betas: 0.9 } },
+      /optimizer\.betas: expected two numbers in \[0, 1\), such as \[0\.9, 0\.999\], got 0\.9$/,
+    ],
+    [{ data, optimizer: { type: 'adamw', betas: [0.9, 1] } }, /optimizer\.betas\.1: expected less than 1, got 1$/],
+    [{ data, optimizer: { type: 'adamw', eps: -1 } }, /optimizer\.eps: expected at least 0, got -1$/],
     [{ data, margin: { method: 'arcfase' } }, /margin\.method: .*"?arcface/],
     [
       { data, margin: { method: 'cosface', m1: 1.2 } },

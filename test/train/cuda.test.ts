@@ -90,6 +90,18 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     expect(summary.tiers[0].auc).toBeCloseTo(onCuda.auc, 6);
   });
 
+  it('trains with AdamW as the CPU does', () => {
+    const config = write('adamw', { optimizer: { type: 'adamw', lr: 0.01, eps: 1e-4 }, evaluation: undefined });
+    expect(flashmargin(['train', config]).status).toBe(0);
+    const cuda = flashmargin(['train', config, '--out', at('adamw-cuda'), '--device', 'cuda']);
+    expect(cuda.status, cuda.stderr).toBe(0);
+    const here = readMetrics(at('adamw'));
+    for (const [i, { loss }] of readMetrics(at('adamw-cuda')).entries()) {
+      const wanted = here[i]?.loss as number;
+      expect(Math.abs(loss - wanted) / wanted, `step ${i + 1}`).toBeLessThan(i < 5 ? 1e-5 : 1e-2);
+    }
+  });
+
   it("takes the device that 'auto' finds, and says which", () => {
     const config = write('auto', { device: 'auto', batchSize: 40, schedule: {}, evaluation: undefined });
     const run = (env: Record<string, string>) => flashmargin(['train', config, '--overwrite'], env);

@@ -56,6 +56,7 @@ describe('training', () => {
       epoch: 2,
       batch: 10,
       config: run.config,
+      optimizer: 'sgd',
       seconds: expect.any(Number),
       headSeconds: expect.any(Number),
     });
@@ -128,6 +129,31 @@ describe('training', () => {
     const t = readCheckpoint(listCheckpoints(resumed.out)[0] as string).tensors.get('head.t');
     expect(t?.dtype).toBe('float64');
     expect(t?.data[0]).toBeGreaterThan(0.01);
+  });
+
+  it('goes on bit for bit with AdamW, and refuses what the other optimizer left', async () => {
+    const optimizer = { type: 'adamw' as const, lr: 0.01 };
+    const whole = await trained('adamw-whole', { optimizer });
+    expect(whole.metrics.at(-1)?.loss).toBeLessThan(0.6 * (whole.metrics[0]?.loss as number));
+    const controller = new AbortController();
+    const config = { ...tinyConfig(folder, 'adamw-stop'), optimizer, log: { everySteps: 1 } };
+    const stopping = train(config, {
+      signal: controller.signal,
+      onMetrics: ({ step }) => step === 17 && controller.abort(new Error('enough')),
+    });
+    await expect(stopping).rejects.toThrow('enough');
+    const { tensors } = readCheckpoint(listCheckpoints(config.out as string)[0] as string);
+    for (const name of ['optimizer.steps', 'head.steps']) expect(tensors.get(name)?.data).toEqual(Float64Array.of(17));
+    await expect(train({ ...config, optimizer: { lr: 0.01 } }, { resume: true })).rejects.toThrow(
+      /step-00000017.* expected a checkpoint of optimizer sgd, got one of adamw\n {2}fix: resume with optimizer adamw/,
+    );
+    const resumed = await train(config, { resume: true });
+    expect(weights(resumed.out)).toEqual(whole.weights);
+    await expect(train({ ...tinyConfig(folder, 'learns'), optimizer }, { resume: true })).rejects.toThrow(
+      /expected a checkpoint of optimizer adamw, got one of sgd\n {2}fix: resume with optimizer sgd/,
+    );
+    expect((await inspectRun(resumed.out, { images: 40 })).state).toEqual({ steps: 45 });
+    expect(loadBackbone({ run: resumed.out }, [16, 16, 1]).step).toBe(45);
   });
 
   it.each([
