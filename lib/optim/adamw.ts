@@ -1,7 +1,7 @@
 import type { Tensor } from '../tensor.js';
-import { Optimizer } from './optimizer.js';
+import { type ClipOptions, Optimizer } from './optimizer.js';
 
-export interface AdamWOptions {
+export interface AdamWOptions extends ClipOptions {
   /** How much of the means of the gradient and of its square stays at a step. */
   readonly betas?: readonly [number, number];
   readonly eps?: number;

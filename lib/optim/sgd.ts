@@ -1,7 +1,7 @@
 import type { Tensor } from '../tensor.js';
-import { Optimizer } from './optimizer.js';
+import { type ClipOptions, Optimizer } from './optimizer.js';
 
-export interface SgdOptions {
+export interface SgdOptions extends ClipOptions {
   readonly momentum?: number;
   readonly weightDecay?: number;
 }

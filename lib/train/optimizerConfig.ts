@@ -16,6 +16,8 @@ const fields = z.strictObject({
   weightDecay: nonNegative.optional(),
   /** Of the head; the backbone's by default. */
   headWeightDecay: nonNegative.optional(),
+  /** Of the backbone's gradients, all together. */
+  clipNorm: z.number().positive().optional(),
 });
 
 /** Beside those of the optimizers themselves. */

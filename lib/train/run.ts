@@ -226,7 +226,7 @@ export function buildHead(
   options: Pick<MarginHeadOptions, 'onAdvice'> = {},
 ): MarginHead | MetricHead {
   if (config.loss) return new MetricHead({ loss: config.loss, seed: config.seed, device });
-  const { type, lr: _, weightDecay, headWeightDecay, ...numbers } = config.optimizer;
+  const { type, lr: _, weightDecay, headWeightDecay, clipNorm: __, ...numbers } = config.optimizer;
   return new MarginHead({
     numClasses,
     embeddingSize: backbone.embeddingSize,

@@ -97,7 +97,11 @@ describe('AdamW', () => {
   const w = parameter(tensor(Float32Array.from(start), [4]));
   const make = (options: object) => () => new AdamW([['w', w]], options);
   it.each<[string, () => unknown, RegExp]>([
-    ["SGD's option", make({ momentum: 0.9 }), /^AdamW: expected options betas, eps, weightDecay, got 'momentum'/],
+    [
+      "SGD's option",
+      make({ momentum: 0.9 }),
+      /^AdamW: expected options betas, eps, weightDecay, clipNorm, got 'momentum'/,
+    ],
     ['one beta', make({ betas: [0.9] }), /^AdamW: expected betas, two numbers in \[0, 1\), got \[0\.9\]/],
     ['a beta of 1', make({ betas: [0.9, 1] }), /^AdamW: expected betas, two numbers in \[0, 1\), got \[0\.9, 1\]/],
     ['a beta that is no number', make({ betas: ['0.9', 0.9] }), /^AdamW: expected betas/],
@@ -111,7 +115,7 @@ describe('AdamW', () => {
     [
       "AdamW's option of SGD",
       () => new Sgd([], { betas: [0, 0] } as never),
-      /^Sgd: expected options momentum, weightDecay, got 'betas'/,
+      /^Sgd: expected options momentum, weightDecay, clipNorm, got 'betas'/,
     ],
     ['an unknown state', () => make({})().loadState('w', new Float32Array(4)), /^adamw: no parameter is called w/],
   ])('%s is refused', (_, call, message) => {

@@ -66,6 +66,7 @@ describe('configuration', () => {
       /optimizer\.betas: expected two numbers in \[0, 1\), such as \[0\.9, 0\.999\], got 0\.9$/,
     ],
     [{ data, optimizer: { type: 'adamw', betas: [0.9, 1] } }, /optimizer\.betas\.1: expected less than 1, got 1$/],
+    [{ data, optimizer: { clipNorm: 0 } }, /optimizer\.clipNorm: expected more than 0, got 0$/],
     [{ data, optimizer: { type: 'adamw', eps: -1 } }, /optimizer\.eps: expected at least 0, got -1$/],
     [{ data, margin: { method: 'arcfase' } }, /margin\.method: .*"?arcface/],
     [

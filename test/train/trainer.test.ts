@@ -156,6 +156,18 @@ describe('training', () => {
     expect(loadBackbone({ run: resumed.out }, [16, 16, 1]).step).toBe(45);
   });
 
+  it("clips the backbone's gradients and not the head's", async () => {
+    const optimizer = { lr: 0.05, weightDecay: 0, clipNorm: 1e-9 };
+    const { run } = await trained('clips', { optimizer, epochs: 1, checkpoint: { keep: 9 } });
+    const [last, first] = listCheckpoints(run.out).map((file) => readCheckpoint(file).tensors);
+    const moved = (name: string) => {
+      const [a, b] = [last, first].map((tensors) => tensors?.get(name)?.data as Float32Array);
+      return Math.max(...(a as Float32Array).map((x, i) => Math.abs(x - (b?.[i] as number))));
+    };
+    for (const [name] of run.backbone.namedParameters()) expect(moved(`backbone.${name}`), name).toBeLessThan(1e-7);
+    expect(moved('head.weight')).toBeGreaterThan(1e-3);
+  });
+
   it.each([
     ['data', (bytes: Buffer) => bytes.length - 100],
     ['a name in the header', (bytes: Buffer) => bytes.indexOf('bn2.weight')],
