@@ -7,7 +7,10 @@ import { FlashmarginError, fromNative } from './errors.js';
 
 /** A tensor as the addon sees it. */
 export type Handle = { readonly __tensor: unique symbol };
-export type Dtype = 'float32' | 'float64' | 'int32' | 'uint8';
+/** Of which JavaScript has arrays. */
+export type HostDtype = 'float32' | 'float64' | 'int32' | 'uint8';
+/** bfloat16 is for activations on a CUDA device: layers compute with it in float32, and their parameters are float32. */
+export type Dtype = HostDtype | 'bfloat16';
 export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array;
 
 export interface CudaDeviceInfo {
@@ -82,7 +85,7 @@ export interface MarginParams {
   readonly negativeWeight?: number;
   readonly power?: number;
 }
-/** Of what the head's matrix products multiply; sums, weights and the margin stay as the tensors are. */
+/** Of operands: the head's matrix products, or a backbone's activations; sums and weights stay as they are. */
 export type Precision = 'float32' | 'bfloat16';
 export interface HeadOptions {
   readonly precision: Precision;
@@ -168,6 +171,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
   resetPeakMemory(): void;
 
   fill(x: Handle, value: number): void;
+  cast(x: Handle, dtype: Dtype): Handle;
   normalizeForward(x: Handle): { y: Handle; norm: Handle };
   normalizeBackward(dy: Handle, y: Handle, norm: Handle): Handle;
   matmul(a: Handle, b: Handle, transposeA: boolean, transposeB: boolean): Handle;

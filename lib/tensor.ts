@@ -1,5 +1,5 @@
 /** Tensors: an opaque native handle beside plain fields, and the scopes that free them. */
-import { type Dtype, type Handle, type HostArray, native } from './binding.js';
+import { type Dtype, type Handle, type HostArray, type HostDtype, native } from './binding.js';
 import { deviceIndex, deviceName } from './device.js';
 import { ArgumentTypeError, DisposedError, describe, expected } from './errors.js';
 
@@ -63,10 +63,12 @@ export class Tensor {
     return this.#handle === undefined;
   }
 
-  /** A copy of the values in JavaScript memory. */
+  /** A copy of the values in JavaScript memory; of bfloat16 a Float32Array. */
   toArray(): HostArray {
-    const out = new arrayTypes[this.dtype](this.size);
-    native.readInto(this.handle, out);
+    if (this.dtype !== 'bfloat16') return read(this.handle, this.dtype, this.size);
+    const wide = native.cast(this.handle, 'float32');
+    const out = read(wide, 'float32', this.size);
+    native.dispose(wide);
     return out;
   }
 
@@ -109,6 +111,12 @@ export class Tensor {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+function read(handle: Handle, dtype: HostDtype, size: number): HostArray {
+  const out = new arrayTypes[dtype](size);
+  native.readInto(handle, out);
+  return out;
 }
 
 const arrayTypes = { float32: Float32Array, float64: Float64Array, int32: Int32Array, uint8: Uint8Array } as const;

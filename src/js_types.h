@@ -95,9 +95,9 @@ template <>
 struct Js<Dtype> {
   static Dtype from(const Napi::Value& v) {
     const std::string name = Js<std::string>::from(v);
-    for (Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::int32, Dtype::uint8})
+    for (Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::int32, Dtype::uint8, Dtype::bfloat16})
       if (name == name_of(dtype)) return dtype;
-    fail(ErrorKind::type, "expected dtype float32, float64, int32 or uint8, got '", name, "'");
+    fail(ErrorKind::type, "expected dtype float32, float64, int32, uint8 or bfloat16, got '", name, "'");
   }
   static Napi::Value to(Napi::Env env, Dtype dtype) { return Napi::String::New(env, name_of(dtype)); }
 };

@@ -5,6 +5,7 @@ namespace fm {
 
 void bind_ops(Napi::Object exports) {
   bind(exports, "fill", &Backend::fill);
+  bind(exports, "cast", &Backend::cast);
   bind(exports, "normalizeForward", &Backend::normalize_forward);
   bind(exports, "normalizeBackward", &Backend::normalize_backward);
   bind(exports, "matmul", &Backend::matmul);

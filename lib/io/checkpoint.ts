@@ -4,7 +4,8 @@
  */
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { checkPath, DataError, expected } from '../errors.js';
+import type { HostDtype } from '../binding.js';
+import { ArgumentTypeError, checkPath, DataError, expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import { type FileTensor, readSafetensors, writeSafetensors } from './safetensors.js';
 
@@ -29,10 +30,20 @@ export function saveCheckpoint(file: string, state: CheckpointState, parts: Chec
   const entries = Object.entries(parts).flatMap(([prefix, tensors]) =>
     Array.from(
       tensors,
-      ([name, x]) => [`${prefix}.${name}`, { shape: x.shape, dtype: x.dtype, data: () => x.toArray() }] as const,
+      ([name, x]) =>
+        [`${prefix}.${name}`, { shape: x.shape, dtype: storedDtype(name, x), data: () => x.toArray() }] as const,
     ),
   );
   writeSafetensors(file, entries, { format: FORMAT, state: JSON.stringify(state) });
+}
+
+/** What a run goes on from has full precision. */
+function storedDtype(name: string, { dtype }: Tensor): HostDtype {
+  if (dtype !== 'bfloat16') return dtype;
+  throw new ArgumentTypeError(`saveCheckpoint: expected ${name} of another dtype than bfloat16`, {
+    code: 'ERR_FM_TYPE',
+    hint: "keep it in float32: ops.cast(x, 'float32')",
+  });
 }
 
 export interface Checkpoint {

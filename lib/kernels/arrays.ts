@@ -1,5 +1,5 @@
 /** What kernels take and give, and how far arrays of JavaScript are from the addon's tensors. */
-import { type Dtype, type Handle, type HostArray, native } from '../binding.js';
+import { type Handle, type HostArray, type HostDtype, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
 import { ArgumentTypeError, describe, expected, ShapeError } from '../errors.js';
 import { keep, Tensor } from '../tensor.js';
@@ -22,7 +22,7 @@ export type Shape = readonly number[];
 const shown = (shape: Shape): string => `[${shape.join(', ')}]`;
 
 /** Throws unless `value` is a typed array of these kinds, or a tensor. */
-export function checkKind(operation: string, name: string, value: unknown, dtypes: readonly Dtype[]): void {
+export function checkKind(operation: string, name: string, value: unknown, dtypes: readonly HostDtype[]): void {
   if (value instanceof Tensor || (ArrayBuffer.isView(value) && dtypes.some((d) => value instanceof arrays[d]))) return;
   const kinds = dtypes.map((d) => arrays[d].name).join(', ');
   throw new ArgumentTypeError(`${operation}: expected ${name} as ${kinds} or tensor, got ${describe(value)}`, {
@@ -36,15 +36,13 @@ const arrays = {
   int32: Int32Array,
   uint8: Uint8Array,
 } as const;
-export const floats = ['float32', 'float64'] as const satisfies readonly Dtype[];
-export const ints = ['int32'] as const satisfies readonly Dtype[];
+export const floats = ['float32', 'float64'] as const satisfies readonly HostDtype[];
+export const ints = ['int32'] as const satisfies readonly HostDtype[];
 
-const dtypeOf = (value: HostArray | Tensor): Dtype =>
-  value instanceof Tensor
-    ? value.dtype
-    : ((Object.keys(arrays) as Dtype[]).find((d) => value instanceof arrays[d]) as Dtype);
+const dtypeOf = (value: HostArray): HostDtype =>
+  (Object.keys(arrays) as HostDtype[]).find((d) => value instanceof arrays[d]) as HostDtype;
 
-export function countOf(operation: string, name: string, value: Floats | Ints, dtypes: readonly Dtype[]): number {
+export function countOf(operation: string, name: string, value: Floats | Ints, dtypes: readonly HostDtype[]): number {
   checkKind(operation, name, value, dtypes);
   return value instanceof Tensor ? value.size : value.length;
 }
@@ -77,7 +75,7 @@ export interface Operand {
   readonly name: string;
   readonly value: Floats | Ints | undefined;
   readonly shape: Shape;
-  readonly dtypes?: readonly Dtype[];
+  readonly dtypes?: readonly HostDtype[];
 }
 
 /** A result: where it goes, or nothing for a new one like the first argument. */
@@ -105,9 +103,9 @@ export function deviceOf(inputs: readonly Operand[]): string {
 
 /** A new result of the first argument's kind. */
 function place(first: Floats, { shape, dtypes = floats }: Place): HostArray | Handle {
-  const dtype = dtypes.length === 1 ? (dtypes[0] as Dtype) : dtypeOf(first);
-  if (first instanceof Tensor) return native.empty(dtype, shape, deviceIndex(first.device));
-  return new arrays[dtype](shape.reduce((n, extent) => n * extent, 1));
+  const only = dtypes.length === 1 ? dtypes[0] : undefined;
+  if (first instanceof Tensor) return native.empty(only ?? first.dtype, shape, deviceIndex(first.device));
+  return new arrays[only ?? dtypeOf(first)](shape.reduce((n, extent) => n * extent, 1));
 }
 
 /** A value in the shape that a kernel is to see. */

@@ -14,7 +14,7 @@ const conv2dOp = defineOp<readonly [Tensor, Tensor], ConvParams, undefined>({
 
 /**
  * A 2-D convolution without bias: x [N, H, W, I], weight [O, I, KH, KW] as the field stores it → [N, OH, OW, O],
- * with OH = ⌊(H + 2·padding − KH) / stride⌋ + 1.
+ * with OH = ⌊(H + 2·padding − KH) / stride⌋ + 1.  Of bfloat16 x the weight, float32, is rounded for the product.
  *
  * @example
  * const y = conv2d(images, weight, { stride: 2, padding: 1 });

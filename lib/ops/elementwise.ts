@@ -1,5 +1,5 @@
 import { defineOp } from '../autograd.js';
-import { native } from '../binding.js';
+import { type Dtype, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
 import { checkNumbers, checkOptions, expected, named } from '../errors.js';
 import { checkTensor, Tensor } from '../tensor.js';
@@ -107,6 +107,26 @@ export function sqrt(x: Tensor, options: { epsilon?: number } = {}): Tensor {
   const { epsilon = 0 } = options;
   checkNumbers('sqrt', { epsilon });
   return sqrtOp([x], { epsilon });
+}
+
+const floating = ['float32', 'float64', 'bfloat16'] as const satisfies readonly Dtype[];
+
+const castOp = defineOp<readonly [Tensor], { dtype: Dtype }, undefined>({
+  name: 'cast',
+  forward: ([x], { dtype }) => ({ y: native.cast(x.handle, dtype), saved: undefined }),
+  backward: (dy, { inputs: [x] }) => [native.cast(dy, x.dtype)],
+});
+
+/**
+ * x in another precision, rounded to the nearest; its gradient comes back in x's own.  x itself where it has that dtype.
+ *
+ * @example
+ * const features = cast(layers.forward(cast(images, 'bfloat16')), 'float32'); // on a CUDA device
+ */
+export function cast(x: Tensor, dtype: (typeof floating)[number]): Tensor {
+  checkTensor('cast', 'x', x);
+  expected(floating.includes(dtype), 'cast', `a dtype of ${floating.join(', ')}`, dtype);
+  return x.dtype === dtype ? x : castOp([x], { dtype });
 }
 
 const dotOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({

@@ -4,7 +4,7 @@ export { conv2d } from './conv2d.js';
 export { cosineLogits } from './cosineLogits.js';
 export { binaryCrossEntropy, softmaxCrossEntropy } from './crossEntropy.js';
 export { squaredDistances } from './distances.js';
-export { add, affine, dot, imageToFloat, multiply, scale, sqrt, subtract } from './elementwise.js';
+export { add, affine, cast, dot, imageToFloat, multiply, scale, sqrt, subtract } from './elementwise.js';
 export { gatherRows, scatterAddRows } from './gather.js';
 export { type MarginSoftmaxResult, marginLogits, marginSoftmax, negativeLse, targetCosines } from './marginSoftmax.js';
 export {

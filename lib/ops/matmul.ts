@@ -2,6 +2,7 @@ import { defineOp } from '../autograd.js';
 import { type Handle, native } from '../binding.js';
 import { checkOptions, named, ShapeError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
+import { cast } from './elementwise.js';
 import { checkTensors } from './headArguments.js';
 
 const matmulOp = defineOp<readonly [Tensor, Tensor], { transposeB: boolean }, undefined>({
@@ -36,7 +37,8 @@ const addBias = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
 });
 
 /**
- * x·Wᵀ + b with the weight as the field stores it: x [N, I], weight [O, I], bias [O] → [N, O].
+ * x·Wᵀ + b with the weight as the field stores it: x [N, I], weight [O, I], bias [O] → [N, O].  Of bfloat16 x the
+ * weight, float32, is rounded for the product.
  *
  * @example
  * const y = linear(x, weight, bias);
@@ -49,7 +51,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
     });
   }
   return named('linear', () => {
-    const y = matmul(x, weight, { transposeB: true });
+    const y = matmul(x, x.dtype === 'bfloat16' ? cast(weight, 'bfloat16') : weight, { transposeB: true });
     return bias ? addBias([y, bias], undefined) : y;
   });
 }

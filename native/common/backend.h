@@ -2,7 +2,9 @@
 // An operation that a device lacks throws an error naming both.
 //
 // Letters: N batch rows, C classes or channels, D embedding size, H × W image.  Images are [N, H, W, C].
-// "float" below is float32 or float64, the same for all tensors of a call.
+// "float" below is float32 or float64, the same for all tensors of a call.  Convolution, matrices, batch norm, elementwise
+// operations, sums, pooling and flattening take bfloat16 activations too, on CUDA: their parameters (weight, bias, slope),
+// statistics and the gradients of these are float32 then, but for matmul, which rounds.
 #pragma once
 #include <optional>
 #include <string>
@@ -103,6 +105,8 @@ class Backend {
   virtual void copy_from_host(const Tensor& to, const void* from, size_t bytes) = 0;
   virtual void copy_to_host(void* to, const Tensor& from, size_t bytes) = 0;
   virtual void fill(const Tensor& x, double value) { missing("fill"); }
+  // x in another floating dtype, bfloat16 among them, rounded to the nearest.
+  virtual Tensor cast(const Tensor& x, Dtype dtype) { missing("cast"); }
 
   // --- rows -----------------------------------------------------------------------------------------------------
   // y = x / max(‖x‖, 1e-12);  norm = ‖x‖.  dx = (dy − y⟨dy, y⟩) / max(‖x‖, 1e-12).

@@ -11,11 +11,11 @@ inline void check_alike(const char* a_name, const Tensor& a, const char* b_name,
            " and ", name_of(b.dtype));
   FM_CHECK(shape, a.shape == b.shape, "expected ", b_name, " ", a.shape, " as ", a_name, ", got ", b.shape);
 }
-// One value a channel, the last axis of x.
+// One value a channel, the last axis of x, in the precision that goes with x's.
 inline void check_channels(const char* name, const Tensor& x, const Tensor& parameter) {
   check_same_device(x, parameter);
   FM_CHECK(shape, !x.shape.empty(), "expected x with at least one axis, got ", x.shape);
-  check_dtype(name, parameter, x.dtype);
+  check_dtype(name, parameter, parameter_dtype(x.dtype));
   check_shape(name, parameter, {x.shape.back()});
 }
 

@@ -7,18 +7,20 @@
 #include <ostream>
 #include <vector>
 
+#include "bfloat16.h"
 #include "error.h"
 
 namespace fm {
 
-enum class Dtype : int { float32 = 0, float64 = 1, int32 = 2, uint8 = 3 };
+// bfloat16 is for activations: what a layer computes with it, it computes in float32.
+enum class Dtype : int { float32 = 0, float64 = 1, int32 = 2, uint8 = 3, bfloat16 = 4 };
 
 inline size_t size_of(Dtype dtype) {
-  constexpr size_t sizes[] = {4, 8, 4, 1};
+  constexpr size_t sizes[] = {4, 8, 4, 1, 2};
   return sizes[int(dtype)];
 }
 inline const char* name_of(Dtype dtype) {
-  constexpr const char* names[] = {"float32", "float64", "int32", "uint8"};
+  constexpr const char* names[] = {"float32", "float64", "int32", "uint8", "bfloat16"};
   return names[int(dtype)];
 }
 
@@ -40,6 +42,15 @@ template <>
 struct DtypeOf<uint8_t> {
   static constexpr Dtype value = Dtype::uint8;
 };
+template <>
+struct DtypeOf<Bfloat16> {
+  static constexpr Dtype value = Dtype::bfloat16;
+};
+
+// Of the parameters and the statistics of a layer whose activations have this dtype, and of their gradients.
+inline Dtype parameter_dtype(Dtype activations) {
+  return activations == Dtype::bfloat16 ? Dtype::float32 : activations;
+}
 
 struct Shape;
 std::ostream& operator<<(std::ostream& out, const Shape& shape);
@@ -126,8 +137,16 @@ inline Overlap overlap_of(const Tensor& a, const Tensor& b) {
 template <class F>
 auto dispatch_float(Dtype dtype, F&& f) {
   if (dtype == Dtype::float32) return f(float{});
-  FM_CHECK(type, dtype == Dtype::float64, "expected a tensor of dtype float32 or float64, got ", name_of(dtype));
+  FM_CHECK(
+      type, dtype == Dtype::float64, "expected a tensor of dtype float32 or float64, got ", name_of(dtype),
+      dtype == Dtype::bfloat16 ? ", which a backbone's layers take on a CUDA device alone: cast it to float32" : "");
   return f(double{});
+}
+// The same of an operation that takes bfloat16 too.
+template <class F>
+auto dispatch_stored(Dtype dtype, F&& f) {
+  if (dtype == Dtype::bfloat16) return f(Bfloat16{});
+  return dispatch_float(dtype, f);
 }
 
 inline void check_rank(const char* what, const Tensor& t, size_t rank) {

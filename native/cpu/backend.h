@@ -15,6 +15,7 @@ class CpuBackend final : public Backend {
 
   // --- normalize, gemm, conv2d, batch_norm, elementwise, pool, optimizer_step ---
   void fill(const Tensor& x, double value) override;
+  Tensor cast(const Tensor& x, Dtype dtype) override;
   Normalized normalize_forward(const Tensor& x) override;
   Tensor normalize_backward(const Tensor& dy, const Tensor& y, const Tensor& norm) override;
   Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) override;

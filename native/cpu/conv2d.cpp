@@ -123,7 +123,7 @@ void backward_weight(const ConvShape& s, const T* dy, const T* x, T* d_weight) {
 
 Tensor CpuBackend::conv2d_forward(const Tensor& x, const Tensor& weight, ConvParams p) {
   check_same_device(x, weight);
-  check_dtype("weight", weight, x.dtype);
+  check_dtype("weight", weight, parameter_dtype(x.dtype));
   const ConvShape s(x.shape, weight.shape, p);
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -138,7 +138,7 @@ Tensor CpuBackend::conv2d_forward(const Tensor& x, const Tensor& weight, ConvPar
 
 Tensor CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Shape& x_shape, ConvParams p) {
   check_same_device(dy, weight);
-  check_dtype("weight", weight, dy.dtype);
+  check_dtype("weight", weight, parameter_dtype(dy.dtype));
   const ConvShape s(x_shape, weight.shape, p);
   check_shape("dy", dy, s.y());
   return dispatch_float(dy.dtype, [&](auto zero) {

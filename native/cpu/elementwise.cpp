@@ -16,18 +16,35 @@ constexpr int64_t kGrain = 32768;  // elements a chunk
 
 void CpuBackend::fill(const Tensor& x, double value) {
   const int64_t n = x.numel();
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
+  const auto run = [&](auto element) {
+    using T = decltype(element);
     T* to = x.data<T>();
     const auto kernel = FM_KERNEL(fill_range<T>);
-    parallel_ranges(n, kGrain, [&](int64_t begin, int64_t end) { kernel(to + begin, end - begin, T(value)); });
+    parallel_ranges(n, kGrain, [&](int64_t begin, int64_t end) { kernel(to + begin, end - begin, element); });
   };
   switch (x.dtype) {
-    case Dtype::float32: return run(float{});
-    case Dtype::float64: return run(double{});
-    case Dtype::int32: return run(int32_t{});
-    case Dtype::uint8: return run(uint8_t{});
+    case Dtype::float32: return run(float(value));
+    case Dtype::float64: return run(value);
+    case Dtype::int32: return run(int32_t(value));
+    case Dtype::uint8: return run(uint8_t(value));
+    case Dtype::bfloat16: return run(Bfloat16(float(value)));
   }
+}
+
+Tensor CpuBackend::cast(const Tensor& x, Dtype dtype) {
+  return dispatch_stored(x.dtype, [&](auto from_zero) {
+    return dispatch_stored(dtype, [&](auto to_zero) {
+      using From = decltype(from_zero);
+      using To = decltype(to_zero);
+      Tensor y = cpu_empty<To>(x.shape);
+      const From* from = x.data<From>();
+      To* to = y.data<To>();
+      parallel_ranges(x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) to[i] = element_as<To>(from[i]);
+      });
+      return y;
+    });
+  });
 }
 
 Tensor CpuBackend::relu_forward(const Tensor& x) {

@@ -21,19 +21,22 @@ void launch_fill(const Tensor& x, T value, const Stream& stream) {
          value);
 }
 
+int capability_of(int device) {
+  cudaDeviceProp about;
+  FM_CUDA(cudaGetDeviceProperties(&about, device));
+  return about.major * 10 + about.minor;
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(int device)
     : device_(device),
+      capability_(capability_of(device)),
       name_("cuda:" + std::to_string(device)),
       stream_(device),
       allocator_(device),
       staging_(device),
-      libraries_(stream_, allocator_) {
-  cudaDeviceProp about;
-  FM_CUDA(cudaGetDeviceProperties(&about, device));
-  capability_ = about.major * 10 + about.minor;
-}
+      libraries_(stream_, allocator_, capability_) {}
 
 void CudaBackend::check_here(const char* what, const Tensor& x) const {
   FM_CHECK(device, x.device() == Device{device_}, "expected ", what, " on ", name_, ", got ", x.device());
@@ -77,6 +80,7 @@ void CudaBackend::fill(const Tensor& x, double value) {
     case Dtype::float64: return launch_fill<double>(x, value, stream_);
     case Dtype::int32: return launch_fill<int32_t>(x, int32_t(value), stream_);
     case Dtype::uint8: return launch_fill<uint8_t>(x, uint8_t(value), stream_);
+    case Dtype::bfloat16: return launch_fill<Bfloat16>(x, Bfloat16(float(value)), stream_);
   }
 }
 

@@ -53,6 +53,7 @@ class CudaBackend final : public Backend {
   Tensor sqrt_backward(const Tensor& dy, const Tensor& y) override;
   Tensor dropout(const Tensor& x, double rate, double seed) override;
   Tensor image_to_float(const Tensor& x) override;
+  Tensor cast(const Tensor& x, Dtype dtype) override;
   Tensor sum_rows(const Tensor& x) override;
   double sum(const Tensor& x) override;
   double dot(const Tensor& a, const Tensor& b) override;
@@ -142,7 +143,7 @@ class CudaBackend final : public Backend {
   int capability() const { return capability_; }  // 90 is compute capability 9.0
 
  private:
-  int device_, capability_ = 0;
+  int device_, capability_;
   std::string name_;
   Stream stream_;
   DeviceAllocator allocator_;

@@ -15,11 +15,12 @@ struct StoreMean {
   double pixels;
   __device__ void operator()(int64_t c, const double (&totals)[1]) const { mean[c] = T(totals[0] / pixels); }
 };
-template <class T>
+template <class S, class T = Computed<S>>
 struct AboutMean {
-  const T *x, *mean;
+  const S* x;
+  const T* mean;
   __device__ void operator()(int64_t i, int64_t c, T (&sums)[2]) const {
-    const T d = x[i] - mean[c];
+    const T d = T(x[i]) - mean[c];
     sums[0] += d;
     sums[1] += d * d;
   }
@@ -49,22 +50,24 @@ struct RunningStatistics {
   }
 };
 
-template <class T>
+template <class S, class T = Computed<S>>
 struct Normalize {
-  const T *x, *mean, *inv_std, *weight, *bias;
-  T* y;
+  const S* x;
+  const T *mean, *inv_std, *weight, *bias;
+  S* y;
   __device__ void operator()(int64_t i, int64_t c) const {
-    y[i] = (x[i] - mean[c]) * (weight[c] * inv_std[c]) + bias[c];
+    y[i] = S((T(x[i]) - mean[c]) * (weight[c] * inv_std[c]) + bias[c]);
   }
 };
 
-template <class T>
+template <class S, class T = Computed<S>>
 struct GradientTerms {
-  const T *dy, *x, *mean;
+  const S *dy, *x;
+  const T* mean;
   __device__ void operator()(int64_t i, int64_t c, T (&sums)[2]) const {
-    const T g = dy[i];
+    const T g = T(dy[i]);
     sums[0] += g;
-    sums[1] += g * (x[i] - mean[c]);
+    sums[1] += g * (T(x[i]) - mean[c]);
   }
 };
 // Of dx = dy·factor + (x − mean)·slope + offset.
@@ -88,23 +91,24 @@ struct StoreGradients {
     line.offset[c] = batch_statistics ? T(-gain * totals[0] / pixels) : T(0);
   }
 };
-template <class T>
+template <class S, class T = Computed<S>>
 struct Backward {
-  const T *dy, *x, *mean;
+  const S *dy, *x;
+  const T* mean;
   Line<T> line;
-  T* dx;
+  S* dx;
   __device__ void operator()(int64_t i, int64_t c) const {
-    dx[i] = dy[i] * line.factor[c] + ((x[i] - mean[c]) * line.slope[c] + line.offset[c]);
+    dx[i] = S(T(dy[i]) * line.factor[c] + ((T(x[i]) - mean[c]) * line.slope[c] + line.offset[c]));
   }
 };
 
-template <class T>
+template <class S, class T = Computed<S>>
 Tensor normalized(CudaBackend& on, const Tensor& x, const Tensor& mean, const Tensor& inv_std, const Tensor& weight,
                   const Tensor& bias) {
   const Tensor y = on.empty(x.dtype, x.shape);
   for_each_channel(
       on.stream(), x.numel(), x.shape.back(),
-      Normalize<T>{x.data<T>(), mean.data<T>(), inv_std.data<T>(), weight.data<T>(), bias.data<T>(), y.data<T>()});
+      Normalize<S>{x.data<S>(), mean.data<T>(), inv_std.data<T>(), weight.data<T>(), bias.data<T>(), y.data<S>()});
   return y;
 }
 
@@ -116,17 +120,18 @@ BatchNormForward CudaBackend::batch_norm_train(const Tensor& x, const Tensor& we
   check_batch_norm(x, weight, bias, running_mean, running_var, epsilon);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    using T = Computed<S>;
     const int64_t channels = x.shape.back();
     FM_CHECK(shape, x.numel() > channels, "expected more than one value a channel when training, got x ", x.shape);
     const double pixels = double(x.numel() / channels);
-    const Tensor mean = empty(x.dtype, {channels}), inv_std = empty(x.dtype, {channels});
-    sum_columns<T, 1>(*this, x.numel(), channels, Elements<T>{x.data<T>()}, StoreMean<T>{mean.data<T>(), pixels});
-    sum_columns<T, 2>(*this, x.numel(), channels, AboutMean<T>{x.data<T>(), mean.data<T>()},
+    const Tensor mean = empty(weight.dtype, {channels}), inv_std = empty(weight.dtype, {channels});
+    sum_columns<T, 1>(*this, x.numel(), channels, Elements<S>{x.data<S>()}, StoreMean<T>{mean.data<T>(), pixels});
+    sum_columns<T, 2>(*this, x.numel(), channels, AboutMean<S>{x.data<S>(), mean.data<T>()},
                       StoreStatistics<T>{mean.data<T>(), inv_std.data<T>(), running_mean.data<T>(),
                                          running_var.data<T>(), pixels, momentum, epsilon});
-    return BatchNormForward{normalized<T>(*this, x, mean, inv_std, weight, bias), mean, inv_std};
+    return BatchNormForward{normalized<S>(*this, x, mean, inv_std, weight, bias), mean, inv_std};
   });
 }
 
@@ -135,14 +140,15 @@ BatchNormForward CudaBackend::batch_norm_eval(const Tensor& x, const Tensor& wei
   check_batch_norm(x, weight, bias, running_mean, running_var, epsilon);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    using T = Computed<S>;
     const int64_t channels = x.shape.back();
-    const Tensor mean = empty(x.dtype, {channels}), inv_std = empty(x.dtype, {channels});
+    const Tensor mean = empty(weight.dtype, {channels}), inv_std = empty(weight.dtype, {channels});
     for_each(stream_, channels,
              RunningStatistics<T>{running_mean.data<T>(), running_var.data<T>(), mean.data<T>(), inv_std.data<T>(),
                                   epsilon});
-    return BatchNormForward{normalized<T>(*this, x, mean, inv_std, weight, bias), mean, inv_std};
+    return BatchNormForward{normalized<S>(*this, x, mean, inv_std, weight, bias), mean, inv_std};
   });
 }
 
@@ -156,19 +162,21 @@ BatchNormGradients CudaBackend::batch_norm_backward(const Tensor& dy, const Tens
   check_channels("inv_std", x, inv_std);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    using T = Computed<S>;
     const int64_t channels = x.shape.back();
     const double pixels = channels > 0 ? double(x.numel() / channels) : 0;
-    BatchNormGradients result{empty(x.dtype, x.shape), empty(x.dtype, weight.shape), empty(x.dtype, weight.shape)};
+    BatchNormGradients result{empty(x.dtype, x.shape), empty(weight.dtype, weight.shape),
+                              empty(weight.dtype, weight.shape)};
     DeviceScratch scratch(allocator_);
     T* const of_line = scratch.take<T>(3 * channels);
     const Line<T> line{of_line, of_line + channels, of_line + 2 * channels};
-    sum_columns<T, 2>(*this, x.numel(), channels, GradientTerms<T>{dy.data<T>(), x.data<T>(), mean.data<T>()},
+    sum_columns<T, 2>(*this, x.numel(), channels, GradientTerms<S>{dy.data<S>(), x.data<S>(), mean.data<T>()},
                       StoreGradients<T>{weight.data<T>(), inv_std.data<T>(), result.d_weight.data<T>(),
                                         result.d_bias.data<T>(), line, pixels, batch_statistics});
     for_each_channel(stream_, x.numel(), channels,
-                     Backward<T>{dy.data<T>(), x.data<T>(), mean.data<T>(), line, result.dx.data<T>()});
+                     Backward<S>{dy.data<S>(), x.data<S>(), mean.data<T>(), line, result.dx.data<S>()});
     return result;
   });
 }

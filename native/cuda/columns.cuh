@@ -74,10 +74,10 @@ void sum_columns(CudaBackend& on, int64_t elements, int64_t columns, const Add& 
   launch(on.stream(), tiles, kColumnThreads, column_totals_kernel<kSums, Finish>, finish, parts, chunks, columns);
 }
 
-template <class T>
+template <class S, class T = Computed<S>>
 struct Elements {
-  const T* x;
-  __device__ void operator()(int64_t i, int64_t, T (&sums)[1]) const { sums[0] += x[i]; }
+  const S* x;
+  __device__ void operator()(int64_t i, int64_t, T (&sums)[1]) const { sums[0] += T(x[i]); }
 };
 template <class T>
 struct StoreSum {

@@ -1,4 +1,5 @@
-// The products of conv_shape.h on tiles: windows of pixels are gathered on their way into shared memory.
+// The products of conv_shape.h on tiles: windows of pixels are gathered on their way into shared memory.  Images are S in
+// memory, products and sums are T.
 #pragma once
 #include "tile.cuh"
 
@@ -61,11 +62,11 @@ struct WindowPlace {
 };
 
 // A tile's operand: its rows are pixels, whose windows are in shared memory, and the depth is the place in the window.
-template <class T>
+template <class T, class S>
 struct WindowRows {
   using Plain = Operand<T, true>;
   const WindowGrid& grid;
-  const T* source;
+  const S* source;
   const PixelWindow* windows;
   int rows;
 
@@ -80,7 +81,7 @@ struct WindowRows {
       values[i] = 0;
       if (!any || r >= rows) continue;
       const PixelWindow& w = windows[r];
-      if (place.inside(grid, w.top, w.left)) values[i] = source[w.from + place.at];
+      if (place.inside(grid, w.top, w.left)) values[i] = T(source[w.from + place.at]);
     }
   }
   template <int extent, int n>
@@ -90,11 +91,11 @@ struct WindowRows {
 };
 
 // The same transposed: rows are places in the window, the depth is the pixel.
-template <class T>
+template <class T, class S>
 struct WindowColumns {
   using Plain = Operand<T, false>;
   const WindowGrid& grid;
-  const T* source;
+  const S* source;
   WindowPlace place;  // of this thread's row
   bool any;           // the row is one of the window's
 
@@ -109,7 +110,7 @@ struct WindowColumns {
       if (any && depth + i * step < left) {
         const int top = pixel.y * grid.step + grid.offset_y, at = pixel.x * grid.step + grid.offset_x;
         if (place.inside(grid, top, at))
-          values[i] = source[((pixel.image * grid.height + top) * grid.width + at) * grid.channels + place.at];
+          values[i] = T(source[((pixel.image * grid.height + top) * grid.width + at) * grid.channels + place.at]);
       }
       pixel.advance(grid, step);
     }
@@ -122,58 +123,60 @@ struct WindowColumns {
 
 // target pixel · channel = Σ over the window's places of source·weight.  Channels are the tile's rows: there are fewer.
 // Blocks: tiles of pixels, of channels.
-template <class T>
-__global__ void __launch_bounds__(256, 2) conv_windows_kernel(WindowGrid grid, const T* __restrict__ source,
-                                                              const T* __restrict__ weight,  // [channels, depth]
-                                                              int64_t pixels, int64_t depth, T* __restrict__ target) {
-  using S = Tile<T>;
-  __shared__ Four<T> staging[S::kStaging / 4];
-  __shared__ PixelWindow windows[S::kColumns];
-  const int64_t pixel0 = int64_t(blockIdx.x) * S::kColumns, channel0 = int64_t(blockIdx.y) * S::kRows;
-  const int count = operand_rows(pixels - pixel0, S::kColumns);
+template <class T, class S>
+__global__ void __launch_bounds__(256, 2) conv_windows_kernel(WindowGrid grid, const S* __restrict__ source,
+                                                              const S* __restrict__ weight,  // [channels, depth]
+                                                              int64_t pixels, int64_t depth, S* __restrict__ target) {
+  using Sizes = Tile<T>;
+  __shared__ Four<T> staging[Sizes::kStaging / 4];
+  __shared__ PixelWindow windows[Sizes::kColumns];
+  const int64_t pixel0 = int64_t(blockIdx.x) * Sizes::kColumns, channel0 = int64_t(blockIdx.y) * Sizes::kRows;
+  const int count = operand_rows(pixels - pixel0, Sizes::kColumns);
   if (int(threadIdx.x) < count) windows[threadIdx.x] = window_of(grid, GridPixel(grid, unsigned(pixel0) + threadIdx.x));
   __syncthreads();
-  T sums[S::kThreadRows][S::kThreadColumns];
+  T sums[Sizes::kThreadRows][Sizes::kThreadColumns];
   clear_tile<T>(sums);
   multiply_tile<T>(
       staging, 0, depth,
-      Operand<T, true>{weight + channel0 * depth, operand_rows(grid.target_channels - channel0, S::kRows), int(depth)},
-      WindowRows<T>{grid, source, windows, count}, sums);
+      Operand<T, true, Scaled::no, S>{weight + channel0 * depth,
+                                      operand_rows(grid.target_channels - channel0, Sizes::kRows), int(depth)},
+      WindowRows<T, S>{grid, source, windows, count}, sums);
 #pragma unroll
-  for (int c = 0; c < S::kThreadColumns; c++) {
+  for (int c = 0; c < Sizes::kThreadColumns; c++) {
     const int column = tile_column<T>(c);
     if (column >= count) continue;
-    T* const to = target + windows[column].to + channel0;
+    S* const to = target + windows[column].to + channel0;
 #pragma unroll
-    for (int r = 0; r < S::kThreadRows; r++)
-      if (channel0 + tile_row<T>(r) < grid.target_channels) to[tile_row<T>(r)] = sums[r][c];
+    for (int r = 0; r < Sizes::kThreadRows; r++)
+      if (channel0 + tile_row<T>(r) < grid.target_channels) to[tile_row<T>(r)] = S(sums[r][c]);
   }
 }
 
 // slabs[part][output][place] = Σ over the part's pixels of dy·window.  Blocks: tiles of places, of outputs, parts.
-template <class T>
+template <class T, class S>
 __global__ void __launch_bounds__(256, 2)
-    conv_weight_kernel(WindowGrid grid, const T* __restrict__ dy,  // [pixels, outputs]
-                       const T* __restrict__ source, int64_t pixels, int64_t outputs, int64_t depth,
+    conv_weight_kernel(WindowGrid grid, const S* __restrict__ dy,  // [pixels, outputs]
+                       const S* __restrict__ source, int64_t pixels, int64_t outputs, int64_t depth,
                        T* __restrict__ slabs) {
-  using S = Tile<T>;
-  __shared__ Four<T> staging[S::kStaging / 4];
-  const int64_t place0 = int64_t(blockIdx.x) * S::kColumns, output0 = int64_t(blockIdx.y) * S::kRows;
+  using Sizes = Tile<T>;
+  __shared__ Four<T> staging[Sizes::kStaging / 4];
+  const int64_t place0 = int64_t(blockIdx.x) * Sizes::kColumns, output0 = int64_t(blockIdx.y) * Sizes::kRows;
   const int64_t begin = pixels * blockIdx.z / gridDim.z, end = pixels * (blockIdx.z + 1) / gridDim.z;
-  const int64_t place = place0 + Operand<T, false>::template first_row<S::kColumns>();
+  const int64_t place = place0 + Operand<T, false>::template first_row<Sizes::kColumns>();
   const bool any = place < depth;
-  T sums[S::kThreadRows][S::kThreadColumns];
+  T sums[Sizes::kThreadRows][Sizes::kThreadColumns];
   clear_tile<T>(sums);
-  multiply_tile<T>(staging, begin, end,
-                   Operand<T, false>{dy + output0, operand_rows(outputs - output0, S::kRows), int(outputs)},
-                   WindowColumns<T>{grid, source, WindowPlace(grid, any ? unsigned(place) : 0), any}, sums);
+  multiply_tile<T>(
+      staging, begin, end,
+      Operand<T, false, Scaled::no, S>{dy + output0, operand_rows(outputs - output0, Sizes::kRows), int(outputs)},
+      WindowColumns<T, S>{grid, source, WindowPlace(grid, any ? unsigned(place) : 0), any}, sums);
 #pragma unroll
-  for (int r = 0; r < S::kThreadRows; r++) {
+  for (int r = 0; r < Sizes::kThreadRows; r++) {
     const int64_t output = output0 + tile_row<T>(r);
     if (output >= outputs) continue;
     T* const to = slabs + (blockIdx.z * outputs + output) * depth;
 #pragma unroll
-    for (int c = 0; c < S::kThreadColumns; c++) {
+    for (int c = 0; c < Sizes::kThreadColumns; c++) {
       const int64_t at = place0 + tile_column<T>(c);
       if (at < depth) to[at] = sums[r][c];
     }

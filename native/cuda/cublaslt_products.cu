@@ -23,7 +23,8 @@ const LinkedLibrary<cublaslt::Functions>& library() { return libraries().cublasl
 
 using CublasltElement = Element<cublaslt::DataType, cublaslt::Compute>;
 
-CublasltElement float32_element() {
+CublasltElement element_of(Dtype dtype) {
+  if (dtype == Dtype::bfloat16) return {cublaslt::kBfloat16, cublaslt::kFloat32, cublaslt::kComputeFloat32};
   return {cublaslt::kFloat32, cublaslt::kFloat32, library_tf32() ? cublaslt::kComputeTf32 : cublaslt::kComputeFloat32};
 }
 
@@ -70,8 +71,8 @@ CublasltProducts::~CublasltProducts() {
 CublasltProducts::Plan& CublasltProducts::plan_of(const Key& key) {
   std::unique_ptr<Plan>& kept = plans_[key];
   if (kept) return *kept;
-  const auto [M, N, K, transpose_a, transpose_b] = key;
-  const CublasltElement element = float32_element();
+  const auto [dtype, M, N, K, transpose_a, transpose_b] = key;
+  const CublasltElement element = element_of(Dtype(dtype));
   auto plan = std::make_unique<Plan>();
 
   FM_CUBLASLT(cublasLtMatmulDescCreate, &plan->product.handle, element.arithmetic, element.sums);
@@ -98,7 +99,8 @@ CublasltProducts::Plan& CublasltProducts::plan_of(const Key& key) {
   FM_CUBLASLT(cublasLtMatmulAlgoGetHeuristic, handle_, plan->product, plan->b, plan->a, plan->to, plan->to, preference,
               1, &found, &count);
   FM_CHECK(device, count > 0 && found.state == cublaslt::kSuccess, "cuBLASLt ", library().version,
-           " has no algorithm for a product of [", M, ", ", K, "] and [", K, ", ", N, "] within ", limit >> 20,
+           " has no algorithm for a product of ", name_of(Dtype(dtype)), " [", M, ", ", K, "] and [", K, ", ", N,
+           "] within ", limit >> 20,
            " MiB: raise FLASHMARGIN_CUDA_WORKSPACE (MiB), or set FLASHMARGIN_CUDA_OPS=own to do without cuBLASLt");
   plan->algorithm = found.algorithm;
   plan->workspace = found.workspace;
@@ -106,15 +108,15 @@ CublasltProducts::Plan& CublasltProducts::plan_of(const Key& key) {
   return *kept;
 }
 
-void CublasltProducts::multiply(const float* a, const float* b, float* to, int64_t M, int64_t N, int64_t K,
+void CublasltProducts::multiply(Dtype dtype, const void* a, const void* b, void* to, int64_t M, int64_t N, int64_t K,
                                 bool transpose_a, bool transpose_b) {
   if (M == 0 || N == 0) return;
   if (K == 0) {
-    FM_CUDA(cudaMemsetAsync(to, 0, size_t(M * N) * sizeof(float), stream_));
+    FM_CUDA(cudaMemsetAsync(to, 0, size_t(M * N) * size_of(dtype), stream_));
     return;
   }
   std::lock_guard<std::mutex> hold(lock_);
-  const Plan& plan = plan_of({M, N, K, transpose_a, transpose_b});
+  const Plan& plan = plan_of({int64_t(dtype), M, N, K, transpose_a, transpose_b});
   DeviceScratch scratch(allocator_);
   void* workspace = plan.workspace ? scratch.take<char>(int64_t(plan.workspace)) : nullptr;
   const float one = 1, zero = 0;

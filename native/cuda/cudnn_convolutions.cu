@@ -7,12 +7,14 @@ namespace fm {
 namespace {
 
 // [R, A, B] → [R, B, A].
-template <class T>
+template <class From, class To>
 struct SwapLastAxes {
-  const T* from;
+  const From* from;
   int64_t A, B;
-  T* to;
-  __device__ void operator()(int64_t i) const { to[i] = from[(i / (A * B) * A + i % A) * B + i / A % B]; }
+  To* to;
+  __device__ void operator()(int64_t i) const {
+    to[i] = element_as<To>(from[(i / (A * B) * A + i % A) * B + i / A % B]);
+  }
 };
 
 const LinkedLibrary<cudnn::Functions>& library() { return libraries().cudnn; }
@@ -72,7 +74,8 @@ class Description {
 
 using CudnnElement = Element<cudnn::DataType, cudnn::Math>;
 
-CudnnElement float32_element() {
+CudnnElement element_of(Dtype dtype) {
+  if (dtype == Dtype::bfloat16) return {cudnn::kBfloat16, cudnn::kFloat32, cudnn::kTensorOp};
   return {cudnn::kFloat32, cudnn::kFloat32, library_tf32() ? cudnn::kDefaultMath : cudnn::kFma};
 }
 
@@ -108,8 +111,9 @@ CudnnConvolutions::~CudnnConvolutions() {
 }
 
 // The first of the library's suggestions that is deterministic, in the arithmetic asked for, and within the workspace.
-void CudnnConvolutions::choose(Plan& plan, const Direction& direction, const ConvShape& s, const void* a, const void* b,
+void CudnnConvolutions::choose(Plan& plan, Dtype dtype, const ConvShape& s, const void* a, const void* b,
                                void* result) {
+  const Direction& direction = plan.direction;
   constexpr int kMost = 16;
   cudnn::AlgorithmPerf found[kMost] = {};
   int count = 0;
@@ -138,15 +142,15 @@ void CudnnConvolutions::choose(Plan& plan, const Direction& direction, const Con
     return;
   }
   fail(ErrorKind::device, "cuDNN ", library().version, " has no deterministic algorithm for the ", direction.name,
-       " of x ", s.x(), ", weight ", s.weight(), ", stride ", s.stride, ", padding ", s.padding, " within ",
-       limit >> 20,
+       " of ", name_of(dtype), " x ", s.x(), ", weight ", s.weight(), ", stride ", s.stride, ", padding ", s.padding,
+       " within ", limit >> 20,
        " MiB: raise FLASHMARGIN_CUDA_WORKSPACE (MiB), or set FLASHMARGIN_CUDA_OPS=own to do without cuDNN");
 }
 
-CudnnConvolutions::Plan& CudnnConvolutions::plan_of(Kind kind, const ConvShape& s, const void* a, const void* b,
-                                                    void* result) {
-  std::unique_ptr<Plan>& kept = plans_[{kind, s.images, s.height, s.width, s.inputs, s.outputs, s.kernel_height,
-                                        s.kernel_width, s.stride, s.padding}];
+CudnnConvolutions::Plan& CudnnConvolutions::plan_of(Kind kind, Dtype dtype, const ConvShape& s, const void* a,
+                                                    const void* b, void* result) {
+  std::unique_ptr<Plan>& kept = plans_[{kind, int64_t(dtype), s.images, s.height, s.width, s.inputs, s.outputs,
+                                        s.kernel_height, s.kernel_width, s.stride, s.padding}];
   if (kept) return *kept;
 
   for (const Shape& shape : {s.x(), s.y(), s.weight()})
@@ -166,7 +170,7 @@ CudnnConvolutions::Plan& CudnnConvolutions::plan_of(Kind kind, const ConvShape& 
 #undef FM_DIRECTION
   auto plan = std::make_unique<Plan>();
   plan->direction = directions[kind];
-  plan->element = float32_element();
+  plan->element = element_of(dtype);
   const cudnn::DataType type = plan->element.data;
   Description& x = kind == kBackwardData ? plan->result : plan->a;
   Description& y = kind == kForward ? plan->result : plan->b;
@@ -175,15 +179,15 @@ CudnnConvolutions::Plan& CudnnConvolutions::plan_of(Kind kind, const ConvShape& 
   y.tensor(type, s.images, s.out_height, s.out_width, s.outputs);
   weight.filter(type, s.outputs, s.kernel_height, s.kernel_width, s.inputs);
   plan->convolution.convolution(plan->element.sums, plan->element.arithmetic, s.padding, s.stride);
-  choose(*plan, plan->direction, s, a, b, result);
+  choose(*plan, dtype, s, a, b, result);
   kept = std::move(plan);
   return *kept;
 }
 
 // result may be scratch of the caller's, and so may be the operands.
-void CudnnConvolutions::run(Kind kind, const ConvShape& s, const void* a, const void* b, void* result) {
+void CudnnConvolutions::run(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result) {
   std::lock_guard<std::mutex> hold(lock_);
-  const Plan& plan = plan_of(kind, s, a, b, result);
+  const Plan& plan = plan_of(kind, dtype, s, a, b, result);
   DeviceScratch scratch(allocator_);
   void* workspace = plan.workspace ? scratch.take<char>(int64_t(plan.workspace)) : nullptr;
   const float one = 1, zero = 0;  // of bfloat16 too
@@ -192,37 +196,52 @@ void CudnnConvolutions::run(Kind kind, const ConvShape& s, const void* a, const 
   if (status != cudnn::kSuccess) fail_cudnn(status, plan.direction.run_name);
 }
 
-void CudnnConvolutions::forward(const ConvShape& s, const float* x, const float* weight, float* y) {
+template <class S>
+void CudnnConvolutions::forward(const ConvShape& s, const S* x, const float* weight, S* y) {
   if (s.images == 0) return;
   DeviceScratch scratch(allocator_);
-  run(kForward, s, x, channels_last(s, weight, scratch), y);
+  run(kForward, DtypeOf<S>::value, s, x, channels_last<S>(s, weight, scratch), y);
 }
 
-void CudnnConvolutions::backward_data(const ConvShape& s, const float* dy, const float* weight, float* dx) {
+template <class S>
+void CudnnConvolutions::backward_data(const ConvShape& s, const S* dy, const float* weight, S* dx) {
   if (s.images == 0) return;
   DeviceScratch scratch(allocator_);
-  run(kBackwardData, s, channels_last(s, weight, scratch), dy, dx);
+  run(kBackwardData, DtypeOf<S>::value, s, channels_last<S>(s, weight, scratch), dy, dx);
 }
 
-void CudnnConvolutions::backward_weight(const ConvShape& s, const float* dy, const float* x, float* d_weight) {
+// The library leaves the gradient in S.
+template <class S>
+void CudnnConvolutions::backward_weight(const ConvShape& s, const S* dy, const S* x, float* d_weight) {
   if (s.images == 0) {
     FM_CUDA(cudaMemsetAsync(d_weight, 0, size_t(s.weight().numel()) * sizeof(float), stream_));
     return;
   }
   DeviceScratch scratch(allocator_);
   const int64_t n = s.weight().numel();
-  float* result = s.taps() == 1 ? d_weight : scratch.take<float>(n);
-  run(kBackwardWeight, s, x, dy, result);
-  if (s.taps() > 1) for_each(stream_, n, SwapLastAxes<float>{result, s.taps(), s.inputs, d_weight});
+  if constexpr (std::is_same_v<S, float>)
+    if (s.taps() == 1) return run(kBackwardWeight, DtypeOf<S>::value, s, x, dy, d_weight);
+  S* const result = scratch.take<S>(n);
+  run(kBackwardWeight, DtypeOf<S>::value, s, x, dy, result);
+  for_each(stream_, n, SwapLastAxes<S, float>{result, s.taps(), s.inputs, d_weight});
 }
 
 // weight [O, I, KH, KW] as [O, KH, KW, I].
-const float* CudnnConvolutions::channels_last(const ConvShape& s, const float* weight, DeviceScratch& scratch) {
-  if (s.taps() == 1) return weight;
+template <class S>
+const S* CudnnConvolutions::channels_last(const ConvShape& s, const float* weight, DeviceScratch& scratch) {
+  if constexpr (std::is_same_v<S, float>)
+    if (s.taps() == 1) return weight;
   const int64_t n = s.weight().numel();
-  float* ordered = scratch.take<float>(n);
-  for_each(stream_, n, SwapLastAxes<float>{weight, s.inputs, s.taps(), ordered});
+  S* const ordered = scratch.take<S>(n);
+  for_each(stream_, n, SwapLastAxes<float, S>{weight, s.inputs, s.taps(), ordered});
   return ordered;
 }
+
+#define FM_CONVOLUTIONS(S)                                                                      \
+  template void CudnnConvolutions::forward(const ConvShape&, const S*, const float*, S*);       \
+  template void CudnnConvolutions::backward_data(const ConvShape&, const S*, const float*, S*); \
+  template void CudnnConvolutions::backward_weight(const ConvShape&, const S*, const S*, float*)
+FM_CONVOLUTIONS(float);
+FM_CONVOLUTIONS(Bfloat16);
 
 }  // namespace fm

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 
+#include "../common/bfloat16.h"
 #include "launch.h"
 
 namespace fm {
@@ -44,19 +45,19 @@ void for_each_channel(const Stream& stream, int64_t n, int64_t channels, const F
 }
 
 // y = op(x) and y = op(a, b), element by element; y may be one of them.
-template <class T, class Op>
+template <class S, class Op, class T = Computed<S>>
 struct Map {
   Op op;
-  const T* x;
-  T* y;
-  __device__ void operator()(int64_t i) const { y[i] = op(x[i]); }
+  const S* x;
+  S* y;
+  __device__ void operator()(int64_t i) const { y[i] = S(op(T(x[i]))); }
 };
-template <class T, class Op>
+template <class S, class Op, class T = Computed<S>>
 struct Map2 {
   Op op;
-  const T *a, *b;
-  T* y;
-  __device__ void operator()(int64_t i) const { y[i] = op(a[i], b[i]); }
+  const S *a, *b;
+  S* y;
+  __device__ void operator()(int64_t i) const { y[i] = S(op(T(a[i]), T(b[i]))); }
 };
 
 }  // namespace fm

@@ -51,41 +51,46 @@ struct RootSlope {
   }
 };
 
-template <class T>
+template <class S, class T = Computed<S>>
 struct AddBias {
-  const T *x, *bias;
-  T* y;
-  __device__ void operator()(int64_t i, int64_t c) const { y[i] = x[i] + bias[c]; }
+  const S* x;
+  const T* bias;
+  S* y;
+  __device__ void operator()(int64_t i, int64_t c) const { y[i] = S(T(x[i]) + bias[c]); }
 };
-template <class T>
+template <class S, class T = Computed<S>>
 struct Prelu {
-  const T *x, *slope;
-  T* y;
+  const S* x;
+  const T* slope;
+  S* y;
   __device__ void operator()(int64_t i, int64_t c) const {
-    const T v = x[i];
-    y[i] = v > 0 ? v : v * slope[c];
+    const T v = T(x[i]);
+    y[i] = S(v > 0 ? v : v * slope[c]);
   }
 };
 // dx, and the terms of d_slope = Σ dy·min(x, 0).
-template <class T>
+template <class S, class T = Computed<S>>
 struct PreluBackward {
-  const T *dy, *x, *slope;
-  T* dx;
+  const S *dy, *x;
+  const T* slope;
+  S* dx;
   __device__ void operator()(int64_t i, int64_t c, T (&sums)[1]) const {
-    const T v = x[i], g = dy[i];
-    dx[i] = v > 0 ? g : g * slope[c];
+    const T v = T(x[i]), g = T(dy[i]);
+    dx[i] = S(v > 0 ? g : g * slope[c]);
     sums[0] += v > 0 ? T(0) : g * v;
   }
 };
 
-template <class T>
+template <class S, class T = Computed<S>>
 struct Dropout {
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   T kept;
   uint64_t seed;
   uint32_t below;
-  __device__ void operator()(int64_t i) const { y[i] = random_bits(seed, uint64_t(i)) >= below ? x[i] * kept : T(0); }
+  __device__ void operator()(int64_t i) const {
+    y[i] = S(random_bits(seed, uint64_t(i)) >= below ? T(x[i]) * kept : T(0));
+  }
 };
 struct ImageToFloat {
   const uint8_t* x;
@@ -93,16 +98,23 @@ struct ImageToFloat {
   __device__ void operator()(int64_t i) const { y[i] = float(x[i]) * (1 / 127.5f) - 1.f; }
 };
 
-// make(zero of T): the op for tensors of T.
+template <class From, class To>
+struct Cast {
+  const From* x;
+  To* y;
+  __device__ void operator()(int64_t i) const { y[i] = element_as<To>(x[i]); }
+};
+
+// make(zero of T): the op that computes in T.
 template <class Make>
 Tensor map(CudaBackend& on, const Tensor& x, Make&& make) {
   on.check_here("x", x);
   const DeviceGuard guard(on.device());
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    using Op = decltype(make(zero));
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    using Op = decltype(make(Computed<S>{}));
     const Tensor y = on.empty(x.dtype, x.shape);
-    for_each(on.stream(), x.numel(), Map<T, Op>{make(zero), x.data<T>(), y.data<T>()});
+    for_each(on.stream(), x.numel(), Map<S, Op>{make(Computed<S>{}), x.data<S>(), y.data<S>()});
     return y;
   });
 }
@@ -110,9 +122,9 @@ Tensor map(CudaBackend& on, const Tensor& x, Make&& make) {
 template <class Op>
 void map_into(CudaBackend& on, const Tensor& a, const Tensor& b, const Tensor& y) {
   const DeviceGuard guard(on.device());
-  dispatch_float(a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    for_each(on.stream(), a.numel(), Map2<T, Op>{Op{}, a.data<T>(), b.data<T>(), y.data<T>()});
+  dispatch_stored(a.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    for_each(on.stream(), a.numel(), Map2<S, Op>{Op{}, a.data<S>(), b.data<S>(), y.data<S>()});
   });
 }
 
@@ -157,10 +169,11 @@ Tensor CudaBackend::add_bias(const Tensor& x, const Tensor& bias) {
   check_channels("bias", x, bias);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
     const Tensor y = empty(x.dtype, x.shape);
-    for_each_channel(stream_, x.numel(), x.shape.back(), AddBias<T>{x.data<T>(), bias.data<T>(), y.data<T>()});
+    for_each_channel(stream_, x.numel(), x.shape.back(),
+                     AddBias<S>{x.data<S>(), bias.data<Computed<S>>(), y.data<S>()});
     return y;
   });
 }
@@ -169,10 +182,10 @@ Tensor CudaBackend::prelu_forward(const Tensor& x, const Tensor& slope) {
   check_channels("slope", x, slope);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
     const Tensor y = empty(x.dtype, x.shape);
-    for_each_channel(stream_, x.numel(), x.shape.back(), Prelu<T>{x.data<T>(), slope.data<T>(), y.data<T>()});
+    for_each_channel(stream_, x.numel(), x.shape.back(), Prelu<S>{x.data<S>(), slope.data<Computed<S>>(), y.data<S>()});
     return y;
   });
 }
@@ -182,12 +195,13 @@ PreluGradients CudaBackend::prelu_backward(const Tensor& dy, const Tensor& x, co
   check_channels("slope", x, slope);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    using T = Computed<S>;
     const int64_t channels = x.shape.back();
-    const Tensor dx = empty(x.dtype, x.shape), d_slope = empty(x.dtype, slope.shape);
+    const Tensor dx = empty(x.dtype, x.shape), d_slope = empty(slope.dtype, slope.shape);
     sum_columns<T, 1>(*this, x.numel(), channels,
-                      PreluBackward<T>{dy.data<T>(), x.data<T>(), slope.data<T>(), dx.data<T>()},
+                      PreluBackward<S>{dy.data<S>(), x.data<S>(), slope.data<T>(), dx.data<S>()},
                       StoreSum<T>{d_slope.data<T>()});
     return PreluGradients{dx, d_slope};
   });
@@ -198,11 +212,12 @@ Tensor CudaBackend::dropout(const Tensor& x, double rate, double seed) {
   FM_CHECK(range, std::abs(seed) <= 9007199254740992.0, "expected a seed of at most 2^53 in magnitude, got ", seed);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
     const Tensor y = empty(x.dtype, x.shape);
     for_each(stream_, x.numel(),
-             Dropout<T>{x.data<T>(), y.data<T>(), T(1 / (1 - rate)), uint64_t(int64_t(seed)), random_threshold(rate)});
+             Dropout<S>{x.data<S>(), y.data<S>(), Computed<S>(1 / (1 - rate)), uint64_t(int64_t(seed)),
+                        random_threshold(rate)});
     return y;
   });
 }
@@ -214,6 +229,20 @@ Tensor CudaBackend::image_to_float(const Tensor& x) {
   const Tensor y = empty(Dtype::float32, x.shape);
   for_each(stream_, x.numel(), ImageToFloat{x.data<uint8_t>(), y.data<float>()});
   return y;
+}
+
+Tensor CudaBackend::cast(const Tensor& x, Dtype dtype) {
+  check_here("x", x);
+  const DeviceGuard guard(device_);
+  return dispatch_stored(x.dtype, [&](auto from) {
+    return dispatch_stored(dtype, [&](auto to) {
+      using From = decltype(from);
+      using To = decltype(to);
+      const Tensor y = empty(dtype, x.shape);
+      for_each(stream_, x.numel(), Cast<From, To>{x.data<From>(), y.data<To>()});
+      return y;
+    });
+  });
 }
 
 }  // namespace fm

@@ -2,8 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "../common/bfloat16.h"
 #include "../common/head_rows.h"
-#include "bfloat16.h"
 
 namespace fm {
 

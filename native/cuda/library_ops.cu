@@ -40,13 +40,13 @@ Ops* part(std::unique_ptr<Ops>& ops, std::mutex& lock, const char* name, FoundLi
 }  // namespace
 
 CudnnConvolutions* LibraryOps::convolutions(Dtype dtype) {
-  if (dtype != Dtype::float32) return nullptr;
+  if (!take(dtype)) return nullptr;
   return part(
       convolutions_, lock_, "cuDNN", [] { return FoundLibrary(libraries().cudnn); }, stream_, allocator_);
 }
 
 CublasltProducts* LibraryOps::products(Dtype dtype) {
-  if (dtype != Dtype::float32) return nullptr;
+  if (!take(dtype)) return nullptr;
   return part(
       products_, lock_, "cuBLASLt", [] { return FoundLibrary(libraries().cublaslt); }, stream_, allocator_);
 }

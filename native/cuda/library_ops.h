@@ -1,4 +1,5 @@
-// float32 convolutions by cuDNN and matrix products by cuBLASLt, where the libraries were found.
+// float32 and bfloat16 convolutions by cuDNN and matrix products by cuBLASLt, where the libraries were found; bfloat16 from
+// compute capability 8.0 on.
 //
 // FLASHMARGIN_CUDA_OPS=own leaves both to our own kernels; =libraries makes a missing library an error.  What a library
 // begins it finishes: a call of it that fails is an error, not a change of kernels in the middle of a run.
@@ -10,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 
 #include "../common/conv_shape.h"
 #include "allocator.h"
@@ -18,32 +20,39 @@
 
 namespace fm {
 
-// What a convolution or product is made of; bfloat16 would be a row more.
+// What a convolution or product is made of.
 template <class DataType, class Arithmetic>
 struct Element {
   DataType data, sums;
   Arithmetic arithmetic;
 };
 
-// Images [N, H, W, C], weights [O, I, KH, KW] as the field stores them, float32.
+// Images [N, H, W, C] of float or Bfloat16; weights [O, I, KH, KW] as the field stores them, float, rounded on their way.
 class CudnnConvolutions {
  public:
+  template <class S>
+  static constexpr bool takes = !std::is_same_v<S, double>;
+
   CudnnConvolutions(const Stream& stream, DeviceAllocator& allocator);
   ~CudnnConvolutions();
-  void forward(const ConvShape& s, const float* x, const float* weight, float* y);
-  void backward_data(const ConvShape& s, const float* dy, const float* weight, float* dx);
-  void backward_weight(const ConvShape& s, const float* dy, const float* x, float* d_weight);
+  template <class S>
+  void forward(const ConvShape& s, const S* x, const float* weight, S* y);
+  template <class S>
+  void backward_data(const ConvShape& s, const S* dy, const float* weight, S* dx);
+  template <class S>
+  void backward_weight(const ConvShape& s, const S* dy, const S* x, float* d_weight);
 
  private:
   struct Plan;
   struct Direction;
   enum Kind { kForward, kBackwardData, kBackwardWeight };
-  using Key = std::array<int64_t, 10>;
+  using Key = std::array<int64_t, 11>;
 
-  const float* channels_last(const ConvShape& s, const float* weight, DeviceScratch& scratch);
-  void run(Kind kind, const ConvShape& s, const void* a, const void* b, void* result);
-  Plan& plan_of(Kind kind, const ConvShape& s, const void* a, const void* b, void* result);
-  void choose(Plan& plan, const Direction& direction, const ConvShape& s, const void* a, const void* b, void* result);
+  template <class S>
+  const S* channels_last(const ConvShape& s, const float* weight, DeviceScratch& scratch);
+  void run(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
+  Plan& plan_of(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
+  void choose(Plan& plan, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
 
   const Stream& stream_;
   DeviceAllocator& allocator_;
@@ -52,17 +61,17 @@ class CudnnConvolutions {
   std::map<Key, std::unique_ptr<Plan>> plans_;
 };
 
-// to [M, N] = op(a)·op(b), row by row in memory; op(a) is [M, K].
+// to [M, N] = op(a)·op(b), row by row in memory; op(a) is [M, K]; all float32 or all bfloat16.
 class CublasltProducts {
  public:
   CublasltProducts(const Stream& stream, DeviceAllocator& allocator);
   ~CublasltProducts();
-  void multiply(const float* a, const float* b, float* to, int64_t M, int64_t N, int64_t K, bool transpose_a,
+  void multiply(Dtype dtype, const void* a, const void* b, void* to, int64_t M, int64_t N, int64_t K, bool transpose_a,
                 bool transpose_b);
 
  private:
   struct Plan;
-  using Key = std::array<int64_t, 5>;
+  using Key = std::array<int64_t, 6>;
   Plan& plan_of(const Key& key);
 
   const Stream& stream_;
@@ -75,14 +84,18 @@ class CublasltProducts {
 // A device's.
 class LibraryOps {
  public:
-  LibraryOps(const Stream& stream, DeviceAllocator& allocator) : stream_(stream), allocator_(allocator) {}
+  LibraryOps(const Stream& stream, DeviceAllocator& allocator, int capability)
+      : stream_(stream), allocator_(allocator), capability_(capability) {}
   // Who computes it; nullptr where our own kernels do.  The current device must be the stream's.
   CudnnConvolutions* convolutions(Dtype dtype);
   CublasltProducts* products(Dtype dtype);
 
  private:
+  bool take(Dtype dtype) const { return dtype == Dtype::float32 || (dtype == Dtype::bfloat16 && capability_ >= 80); }
+
   const Stream& stream_;
   DeviceAllocator& allocator_;
+  int capability_;
   std::mutex lock_;
   std::unique_ptr<CudnnConvolutions> convolutions_;
   std::unique_ptr<CublasltProducts> products_;

@@ -99,8 +99,8 @@ FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
   const fm::Libraries& found = fm::libraries();
   const std::string off = fm::library_ops_off();
   const fm::CudaLibrary all[] = {
-      fm::about("cuDNN", found.cudnn, "float32 convolutions", off),
-      fm::about("cuBLASLt", found.cublaslt, "float32 matrix products", off),
+      fm::about("cuDNN", found.cudnn, "float32 and bfloat16 convolutions", off),
+      fm::about("cuBLASLt", found.cublaslt, "float32 and bfloat16 matrix products", off),
       fm::about("NCCL", found.nccl, "found; nothing uses it yet", ""),
   };
   int count = 0;

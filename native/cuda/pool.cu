@@ -5,32 +5,32 @@ namespace fm {
 namespace {
 
 // y[n, c] = the mean over the pixels of x[n, :, c].
-template <class T>
+template <class S, class T = Computed<S>>
 struct AveragePixels {
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   int64_t pixels, channels;
   __device__ void operator()(int64_t i) const {
-    const T* from = x + (i / channels * pixels * channels + i % channels);
+    const S* from = x + (i / channels * pixels * channels + i % channels);
     T sum = 0;
-    for (int64_t p = 0; p < pixels; p++) sum += from[p * channels];
-    y[i] = sum * (T(1) / T(pixels));
+    for (int64_t p = 0; p < pixels; p++) sum += T(from[p * channels]);
+    y[i] = S(sum * (T(1) / T(pixels)));
   }
 };
-template <class T>
+template <class S, class T = Computed<S>>
 struct SpreadPixels {
-  const T* dy;
-  T* dx;
+  const S* dy;
+  S* dx;
   int64_t pixels, channels;
   __device__ void operator()(int64_t i) const {
-    dx[i] = dy[i / (pixels * channels) * channels + i % channels] * (T(1) / T(pixels));
+    dx[i] = S(T(dy[i / (pixels * channels) * channels + i % channels]) * (T(1) / T(pixels)));
   }
 };
 // Every image's [rows, columns] matrix transposed.
-template <class T>
+template <class S>
 struct Transpose {
-  const T* from;
-  T* to;
+  const S* from;
+  S* to;
   int64_t rows, columns;
   __device__ void operator()(int64_t i) const {
     const int64_t image = i / (rows * columns), at = i % (rows * columns);
@@ -38,9 +38,9 @@ struct Transpose {
   }
 };
 
-template <class T>
+template <class S>
 void transpose(CudaBackend& on, const Tensor& from, int64_t rows, int64_t columns, const Tensor& to) {
-  for_each(on.stream(), to.numel(), Transpose<T>{from.data<T>(), to.data<T>(), rows, columns});
+  for_each(on.stream(), to.numel(), Transpose<S>{from.data<S>(), to.data<S>(), rows, columns});
 }
 
 }  // namespace
@@ -50,10 +50,10 @@ Tensor CudaBackend::global_avg_pool_forward(const Tensor& x) {
   FM_CHECK(shape, x.dim(1) * x.dim(2) > 0, "expected images of at least one pixel, got x ", x.shape);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
     const Tensor y = empty(x.dtype, {x.dim(0), x.dim(3)});
-    for_each(stream_, y.numel(), AveragePixels<T>{x.data<T>(), y.data<T>(), x.dim(1) * x.dim(2), x.dim(3)});
+    for_each(stream_, y.numel(), AveragePixels<S>{x.data<S>(), y.data<S>(), x.dim(1) * x.dim(2), x.dim(3)});
     return y;
   });
 }
@@ -63,10 +63,10 @@ Tensor CudaBackend::global_avg_pool_backward(const Tensor& dy, const Shape& x_sh
   check_shape("dy", dy, {x_shape[0], x_shape[3]});
   check_here("dy", dy);
   const DeviceGuard guard(device_);
-  return dispatch_float(dy.dtype, [&](auto zero) {
-    using T = decltype(zero);
+  return dispatch_stored(dy.dtype, [&](auto zero) {
+    using S = decltype(zero);
     const Tensor dx = empty(dy.dtype, x_shape);
-    for_each(stream_, dx.numel(), SpreadPixels<T>{dy.data<T>(), dx.data<T>(), x_shape[1] * x_shape[2], x_shape[3]});
+    for_each(stream_, dx.numel(), SpreadPixels<S>{dy.data<S>(), dx.data<S>(), x_shape[1] * x_shape[2], x_shape[3]});
     return dx;
   });
 }
@@ -76,7 +76,7 @@ Tensor CudaBackend::flatten_forward(const Tensor& x) {
   check_here("x", x);
   const DeviceGuard guard(device_);
   const int64_t pixels = x.dim(1) * x.dim(2), channels = x.dim(3);
-  return dispatch_float(x.dtype, [&](auto zero) {
+  return dispatch_stored(x.dtype, [&](auto zero) {
     const Tensor y = empty(x.dtype, {x.dim(0), pixels * channels});
     transpose<decltype(zero)>(*this, x, pixels, channels, y);
     return y;
@@ -89,7 +89,7 @@ Tensor CudaBackend::flatten_backward(const Tensor& dy, const Shape& x_shape) {
   check_shape("dy", dy, {x_shape[0], pixels * channels});
   check_here("dy", dy);
   const DeviceGuard guard(device_);
-  return dispatch_float(dy.dtype, [&](auto zero) {
+  return dispatch_stored(dy.dtype, [&](auto zero) {
     const Tensor dx = empty(dy.dtype, x_shape);
     transpose<decltype(zero)>(*this, dy, channels, pixels, dx);
     return dx;

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "bfloat16.h"
+#include "../common/bfloat16.h"
 
 namespace fm {
 

@@ -38,47 +38,47 @@ double sum_of(CudaBackend& on, int64_t n, const F& f) {
   return total;
 }
 
-template <class T>
+template <class S, class T = Computed<S>>
 struct Value {
-  const T* x;
-  __device__ T operator()(int64_t i) const { return x[i]; }
+  const S* x;
+  __device__ T operator()(int64_t i) const { return T(x[i]); }
 };
-template <class T>
+template <class S, class T = Computed<S>>
 struct Product {
-  const T *a, *b;
-  __device__ T operator()(int64_t i) const { return a[i] * b[i]; }
+  const S *a, *b;
+  __device__ T operator()(int64_t i) const { return T(a[i]) * T(b[i]); }
 };
 // 0 for finite x and NaN for the others, and NaN stays in the sum.
-template <class T>
+template <class S, class T = Computed<S>>
 struct Nothing {
-  const T* x;
-  __device__ T operator()(int64_t i) const { return x[i] * T(0); }
+  const S* x;
+  __device__ T operator()(int64_t i) const { return T(x[i]) * T(0); }
 };
 
 }  // namespace
 
 double CudaBackend::sum(const Tensor& x) {
   check_here("x", x);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    return sum_of<T>(*this, x.numel(), Value<T>{x.data<T>()});
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    return sum_of<Computed<S>>(*this, x.numel(), Value<S>{x.data<S>()});
   });
 }
 
 double CudaBackend::dot(const Tensor& a, const Tensor& b) {
   check_alike("a", a, "b", b);
   check_here("a", a);
-  return dispatch_float(a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    return sum_of<T>(*this, a.numel(), Product<T>{a.data<T>(), b.data<T>()});
+  return dispatch_stored(a.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    return sum_of<Computed<S>>(*this, a.numel(), Product<S>{a.data<S>(), b.data<S>()});
   });
 }
 
 bool CudaBackend::all_finite(const Tensor& x) {
   check_here("x", x);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    return sum_of<T>(*this, x.numel(), Nothing<T>{x.data<T>()}) == 0;
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    return sum_of<Computed<S>>(*this, x.numel(), Nothing<S>{x.data<S>()}) == 0;
   });
 }
 
@@ -86,10 +86,11 @@ Tensor CudaBackend::sum_rows(const Tensor& x) {
   check_rank("x", x, 2);
   check_here("x", x);
   const DeviceGuard guard(device_);
-  return dispatch_float(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const Tensor y = empty(x.dtype, {x.dim(1)});
-    sum_columns<T, 1>(*this, x.numel(), x.dim(1), Elements<T>{x.data<T>()}, StoreSum<T>{y.data<T>()});
+  return dispatch_stored(x.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    using T = Computed<S>;
+    const Tensor y = empty(parameter_dtype(x.dtype), {x.dim(1)});
+    sum_columns<T, 1>(*this, x.numel(), x.dim(1), Elements<S>{x.data<S>()}, StoreSum<T>{y.data<T>()});
     return y;
   });
 }

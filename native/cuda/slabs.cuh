@@ -15,16 +15,16 @@ inline int64_t parts_of_depth(int64_t tiles, int64_t depth) {
 }
 
 // to = Σ slabs[part][n].  Rows of the slabs are [outer, inner], rows of `to` [inner, outer].
-template <class T>
+template <class T, class S = T>
 struct AddSlabs {
   const T* slabs;
   int64_t parts, n, outer, inner;
-  T* to;
+  S* to;
   __device__ void operator()(int64_t i) const {
     T sum = slabs[i];
     for (int64_t part = 1; part < parts; part++) sum += slabs[part * n + i];
     const int64_t size = outer * inner, row = i / size, at = i % size;
-    to[row * size + at % inner * outer + at / inner] = sum;
+    to[row * size + at % inner * outer + at / inner] = S(sum);
   }
 };
 

@@ -90,6 +90,31 @@ bool convolutions_agree(Backend& gpu, Dtype dtype = Dtype::float32) {
   return all;
 }
 
+// The three directions of bfloat16 images against float32 ones of the same values: to the rounding of results, of
+// which cuDNN's gradient of weight is one too.
+bool half_convolutions_agree(Backend& gpu) {
+  bool all = true;
+  const auto rounded = [](const Tensor& x) { return cpu().cast(cpu().cast(x, Dtype::bfloat16), Dtype::float32); };
+  const auto half = [&](const Tensor& x) { return on(gpu, cpu().cast(x, Dtype::bfloat16)); };
+  for (const Convolution& c : kConvolutions) {
+    const Tensor x = rounded(random(c.x)), weight = random(c.weight), same = rounded(weight);
+    const Tensor y = cpu().conv2d_forward(x, same, c.p), dy = rounded(random(y.shape));
+    const auto close_to = [&](const char* direction, const Tensor& got, Dtype dtype, const Tensor& want) {
+      const double error = distance(values(back(gpu, got)), values(want));
+      const bool ok = got.dtype == dtype && got.shape == want.shape && error <= 1.0 / 256;
+      if (!ok) std::printf("%s, %s: %s, error %.3g\n", c.why, direction, name_of(got.dtype), error);
+      all = all && ok;
+    };
+    const Tensor gx = half(x), gdy = half(dy), gw = on(gpu, weight);
+    close_to("forward", gpu.conv2d_forward(gx, gw, c.p), Dtype::bfloat16, y);
+    close_to("backward data", gpu.conv2d_backward_data(gdy, gw, c.x, c.p), Dtype::bfloat16,
+             cpu().conv2d_backward_data(dy, same, c.x, c.p));
+    close_to("backward weight", gpu.conv2d_backward_weight(gdy, gx, c.weight, c.p), Dtype::float32,
+             cpu().conv2d_backward_weight(dy, x, c.weight, c.p));
+  }
+  return all;
+}
+
 int forwards() { return count(kCudnn, "cudnnConvolutionForward"); }
 
 void convolutions() {
@@ -133,6 +158,23 @@ void convolutions() {
   });
   in_process("float64 is ours", kBoth,
              [] { return convolutions_agree(backend_of(Device{0}), Dtype::float64) && forwards() == 0; });
+  in_process("bfloat16 is cuDNN's", kBoth, [&] {
+    return half_convolutions_agree(backend_of(Device{0})) && count(kCudnn, "of bfloat16") == 3 * with_images &&
+           count(kCudnn, "algorithm 4") == 3 * with_images;
+  });
+  in_process("bfloat16, measured", with(kBoth, {{"FLASHMARGIN_CUDNN_SEARCH", "measure"}}),
+             [] { return half_convolutions_agree(backend_of(Device{0})) && count(kCudnn, "algorithm 5") > 0; });
+  in_process("of one shape, each precision has an algorithm", kBoth, [&] {
+    Backend& gpu = backend_of(Device{0});
+    for (int i = 0; i < 2; i++)
+      if (!half_convolutions_agree(gpu) || !convolutions_agree(gpu)) return false;
+    return count(kCudnn, "of bfloat16") == 2 * 3 * with_images && forwards() == 2 * 2 * with_images &&
+           count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7") == 2 * with_images;
+  });
+  in_process("bfloat16 is ours below compute capability 8.0", with(kBoth, {{"FM_EMULATED_CAPABILITY", "75"}}),
+             [] { return half_convolutions_agree(backend_of(Device{0})) && forwards() == 0; });
+  in_process("bfloat16 is ours where own is asked for", with(kBoth, {{"FLASHMARGIN_CUDA_OPS", "own"}}),
+             [] { return half_convolutions_agree(backend_of(Device{0})) && forwards() == 0; });
   in_process("own is ours", with(kBoth, {{"FLASHMARGIN_CUDA_OPS", "own"}}),
              [] { return convolutions_agree(backend_of(Device{0})) && forwards() == 0; });
   in_process("without a choice a library that is there computes", with(kBoth, {{"FLASHMARGIN_CUDA_OPS", ""}}),
@@ -180,7 +222,7 @@ void failures_of_cudnn() {
                     {"CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH", "a folder that holds all libraries of one cuDNN"});
       });
   in_process("no algorithm that may be used", with(kBoth, {{"FM_STUB_SUGGESTIONS", "4"}}), [] {
-    return says(convolution_said(), {"no deterministic algorithm for the convolution of x [2, 7, 7, 5], weight "
+    return says(convolution_said(), {"no deterministic algorithm for the convolution of float32 x [2, 7, 7, 5], weight "
                                      "[3, 5, 3, 3], stride 1, padding 1 within 512 MiB",
                                      "raise FLASHMARGIN_CUDA_WORKSPACE"});
   });
@@ -209,6 +251,19 @@ double product_error(Backend& gpu, const Product& p, Dtype dtype = Dtype::float3
                    b = random(tb ? Shape{p.N, p.K} : Shape{p.K, p.N}, dtype);
       const Tensor got = gpu.matmul(on(gpu, a), on(gpu, b), ta, tb), want = cpu().matmul(a, b, ta, tb);
       worst = std::max(worst, got.shape == want.shape ? distance(values(back(gpu, got)), values(want)) : INFINITY);
+    }
+  return worst;
+}
+
+double half_product_error(Backend& gpu, const Product& p) {
+  double worst = 0;
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true}) {
+      const Tensor a = cpu().cast(random(ta ? Shape{p.K, p.M} : Shape{p.M, p.K}), Dtype::bfloat16),
+                   b = cpu().cast(random(tb ? Shape{p.N, p.K} : Shape{p.K, p.N}), Dtype::bfloat16);
+      const Tensor got = back(gpu, gpu.matmul(on(gpu, a), on(gpu, b), ta, tb)),
+                   want = cpu().matmul(cpu().cast(a, Dtype::float32), cpu().cast(b, Dtype::float32), ta, tb);
+      worst = std::max(worst, got.dtype == Dtype::bfloat16 ? distance(values(got), values(want)) : INFINITY);
     }
   return worst;
 }
@@ -246,6 +301,12 @@ void products() {
   in_process("float64 is ours", kBoth, [] {
     return product_error(backend_of(Device{0}), {3, 5, 7}, Dtype::float64) <= kTolerance && products_done() == 0;
   });
+  in_process("bfloat16 is cuBLASLt's from compute capability 8.0 on", kBoth, [] {
+    return half_product_error(backend_of(Device{0}), {3, 5, 7}) <= 1.0 / 256 && count(kCublaslt, "of bfloat16") == 4;
+  });
+  in_process("bfloat16 is ours below", with(kBoth, {{"FM_EMULATED_CAPABILITY", "75"}}), [] {
+    return half_product_error(backend_of(Device{0}), {3, 5, 7}) <= 1.0 / 256 && products_done() == 0;
+  });
   in_process("own is ours", with(kBoth, {{"FLASHMARGIN_CUDA_OPS", "own"}}), [] {
     return product_error(backend_of(Device{0}), {3, 5, 7}) <= kTolerance && products_done() == 0;
   });
@@ -256,7 +317,7 @@ void products() {
                            "FLASHMARGIN_CUDA_OPS=own"});
     });
   in_process("no algorithm", with(kBoth, {{"FM_STUB_SUGGESTIONS", "0"}}),
-             [&] { return says(said(), {"no algorithm for a product of [3, 7] and [7, 5] within 32 MiB"}); });
+             [&] { return says(said(), {"no algorithm for a product of float32 [3, 7] and [7, 5] within 32 MiB"}); });
   in_process("cuBLASLt is asked for and missing", with(kBoth, {{"FLASHMARGIN_CUBLASLT_PATH", "/nowhere"}}),
              [&] { return says(said(), {"but there is no cuBLASLt: FLASHMARGIN_CUBLASLT_PATH names /nowhere"}); });
 }

@@ -55,10 +55,20 @@ std::vector<T> elements(const Tensor& t) {
 }
 inline Tensor tensor(Dtype dtype, const Shape& shape, const Values& v) {
   if (dtype == Dtype::float64) return tensor_of<double>(shape, v);
+  if (dtype == Dtype::bfloat16) {
+    std::vector<Bfloat16> rounded;
+    for (double x : v) rounded.emplace_back(float(x));
+    return tensor_of<Bfloat16>(shape, rounded);
+  }
   return tensor_of<float>(shape, std::vector<float>(v.begin(), v.end()));
 }
 inline Values values(const Tensor& t) {
   if (t.dtype == Dtype::float64) return elements<double>(t);
+  if (t.dtype == Dtype::bfloat16) {
+    Values wide;
+    for (Bfloat16 x : elements<Bfloat16>(t)) wide.push_back(double(float(x)));
+    return wide;
+  }
   const std::vector<float> v = elements<float>(t);
   return Values(v.begin(), v.end());
 }

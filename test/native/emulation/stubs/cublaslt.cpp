@@ -1,4 +1,4 @@
-// cuBLASLt's products of float32 matrices that lie column by column.
+// cuBLASLt's products of float32 and of bfloat16 matrices that lie column by column.
 #include <algorithm>
 #include <vector>
 
@@ -9,7 +9,7 @@ FM_STUB_LIBRARY("cublasLt")
 namespace {
 
 enum { success = 0, not_initialized = 1, invalid_value = 7, execution_failed = 13, not_supported = 15 };
-enum { float32 = 0, compute_float32 = 68, compute_tf32 = 77 };
+enum { float32 = 0, bfloat16 = 14, compute_float32 = 68, compute_tf32 = 77 };
 enum { transpose_a = 3, transpose_b = 4, max_workspace_bytes = 1, reduction_scheme_mask = 3, inplace = 1 };
 
 struct Product {
@@ -40,8 +40,8 @@ struct Handle {};
 constexpr uint64_t kMagic = 0x4d41474943;
 constexpr size_t kWorkspace = 4096;
 
-bool fits(const Layout& l, uint64_t rows, uint64_t columns) {
-  return l.type == float32 && l.rows == rows && l.columns == columns && l.leading >= int64_t(rows);
+bool fits(const Layout& l, int type, uint64_t rows, uint64_t columns) {
+  return l.type == type && l.rows == rows && l.columns == columns && l.leading >= int64_t(rows);
 }
 
 bool set(void* to, size_t to_size, const void* from, size_t size) {
@@ -136,17 +136,22 @@ FM_STUB int cublasLtMatmul(Handle*, Product* product, const void* alpha, const v
     return not_supported;
   const bool ta = product->transposed_a, tb = product->transposed_b;
   const uint64_t m = dd->rows, n = dd->columns, k = ta ? ad->rows : ad->columns;
-  if (!fits(*ad, ta ? k : m, ta ? m : k) || !fits(*bd, tb ? n : k, tb ? k : n) || !fits(*cd, m, n) || !fits(*dd, m, n))
+  const int type = ad->type;
+  const bool half = type == bfloat16;
+  if ((type != float32 && !half) || (half && product->compute != compute_float32)) return not_supported;
+  if (!fits(*ad, type, ta ? k : m, ta ? m : k) || !fits(*bd, type, tb ? n : k, tb ? k : n) || !fits(*cd, type, m, n) ||
+      !fits(*dd, type, m, n))
     return invalid_value;
   if (bytes > 0) {
     if (!workspace) return invalid_value;
     std::memset(workspace, 0xff, bytes);
   }
   stub::counts()[bytes > 0 ? "with workspace" : "without workspace"]++;
+  if (half) stub::counts()["of bfloat16"]++;
   const bool rounds = product->compute == compute_tf32;
   const auto read = [&](const void* from, const Layout& l, bool transposed, uint64_t row, uint64_t column) {
     if (transposed) std::swap(row, column);
-    const float value = static_cast<const float*>(from)[column * uint64_t(l.leading) + row];
+    const float value = stub::read(from, half, column * uint64_t(l.leading) + row);
     return double(rounds ? stub::tf32(value) : value);
   };
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
@@ -154,8 +159,8 @@ FM_STUB int cublasLtMatmul(Handle*, Product* product, const void* alpha, const v
     for (uint64_t i = 0; i < m; i++) {
       double sum = 0;
       for (uint64_t p = 0; p < k; p++) sum += read(a, *ad, ta, i, p) * read(b, *bd, tb, p, j);
-      const double before = keep == 0 ? 0 : double(keep) * static_cast<const float*>(c)[j * uint64_t(cd->leading) + i];
-      static_cast<float*>(d)[j * uint64_t(dd->leading) + i] = float(scale * sum + before);
+      const double before = keep == 0 ? 0 : double(keep) * stub::read(c, half, j * uint64_t(cd->leading) + i);
+      stub::write(d, half, j * uint64_t(dd->leading) + i, float(scale * sum + before));
     }
   return success;
 }

@@ -1,5 +1,6 @@
-// cuDNN 9's legacy convolutions of [N, H, W, C] float32.  Of the algorithms that it suggests only the last two may be
-// used: the others are not supported, not deterministic, take a terabyte, or multiply TF32.
+// cuDNN 9's legacy convolutions of [N, H, W, C] float32 and bfloat16.  Of the algorithms that it suggests only the last two
+// may be used: the others are not supported, not deterministic, take a terabyte, or multiply TF32.  Those of bfloat16 are
+// the tensor cores'.
 #include <vector>
 
 #include "stub.h"
@@ -9,7 +10,7 @@ FM_STUB_LIBRARY("cudnn")
 namespace {
 
 enum { success = 0, bad_param = 2000, not_supported = 3000, execution_failed = 5000 };
-enum { nhwc = 1, float32 = 0, cross_correlation = 1 };
+enum { nhwc = 1, float32 = 0, bfloat16 = 9, cross_correlation = 1 };
 enum { default_math = 0, tensor_op = 1, fma = 3 };
 
 struct Description {
@@ -49,13 +50,15 @@ int suggest(const Description* x, const Description* w, const Description* conv,
   if (x->kind != Description::tensor || y->kind != Description::tensor || w->kind != Description::filter ||
       conv->kind != Description::convolution)
     return refuse("descriptors of another kind");
+  const bool half = x->type == bfloat16;
+  const int math = half ? tensor_op : fma;
   std::vector<Perf> all = {
-      {0, not_supported, 0, 0, 1, fma, {}},
-      {1, success, 0, 0, 0, fma, {}},
-      {2, success, 0, size_t(1) << 40, 1, fma, {}},
-      {kTf32, success, 0, 0, 1, tensor_op, {}},
-      {kWithWorkspace, success, 0, kWorkspace, 1, fma, {}},
-      {kWithoutWorkspace, success, 0, 0, 1, fma, {}},
+      {0, not_supported, 0, 0, 1, math, {}},
+      {1, success, 0, 0, 0, math, {}},
+      {2, success, 0, size_t(1) << 40, 1, math, {}},
+      {kTf32, half ? not_supported : success, 0, 0, 1, tensor_op, {}},
+      {kWithWorkspace, success, 0, kWorkspace, 1, math, {}},
+      {kWithoutWorkspace, success, 0, 0, 1, math, {}},
   };
   if (measured) std::swap(all[4], all[5]);
   if (stub::setting("FM_STUB_SUGGESTIONS", all.size()) < all.size())
@@ -87,8 +90,9 @@ int check(const Handle* handle, const Description& x, const Description& w, cons
           const Description& y, int algorithm, void* workspace, size_t bytes) {
   if (!handle->stream) return refuse("no stream");
   if (x.format != nhwc || w.format != nhwc || y.format != nhwc) return refuse("another format than NHWC");
-  if (x.type != float32 || w.type != float32 || y.type != float32 || conv.type != float32)
-    return refuse("another type than float");
+  if ((x.type != float32 && x.type != bfloat16) || w.type != x.type || y.type != x.type)
+    return refuse("another type than float or bfloat16, or two of them");
+  if (conv.type != float32) return refuse("sums of another type than float");
   if (conv.mode != cross_correlation) return refuse("not a cross-correlation");
   if (x.c != w.c || y.c != w.n || x.n != y.n) return refuse("extents that do not fit");
   if (y.h != (x.h + 2 * conv.pad_h - w.h) / conv.stride_h + 1 ||
@@ -96,7 +100,7 @@ int check(const Handle* handle, const Description& x, const Description& w, cons
     return refuse("an output of another size");
   if (algorithm == kTf32) return conv.math == tensor_op ? success : refuse("the math of another algorithm");
   if (algorithm != kWithWorkspace && algorithm != kWithoutWorkspace) return execution_failed;
-  if (conv.math != fma) return refuse("not fma");
+  if (conv.math != (x.type == bfloat16 ? tensor_op : fma)) return refuse("the math of another type");
   if (algorithm == kWithWorkspace) {
     if (!workspace || bytes < kWorkspace) return refuse("too little workspace");
     std::memset(workspace, 0xff, bytes);
@@ -112,8 +116,10 @@ int convolve(Direction direction, const char* function, const Handle* handle, co
   if (const int failure = stub::entered(function, execution_failed)) return failure;
   if (const int failure = check(handle, xd, wd, conv, yd, algorithm, workspace, bytes)) return failure;
   stub::counts()["algorithm " + std::to_string(algorithm)]++;
+  const bool half = xd.type == bfloat16;
+  if (half) stub::counts()["of bfloat16"]++;
   const auto read = [&](const void* from, size_t i) {
-    const float value = static_cast<const float*>(from)[i];
+    const float value = stub::read(from, half, i);
     return double(algorithm == kTf32 ? stub::tf32(value) : value);
   };
   std::vector<double> sums(count, 0.0);
@@ -123,12 +129,13 @@ int convolve(Direction direction, const char* function, const Handle* handle, co
     else sums[wi] += read(x, xi) * read(y, yi);
   });
   const float a = *static_cast<const float*>(alpha), b = *static_cast<const float*>(beta);
-  float* out = static_cast<float*>(to);
-  for (size_t i = 0; i < count; i++) out[i] = float(a * sums[i] + (b == 0 ? 0 : double(b) * out[i]));
+  for (size_t i = 0; i < count; i++)
+    stub::write(to, half, i, float(a * sums[i] + (b == 0 ? 0 : double(b) * stub::read(to, half, i))));
   return success;
 }
 
 size_t elements(const Description& d) { return size_t(d.n) * d.c * d.h * d.w; }
+size_t bytes_of(const Description& d) { return elements(d) * (d.type == bfloat16 ? 2 : 4); }
 
 }  // namespace
 
@@ -227,7 +234,7 @@ FM_STUB int cudnnFindConvolutionForwardAlgorithmEx(Handle*, Description* xd, con
                                                    Description* conv, Description* yd, void* y, int requested,
                                                    int* returned, Perf* to, void* workspace, size_t bytes) {
   if (const int failure = stub::entered(__func__, bad_param)) return failure;
-  std::memset(y, 0xff, elements(*yd) * sizeof(float));
+  std::memset(y, 0xff, bytes_of(*yd));
   std::memset(workspace, 0xff, bytes);
   return suggest(xd, wd, conv, yd, requested, returned, to, true);
 }
@@ -236,7 +243,7 @@ FM_STUB int cudnnFindConvolutionBackwardDataAlgorithmEx(Handle*, Description* wd
                                                         int requested, int* returned, Perf* to, void* workspace,
                                                         size_t bytes) {
   if (const int failure = stub::entered(__func__, bad_param)) return failure;
-  std::memset(dx, 0xff, elements(*dxd) * sizeof(float));
+  std::memset(dx, 0xff, bytes_of(*dxd));
   std::memset(workspace, 0xff, bytes);
   return suggest(dxd, wd, conv, dyd, requested, returned, to, true);
 }
@@ -245,7 +252,7 @@ FM_STUB int cudnnFindConvolutionBackwardFilterAlgorithmEx(Handle*, Description* 
                                                           int requested, int* returned, Perf* to, void* workspace,
                                                           size_t bytes) {
   if (const int failure = stub::entered(__func__, bad_param)) return failure;
-  std::memset(dw, 0xff, elements(*dwd) * sizeof(float));
+  std::memset(dw, 0xff, bytes_of(*dwd));
   std::memset(workspace, 0xff, bytes);
   return suggest(xd, dwd, conv, dyd, requested, returned, to, true);
 }

@@ -45,6 +45,29 @@ inline float tf32(float x) {
   return x;
 }
 
+inline float bfloat16(uint16_t upper) {
+  const uint32_t bits = uint32_t(upper) << 16;
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+// To the nearest, ties to even.
+inline uint16_t to_bfloat16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t rest = bits & 0xffff, upper = bits >> 16;
+  return uint16_t(rest > 0x8000 || (rest == 0x8000 && upper & 1) ? upper + 1 : upper);
+}
+
+// Element i of a matrix or an image of either type.
+inline float read(const void* from, bool half, size_t i) {
+  return half ? bfloat16(static_cast<const uint16_t*>(from)[i]) : static_cast<const float*>(from)[i];
+}
+inline void write(void* to, bool half, size_t i, float value) {
+  if (half) static_cast<uint16_t*>(to)[i] = to_bfloat16(value);
+  else static_cast<float*>(to)[i] = value;
+}
+
 struct Loaded {
   explicit Loaded(const char* name) {
     const char* before = std::getenv("FM_STUB_LOADED");
