@@ -45,7 +45,7 @@ export function trainCommand(): Command {
         });
         release(); // all is saved: Ctrl-C ends at once from here
         progress.note(
-          `trained ${run.steps} steps in ${duration(run.seconds)}: ${run.imagesPerSecond.toFixed(0)} images/s, ${(100 * run.headShare).toFixed(0)}% of it in the head`,
+          `trained ${run.steps} steps in ${duration(run.seconds)}: ${run.imagesPerSecond.toFixed(0)} images/s, ${(100 * run.headShare).toFixed(0)}% of it in the head${config.backbone.precision === 'bfloat16' ? ', the backbone in bfloat16' : ''}`,
         );
         const evaluation = await evaluateRun(run, (message) => progress.note(message));
         const { summary, reportFile, summaryFile } = writeRunReport(run, evaluation);

@@ -4,7 +4,9 @@
  * dropout – FC – BN neck whose last weight stays 1.
  */
 
-import { expected } from '../errors.js';
+import type { Precision } from '../binding.js';
+import { deviceIndex } from '../device.js';
+import { DeviceError, expected } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
@@ -61,6 +63,23 @@ export interface IResNetOptions extends LayerOptions {
   readonly stemStride?: number;
   readonly embeddingSize?: number;
   readonly dropout?: number;
+  /**
+   * Of activations and of what convolutions multiply: bfloat16 on a CUDA device.  Weights, their gradients, statistics
+   * and all sums stay float32, and so do the last linear layer and the batch norm behind it.
+   */
+  readonly precision?: Precision;
+}
+
+function checkPrecision(precision: Precision, { device = 'cpu', dtype = 'float32' }: LayerOptions): void {
+  const known = precision === 'float32' || precision === 'bfloat16';
+  expected(known, 'iresnet', "precision 'float32' or 'bfloat16'", precision);
+  if (precision === 'float32') return;
+  expected(dtype === 'float32', 'iresnet', "dtype 'float32' with precision 'bfloat16'", dtype);
+  if (deviceIndex(device) >= 0) return;
+  throw new DeviceError(`iresnet: precision 'bfloat16' needs a CUDA device, got device '${device}'`, {
+    code: 'ERR_FM_DEVICE',
+    hint: "set device to 'cuda', or precision to 'float32'",
+  });
 }
 
 /**
@@ -82,6 +101,7 @@ export class IResNet extends Module {
   readonly fc: Linear;
   readonly features: BatchNorm;
   readonly embeddingSize: number;
+  readonly precision: Precision;
 
   constructor({
     blocks,
@@ -92,9 +112,11 @@ export class IResNet extends Module {
     stemStride = 1,
     embeddingSize = 512,
     dropout = 0,
+    precision = 'float32',
     ...rest
   }: IResNetOptions) {
     super();
+    checkPrecision(precision, rest);
     expected(
       blocks.length >= 1 && blocks.length <= 4 && blocks.length <= widths.length,
       'iresnet',
@@ -128,15 +150,18 @@ export class IResNet extends Module {
     for (const _ of blocks) side = Math.ceil(side / 2);
     this.fc = new Linear(last * side * side, embeddingSize, options);
     this.embeddingSize = embeddingSize;
+    this.precision = precision;
     this.features = new BatchNorm(embeddingSize, { ...options, frozenWeight: true });
   }
 
   /** Images [N, H, W, C] in [−1, 1] → features [N, D], not normalised. */
   override forward(x: Tensor): Tensor {
+    if (this.precision === 'bfloat16') x = ops.cast(x, 'bfloat16');
     x = this.prelu.forward(this.bn1.forward(this.conv1.forward(x)));
     for (const layer of [this.layer1, this.layer2, this.layer3, this.layer4]) if (layer) x = layer.forward(x);
     x = ops.flatten(this.bn2.forward(x));
     if (this.dropout) x = this.dropout.forward(x);
+    if (this.precision === 'bfloat16') x = ops.cast(x, 'float32');
     return this.features.forward(this.fc.forward(x));
   }
 }

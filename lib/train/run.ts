@@ -72,7 +72,16 @@ function trainingDevice(config: Config, dataset: RecordDataset, onNote: (message
   return device;
 }
 
-/** The backbone that a configuration describes, for images of a set. */
+/** Throws unless the backbone trains on this device in the precision that was asked for. */
+function checkPrecision({ backbone: { precision } }: Config, device: string): void {
+  if (deviceIndex(device) >= 0 || precision !== 'bfloat16') return;
+  throw new ConfigError(
+    `train: backbone.precision: expected float32 on device '${device}', got 'bfloat16', which needs a CUDA device`,
+    { code: 'ERR_FM_CONFIG', hint: "set device to 'cuda', or backbone.precision to float32" },
+  );
+}
+
+/** The backbone that a configuration describes, for images of a set; in float32 on the CPU, whatever it trains in. */
 export function buildBackbone(config: Config, imageShape: readonly number[], device = 'cpu'): Backbone {
   const [height, width, channels] = imageShape as readonly [number, number, number];
   if (height !== width) {
@@ -82,6 +91,7 @@ export function buildBackbone(config: Config, imageShape: readonly number[], dev
     });
   }
   const { name, ...options } = config.backbone;
+  if (deviceIndex(device) < 0) options.precision = undefined;
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const rng = new Random(config.seed);
   const backbone = backbones[name as BackboneName]({ ...given, imageSize: height, channels, device, rng });
@@ -135,13 +145,14 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   const config = resolveConfig(input);
   const onNote = options.onNote ?? (() => {});
   if (config.threads > 0) native.setNumThreads(config.threads);
-  if (config.device !== 'auto') deviceIndex(config.device); // a device that is not there is said first
+  if (config.device !== 'auto') checkPrecision(config, config.device); // a device that is not there is said first
   const { holder = {} } = options;
   const dataset = openDataset(config.data.train);
   let release = () => {};
   try {
     checkEvaluation(config);
     const device = trainingDevice(config, dataset, onNote);
+    checkPrecision(config, device);
     const backbone = buildBackbone(config, dataset.imageShape, device);
     const head = buildHead(config, dataset, backbone, device);
     const optimizer = buildOptimizer(config, backbone);

@@ -39,7 +39,7 @@ export interface RunSummary extends RunFacts {
   readonly baselines: readonly { readonly name: string; readonly tiers: readonly SummaryTier[] }[];
 }
 
-function environment(): Record<string, string> {
+function environment({ backbone: { precision } }: Config): Record<string, string> {
   const { isa, threads, onednn, cudaDevices, cuda } = native.status();
   return {
     node: process.version,
@@ -47,6 +47,7 @@ function environment(): Record<string, string> {
     cpu: `${isa}, ${threads} threads`,
     convolutions: /^oneDNN \d/.test(onednn) ? onednn : `own (${onednn})`,
     cuda: cudaDevices > 0 ? `${cudaDevices} device(s)` : cuda,
+    ...(precision === 'bfloat16' ? { backbone: 'bfloat16 activations, float32 weights' } : {}),
   };
 }
 
@@ -61,7 +62,7 @@ export function writeRunReport(
     title: `${config.loss ? lossTitle(config.loss) : marginTitle(config.margin)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
     ...facts,
     finishedAt: new Date().toISOString(),
-    environment: environment(),
+    environment: environment(config),
     ...(evaluation ? { evaluationSeconds: evaluation.seconds } : {}),
     tiers: summaryTiers(evaluation?.tiers ?? []),
     pairs: (evaluation?.pairs ?? []).map(({ file, accuracy, tarAtFar }) => ({

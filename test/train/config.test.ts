@@ -83,6 +83,10 @@ describe('configuration', () => {
     [{ data, optimizer: { lr: -1 } }, /optimizer\.lr: expected more than 0, got -1$/],
     [{ data, margin: { method: 'sphereface2', balance: 1 } }, /margin\.balance: expected less than 1, got 1$/],
     [{ data, optimizer: 3 }, /optimizer: expected an object, got 3$/],
+    [
+      { data, backbone: { precision: 'bfloat61' } },
+      /backbone\.precision: expected one of float32, bfloat16, got 'bfloat61'; did you mean 'bfloat16'\?$/,
+    ],
     [{ data, backbone: { widths: [] } }, /backbone\.widths: expected at least 1 values, got \[\]$/],
     [{ data, evaluation: { pairs: 'x.bin' } }, /evaluation\.pairs: expected a list, got 'x\.bin'$/],
     [{ data: { ...data, flip: 'yes' } }, /data\.flip: expected true or false, got 'yes'$/],

@@ -102,6 +102,74 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     }
   });
 
+  it.each([{ epochs: 4 }, { epochs: 1, groupFace: { groups: 3, hidden: 8 } }])(
+    'trains in bfloat16 to about the loss of float32, with the same files: %j',
+    { timeout: 120_000 },
+    ({ epochs, ...more }) => {
+      const name = (precision: string) => `${precision}-${epochs}`;
+      const steps = 10 * epochs;
+      const config = (precision: string) =>
+        write(name(precision), {
+          ...more,
+          backbone: { ...small.backbone, precision },
+          device: 'cuda',
+          epochs,
+          batchSize: 12,
+          checkpoint: { everySteps: steps - 3, keep: 2 },
+        });
+      expect(flashmargin(['train', config('float32')]).status).toBe(0);
+      const run = flashmargin(['train', config('bfloat16'), '--json']);
+      expect(run.status, run.stderr).toBe(0);
+      expect(run.stderr).toMatch(`trained ${steps} steps `);
+      expect(run.stderr).toMatch(/, the backbone in bfloat16\n/);
+      const { environment } = JSON.parse(run.stdout);
+      expect(environment.backbone).toBe('bfloat16 activations, float32 weights');
+
+      const [full, half] = [readMetrics(at(name('float32'))), readMetrics(at(name('bfloat16')))];
+      expect(half).toHaveLength(steps);
+      // Steps of a few pictures magnify the rounding of those before: the first is compared, and the mean of all.
+      const mean = (run: typeof full) => run.reduce((sum, { loss }) => sum + loss, 0) / run.length;
+      const [first, wanted] = [half[0]?.loss as number, full[0]?.loss as number];
+      expect(first).not.toBe(wanted);
+      expect(Math.abs(first - wanted) / wanted).toBeLessThan(0.01);
+      expect(Math.abs(mean(half) - mean(full)) / mean(full)).toBeLessThan(0.1);
+      if (epochs > 1) expect(mean(half.slice(-10)) / mean(half.slice(0, 10))).toBeLessThan(0.75);
+      const [wide, narrow] = [tensorsOf(name('float32')), tensorsOf(name('bfloat16'))];
+      expect([...narrow.keys()]).toEqual([...wide.keys()]);
+
+      // A resumed run has the same bits, and the CPU reads what was trained.
+      rmSync(path.join(at(name('bfloat16')), 'checkpoints', `step-${String(steps).padStart(8, '0')}.safetensors`));
+      const again = flashmargin(['train', config('bfloat16'), '--resume'], { FM_EMULATED_SEED: '99' });
+      expect(again.status, again.stderr).toBe(0);
+      expect(tensorsOf(name('bfloat16'))).toEqual(narrow);
+      const auc = (device: string) => {
+        const options = ['--run', at(name('bfloat16')), '--rec', at('tiny.rec'), '--device', device, '--json'];
+        const { stdout, stderr, status } = flashmargin(['eval', ...options]);
+        expect(status, stderr).toBe(0);
+        return JSON.parse(stdout).tiers[0].auc;
+      };
+      expect(auc('cuda')).toBeCloseTo(auc('cpu'), 1);
+      const seen = flashmargin(['inspect', '--run', at(name('bfloat16')), '--images', '64', '--json']);
+      expect(seen.status, seen.stderr).toBe(0);
+    },
+  );
+
+  it('says that bfloat16 is for CUDA, before anything is written', () => {
+    const backbone = { ...small.backbone, precision: 'bfloat16' };
+    const refused = (config: string, args: string[], device: string) => {
+      const { stderr, status } = flashmargin(['train', config, ...args], { FLASHMARGIN_CUDA: 'off' });
+      expect(stderr).toMatch(
+        `train: backbone.precision: expected float32 on device '${device}', got 'bfloat16', which needs a CUDA device\n` +
+          "  fix: set device to 'cuda', or backbone.precision to float32",
+      );
+      expect(status).toBe(1);
+    };
+    refused(write('half-cpu', { backbone }), [], 'cpu');
+    refused(write('half-over', { backbone, device: 'cuda' }), ['--device', 'cpu'], 'cpu');
+    refused(write('half-auto', { backbone, device: 'auto' }), [], 'cpu');
+    expect(readdirSync(folder).filter((name) => name.startsWith('half-') && !name.endsWith('.json'))).toEqual([]);
+  });
+
   it("takes the device that 'auto' finds, and says which", () => {
     const config = write('auto', { device: 'auto', batchSize: 40, schedule: {}, evaluation: undefined });
     const run = (env: Record<string, string>) => flashmargin(['train', config, '--overwrite'], env);
