@@ -1,5 +1,6 @@
 // Images a second of a network with a margin head on a device: forward, backward and update of both; a JSON line.
 //   node bench/gpu/backbone.mjs [--device cuda] [--net iresnet50] [--batch 256] [--classes 1000000] [--steps 10] [--rounds 2]
+//     [--precision bfloat16] [--net-precision bfloat16]: of the head, and of the network
 // Batches and labels wait in the device's memory and take turns; a step's time runs to the loss on the host.
 import { parseArgs } from 'node:util';
 import { backward, keep, MarginHead, nn, ops, optim, Random, tensor, tidy } from 'flashmargin';
@@ -15,9 +16,10 @@ const { values } = parseArgs({
     steps: { type: 'string', default: '10' },
     rounds: { type: 'string', default: '2' },
     precision: { type: 'string', default: 'bfloat16' },
+    'net-precision': { type: 'string', default: 'bfloat16' },
   },
 });
-const { device, net: name, precision } = values;
+const { device, net: name, precision, 'net-precision': netPrecision } = values;
 const [side, N, C, steps, rounds] = ['side', 'batch', 'classes', 'steps', 'rounds'].map((key) => Number(values[key]));
 const BATCHES = 4;
 /** What chooses who convolves, and how. */
@@ -44,7 +46,7 @@ const bytes = (n) => {
 };
 
 function run() {
-  const net = nn[name]({ device, imageSize: side, channels: 3 });
+  const net = nn[name]({ device, imageSize: side, channels: 3, precision: netPrecision });
   const head = new MarginHead({
     numClasses: C,
     embeddingSize: net.embeddingSize,
@@ -82,6 +84,7 @@ function run() {
       device,
       net: name,
       precision,
+      netPrecision,
       settings,
       N,
       C,

@@ -28,6 +28,7 @@ const rowSchema = z.discriminatedUnion('bench', [
     peer: z.string(),
     net: z.string(),
     precision: z.string(),
+    netPrecision: z.string().optional(),
     N: count,
     C: count,
     imagesPerSecond: positive,

@@ -373,7 +373,10 @@ else
 fi
 needs backbone 45 cuda="$no_cuda" -- env FLASHMARGIN_CUDA_TF32=on FLASHMARGIN_CUDNN_SEARCH=measure \
   "$node" "$gpu/backbone.mjs" "${ours[@]}"
-needs backbone-own 40 cuda="$no_cuda" -- env FLASHMARGIN_CUDA_OPS=own "$node" "$gpu/backbone.mjs" "${ours[@]}"
+needs backbone-float32 45 cuda="$no_cuda" -- env FLASHMARGIN_CUDA_TF32=on FLASHMARGIN_CUDNN_SEARCH=measure \
+  "$node" "$gpu/backbone.mjs" "${ours[@]}" --net-precision float32
+needs backbone-own 40 cuda="$no_cuda" -- env FLASHMARGIN_CUDA_OPS=own "$node" "$gpu/backbone.mjs" "${ours[@]}" \
+  --net-precision float32
 needs torch-backbone 40 python="$no_torch" -- "$python" "$gpu/torch_backbone.py" "${torch_device[@]}" "${theirs[@]}"
 needs train 90 cuda="$no_cuda" -- "$node" "$gpu/train.mjs" "${kanji[@]}" --out "$work/run"
 state after

@@ -23,8 +23,8 @@ const about = {
 };
 const nameOf = ({ peer, path, precision }) =>
   peer === 'ours' ? `**flashmargin**, ${path} path, ${precision}` : (about[peer] ?? peer);
-const settingsOf = ({ settings = {}, precision }) =>
-  `, head ${precision}${Object.entries(settings)
+const settingsOf = ({ settings = {}, precision, netPrecision = 'float32' }) =>
+  `, network ${netPrecision}, head ${precision}${Object.entries(settings)
     .map(([name, value]) => `, ${name} ${value}`)
     .join('')}`;
 const shapeOf = ({ N, D, C, K }) => `N ${N}, D ${D}, C ${count(C)}${K > 1 ? `, K ${K}` : ''}`;

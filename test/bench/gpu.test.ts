@@ -133,9 +133,19 @@ describe('import.mjs', () => {
   const timed = { ms: 2, min: 1, max: 3, roundMs: [2, 2.1], steps: 20 };
   const shape = { N: 1024, D: 512, C: 1_000_000, K: 1, precision: 'bfloat16' };
   const head = { stage: 'head-plain', dry: false, bench: 'gpu-head', ...shape, ...timed };
+  const network = { ...timed, bench: 'gpu-backbone', net: 'iresnet50', precision: 'bfloat16', N: 256, C: 10 };
   const rows = [
     { ...head, peer: 'ours', path: 'plain', extraMiB: 100 },
     { ...head, peer: 'torch eager', ms: 9, extraMiB: 9000 },
+    ...['bfloat16', 'float32'].map((netPrecision) => ({
+      ...network,
+      stage: 'head-plain',
+      dry: false,
+      peer: 'ours',
+      netPrecision,
+      settings: { tf32: 'on' },
+      imagesPerSecond: 1000,
+    })),
   ];
   const stages = [
     { stage: 'head-plain', status: 'ok', s: 3, limit: 40, dry: false, note: '' },
@@ -169,6 +179,8 @@ describe('import.mjs', () => {
     expect(fileNameOf(kept)).toBe('2030-01-02-nvidia-test-1.json');
     expect(gpuTables.gpu([kept])).toContain('9.00 (4.50 ×)');
     expect(gpuTables.gpuHead([kept])).toContain('| 2.00 / 2.10 |');
+    for (const precision of ['bfloat16', 'float32'])
+      expect(gpuTables.gpuBackbone([kept])).toContain(`, network ${precision}, head bfloat16, tf32 on |`);
     expect(gpuTables.gpuStages([kept])).toContain('ncu is not installed');
     for (const table of Object.values<(runs: readonly unknown[]) => string>(gpuTables))
       expect(table([])).toContain('Not run on a GPU yet');
