@@ -17,12 +17,18 @@ struct StoreMean {
 };
 template <class S, class T = Computed<S>>
 struct AboutMean {
+  using Element = S;
   const S* x;
   const T* mean;
-  __device__ void operator()(int64_t i, int64_t c, T (&sums)[2]) const {
-    const T d = T(x[i]) - mean[c];
-    sums[0] += d;
-    sums[1] += d * d;
+  template <int W>
+  __device__ void operator()(int64_t i, int64_t c, T (&sums)[W][2]) const {
+    const Pack<S, W> values = load_pack<W>(x + i);
+#pragma unroll
+    for (int k = 0; k < W; k++) {
+      const T d = T(values.at[k]) - mean[c + k];
+      sums[k][0] += d;
+      sums[k][1] += d * d;
+    }
   }
 };
 // The rounded mean's own error is Σ (x − mean)/n.
@@ -50,24 +56,31 @@ struct RunningStatistics {
   }
 };
 
-template <class S, class T = Computed<S>>
+template <class T>
+struct Standardize {
+  T mean, gain, bias;
+  __device__ T operator()(T x) const { return (x - mean) * gain + bias; }
+};
+template <class T>
 struct Normalize {
-  const S* x;
   const T *mean, *inv_std, *weight, *bias;
-  S* y;
-  __device__ void operator()(int64_t i, int64_t c) const {
-    y[i] = S((T(x[i]) - mean[c]) * (weight[c] * inv_std[c]) + bias[c]);
-  }
+  __device__ Standardize<T> operator()(int64_t c) const { return {mean[c], weight[c] * inv_std[c], bias[c]}; }
 };
 
 template <class S, class T = Computed<S>>
 struct GradientTerms {
+  using Element = S;
   const S *dy, *x;
   const T* mean;
-  __device__ void operator()(int64_t i, int64_t c, T (&sums)[2]) const {
-    const T g = T(dy[i]);
-    sums[0] += g;
-    sums[1] += g * (T(x[i]) - mean[c]);
+  template <int W>
+  __device__ void operator()(int64_t i, int64_t c, T (&sums)[W][2]) const {
+    const Pack<S, W> values = load_pack<W>(x + i), gradients = load_pack<W>(dy + i);
+#pragma unroll
+    for (int k = 0; k < W; k++) {
+      const T g = T(gradients.at[k]);
+      sums[k][0] += g;
+      sums[k][1] += g * (T(values.at[k]) - mean[c + k]);
+    }
   }
 };
 // Of dx = dy·factor + (x − mean)·slope + offset.
@@ -91,14 +104,17 @@ struct StoreGradients {
     line.offset[c] = batch_statistics ? T(-gain * totals[0] / pixels) : T(0);
   }
 };
-template <class S, class T = Computed<S>>
+template <class T>
+struct InputGradient {
+  T mean, factor, slope, offset;
+  __device__ T operator()(T dy, T x) const { return dy * factor + ((x - mean) * slope + offset); }
+};
+template <class T>
 struct Backward {
-  const S *dy, *x;
   const T* mean;
   Line<T> line;
-  S* dx;
-  __device__ void operator()(int64_t i, int64_t c) const {
-    dx[i] = S(T(dy[i]) * line.factor[c] + ((T(x[i]) - mean[c]) * line.slope[c] + line.offset[c]));
+  __device__ InputGradient<T> operator()(int64_t c) const {
+    return {mean[c], line.factor[c], line.slope[c], line.offset[c]};
   }
 };
 
@@ -106,9 +122,9 @@ template <class S, class T = Computed<S>>
 Tensor normalized(CudaBackend& on, const Tensor& x, const Tensor& mean, const Tensor& inv_std, const Tensor& weight,
                   const Tensor& bias) {
   const Tensor y = on.empty(x.dtype, x.shape);
-  for_each_channel(
-      on.stream(), x.numel(), x.shape.back(),
-      Normalize<S>{x.data<S>(), mean.data<T>(), inv_std.data<T>(), weight.data<T>(), bias.data<T>(), y.data<S>()});
+  map_channels(on.stream(), x.numel(), x.shape.back(),
+               Normalize<T>{mean.data<T>(), inv_std.data<T>(), weight.data<T>(), bias.data<T>()}, y.data<S>(),
+               x.data<S>());
   return y;
 }
 
@@ -175,8 +191,8 @@ BatchNormGradients CudaBackend::batch_norm_backward(const Tensor& dy, const Tens
     sum_columns<T, 2>(*this, x.numel(), channels, GradientTerms<S>{dy.data<S>(), x.data<S>(), mean.data<T>()},
                       StoreGradients<T>{weight.data<T>(), inv_std.data<T>(), result.d_weight.data<T>(),
                                         result.d_bias.data<T>(), line, pixels, batch_statistics});
-    for_each_channel(stream_, x.numel(), channels,
-                     Backward<S>{dy.data<S>(), x.data<S>(), mean.data<T>(), line, result.dx.data<S>()});
+    map_channels(stream_, x.numel(), channels, Backward<T>{mean.data<T>(), line}, result.dx.data<S>(), dy.data<S>(),
+                 x.data<S>());
     return result;
   });
 }

@@ -22,6 +22,13 @@ struct ReluSlope {
     return y > 0 ? dy : T(0);
   }
 };
+template <class T>
+struct Convert {
+  template <class From>
+  __device__ T operator()(From x) const {
+    return T(x);
+  }
+};
 struct Times {
   template <class T>
   __device__ T operator()(T a, T b) const {
@@ -51,33 +58,44 @@ struct RootSlope {
   }
 };
 
-template <class S, class T = Computed<S>>
-struct AddBias {
-  const S* x;
-  const T* bias;
-  S* y;
-  __device__ void operator()(int64_t i, int64_t c) const { y[i] = S(T(x[i]) + bias[c]); }
+template <class T>
+struct Plus {
+  T bias;
+  __device__ T operator()(T x) const { return x + bias; }
 };
-template <class S, class T = Computed<S>>
+template <class T>
+struct AddBias {
+  const T* bias;
+  __device__ Plus<T> operator()(int64_t c) const { return {bias[c]}; }
+};
+template <class T>
+struct Bent {
+  T slope;
+  __device__ T operator()(T x) const { return x > 0 ? x : x * slope; }
+};
+template <class T>
 struct Prelu {
-  const S* x;
   const T* slope;
-  S* y;
-  __device__ void operator()(int64_t i, int64_t c) const {
-    const T v = T(x[i]);
-    y[i] = S(v > 0 ? v : v * slope[c]);
-  }
+  __device__ Bent<T> operator()(int64_t c) const { return {slope[c]}; }
 };
 // dx, and the terms of d_slope = Σ dy·min(x, 0).
 template <class S, class T = Computed<S>>
 struct PreluBackward {
+  using Element = S;
   const S *dy, *x;
   const T* slope;
   S* dx;
-  __device__ void operator()(int64_t i, int64_t c, T (&sums)[1]) const {
-    const T v = T(x[i]), g = T(dy[i]);
-    dx[i] = S(v > 0 ? g : g * slope[c]);
-    sums[0] += v > 0 ? T(0) : g * v;
+  template <int W>
+  __device__ void operator()(int64_t i, int64_t c, T (&sums)[W][1]) const {
+    const Pack<S, W> values = load_pack<W>(x + i), gradients = load_pack<W>(dy + i);
+    Pack<S, W> to;
+#pragma unroll
+    for (int k = 0; k < W; k++) {
+      const T v = T(values.at[k]), g = T(gradients.at[k]);
+      to.at[k] = S(v > 0 ? g : g * slope[c + k]);
+      sums[k][0] += v > 0 ? T(0) : g * v;
+    }
+    store_pack(dx + i, to);
   }
 };
 
@@ -98,13 +116,6 @@ struct ImageToFloat {
   __device__ void operator()(int64_t i) const { y[i] = float(x[i]) * (1 / 127.5f) - 1.f; }
 };
 
-template <class From, class To>
-struct Cast {
-  const From* x;
-  To* y;
-  __device__ void operator()(int64_t i) const { y[i] = element_as<To>(x[i]); }
-};
-
 // make(zero of T): the op that computes in T.
 template <class Make>
 Tensor map(CudaBackend& on, const Tensor& x, Make&& make) {
@@ -112,9 +123,8 @@ Tensor map(CudaBackend& on, const Tensor& x, Make&& make) {
   const DeviceGuard guard(on.device());
   return dispatch_stored(x.dtype, [&](auto zero) {
     using S = decltype(zero);
-    using Op = decltype(make(Computed<S>{}));
     const Tensor y = on.empty(x.dtype, x.shape);
-    for_each(on.stream(), x.numel(), Map<S, Op>{make(Computed<S>{}), x.data<S>(), y.data<S>()});
+    map_elements(on.stream(), x.numel(), make(Computed<S>{}), y.data<S>(), x.data<S>());
     return y;
   });
 }
@@ -124,7 +134,7 @@ void map_into(CudaBackend& on, const Tensor& a, const Tensor& b, const Tensor& y
   const DeviceGuard guard(on.device());
   dispatch_stored(a.dtype, [&](auto zero) {
     using S = decltype(zero);
-    for_each(on.stream(), a.numel(), Map2<S, Op>{Op{}, a.data<S>(), b.data<S>(), y.data<S>()});
+    map_elements(on.stream(), a.numel(), Op{}, y.data<S>(), a.data<S>(), b.data<S>());
   });
 }
 
@@ -172,8 +182,8 @@ Tensor CudaBackend::add_bias(const Tensor& x, const Tensor& bias) {
   return dispatch_stored(x.dtype, [&](auto zero) {
     using S = decltype(zero);
     const Tensor y = empty(x.dtype, x.shape);
-    for_each_channel(stream_, x.numel(), x.shape.back(),
-                     AddBias<S>{x.data<S>(), bias.data<Computed<S>>(), y.data<S>()});
+    map_channels(stream_, x.numel(), x.shape.back(), AddBias<Computed<S>>{bias.data<Computed<S>>()}, y.data<S>(),
+                 x.data<S>());
     return y;
   });
 }
@@ -185,7 +195,8 @@ Tensor CudaBackend::prelu_forward(const Tensor& x, const Tensor& slope) {
   return dispatch_stored(x.dtype, [&](auto zero) {
     using S = decltype(zero);
     const Tensor y = empty(x.dtype, x.shape);
-    for_each_channel(stream_, x.numel(), x.shape.back(), Prelu<S>{x.data<S>(), slope.data<Computed<S>>(), y.data<S>()});
+    map_channels(stream_, x.numel(), x.shape.back(), Prelu<Computed<S>>{slope.data<Computed<S>>()}, y.data<S>(),
+                 x.data<S>());
     return y;
   });
 }
@@ -239,7 +250,7 @@ Tensor CudaBackend::cast(const Tensor& x, Dtype dtype) {
       using From = decltype(from);
       using To = decltype(to);
       const Tensor y = empty(dtype, x.shape);
-      for_each(stream_, x.numel(), Cast<From, To>{x.data<From>(), y.data<To>()});
+      map_elements(stream_, x.numel(), Convert<Computed<To>>{}, y.data<To>(), x.data<From>());
       return y;
     });
   });
