@@ -29,6 +29,7 @@ struct AlgorithmPerf {
 
 // The three directions' functions have one shape each: two operands, the convolution, and the result.
 using Heuristic = Status (*)(Handle, Descriptor, Descriptor, Descriptor, Descriptor, int, int*, AlgorithmPerf*);
+using WorkspaceSize = Status (*)(Handle, Descriptor, Descriptor, Descriptor, Descriptor, int, size_t*);
 using Measure = Status (*)(Handle, Descriptor, const void*, Descriptor, const void*, Descriptor, Descriptor, void*, int,
                            int*, AlgorithmPerf*, void*, size_t);
 using Run = Status (*)(Handle, const void* alpha, Descriptor, const void*, Descriptor, const void*, Descriptor, int,
@@ -60,6 +61,12 @@ using Run = Status (*)(Handle, const void* alpha, Descriptor, const void*, Descr
     (Handle, Descriptor, Descriptor, Descriptor, Descriptor, int, int*, AlgorithmPerf*))                            \
   F(Status, cudnnGetConvolutionBackwardFilterAlgorithm_v7,                                                          \
     (Handle, Descriptor, Descriptor, Descriptor, Descriptor, int, int*, AlgorithmPerf*))                            \
+  F(Status, cudnnGetConvolutionForwardWorkspaceSize,                                                                \
+    (Handle, Descriptor, Descriptor, Descriptor, Descriptor, int, size_t*))                                         \
+  F(Status, cudnnGetConvolutionBackwardDataWorkspaceSize,                                                           \
+    (Handle, Descriptor, Descriptor, Descriptor, Descriptor, int, size_t*))                                         \
+  F(Status, cudnnGetConvolutionBackwardFilterWorkspaceSize,                                                         \
+    (Handle, Descriptor, Descriptor, Descriptor, Descriptor, int, size_t*))                                         \
   F(Status, cudnnFindConvolutionForwardAlgorithmEx,                                                                 \
     (Handle, Descriptor, const void*, Descriptor, const void*, Descriptor, Descriptor, void*, int, int*,            \
      AlgorithmPerf*, void*, size_t))                                                                                \

@@ -87,6 +87,7 @@ struct CudnnConvolutions::Direction {
   const char* heuristic_name;
   cudnn::Measure measure;
   const char* measure_name;
+  cudnn::WorkspaceSize workspace;
   cudnn::Run run;
   const char* run_name;
 };
@@ -132,13 +133,20 @@ void CudnnConvolutions::choose(Plan& plan, Dtype dtype, const ConvShape& s, cons
   const bool fma = plan.element.arithmetic == cudnn::kFma;
   for (const cudnn::AlgorithmPerf* perf = found; perf < found + count; perf++) {
     const bool tensor_cores = perf->math == cudnn::kTensorOp || perf->math == cudnn::kTensorOpAllowConversion;
-    if (perf->status != cudnn::kSuccess || perf->determinism != cudnn::kDeterministic || perf->workspace > limit ||
-        (fma && tensor_cores))
+    // A conversion would be to float16, whose numbers end at 65504.
+    if (perf->status != cudnn::kSuccess || perf->determinism != cudnn::kDeterministic || (fma && tensor_cores) ||
+        perf->math == cudnn::kTensorOpAllowConversion)
       continue;
-    // An algorithm is chosen together with its arithmetic; fma stays, whatever is suggested.
+    // An algorithm is chosen together with its arithmetic; fma stays, whatever is suggested.  Suggestions for the default
+    // arithmetic are among them, so that what one takes is asked of the convolution as it will run.
     if (!fma) FM_CUDNN(cudnnSetConvolutionMathType, plan.convolution, perf->math);
+    size_t workspace = 0;
+    if (direction.workspace(handle_, plan.a, plan.b, plan.convolution, plan.result, perf->algorithm, &workspace) !=
+            cudnn::kSuccess ||
+        workspace > limit)
+      continue;
     plan.algorithm = perf->algorithm;
-    plan.workspace = perf->workspace;
+    plan.workspace = workspace;
     return;
   }
   fail(ErrorKind::device, "cuDNN ", library().version, " has no deterministic algorithm for the ", direction.name,
@@ -157,15 +165,17 @@ CudnnConvolutions::Plan& CudnnConvolutions::plan_of(Kind kind, Dtype dtype, cons
     FM_CHECK(range, shape.numel() <= std::numeric_limits<int>::max(), "cuDNN takes tensors below 2³¹ elements, got ",
              shape, ": lower batchSize, or set FLASHMARGIN_CUDA_OPS=own");
   const cudnn::Functions& call = library().call;
-#define FM_DIRECTION(name, heuristic, measure, run) \
-  Direction { name, call.heuristic, #heuristic, call.measure, #measure, call.run, #run }
+#define FM_DIRECTION(name, heuristic, measure, workspace, run) \
+  Direction { name, call.heuristic, #heuristic, call.measure, #measure, call.workspace, call.run, #run }
   const Direction directions[] = {
       FM_DIRECTION("convolution", cudnnGetConvolutionForwardAlgorithm_v7, cudnnFindConvolutionForwardAlgorithmEx,
-                   cudnnConvolutionForward),
+                   cudnnGetConvolutionForwardWorkspaceSize, cudnnConvolutionForward),
       FM_DIRECTION("convolution's gradient of x", cudnnGetConvolutionBackwardDataAlgorithm_v7,
-                   cudnnFindConvolutionBackwardDataAlgorithmEx, cudnnConvolutionBackwardData),
+                   cudnnFindConvolutionBackwardDataAlgorithmEx, cudnnGetConvolutionBackwardDataWorkspaceSize,
+                   cudnnConvolutionBackwardData),
       FM_DIRECTION("convolution's gradient of weight", cudnnGetConvolutionBackwardFilterAlgorithm_v7,
-                   cudnnFindConvolutionBackwardFilterAlgorithmEx, cudnnConvolutionBackwardFilter),
+                   cudnnFindConvolutionBackwardFilterAlgorithmEx, cudnnGetConvolutionBackwardFilterWorkspaceSize,
+                   cudnnConvolutionBackwardFilter),
   };
 #undef FM_DIRECTION
   auto plan = std::make_unique<Plan>();

@@ -57,7 +57,7 @@ int suggest(const Description* x, const Description* w, const Description* conv,
       {1, success, 0, 0, 0, math, {}},
       {2, success, 0, size_t(1) << 40, 1, math, {}},
       {kTf32, half ? not_supported : success, 0, 0, 1, tensor_op, {}},
-      {kWithWorkspace, success, 0, kWorkspace, 1, math, {}},
+      {kWithWorkspace, success, 0, 0, 1, half ? math : default_math, {}},  // and with fma it takes more
       {kWithoutWorkspace, success, 0, 0, 1, math, {}},
   };
   if (measured) std::swap(all[4], all[5]);
@@ -67,6 +67,17 @@ int suggest(const Description* x, const Description* w, const Description* conv,
   for (const Perf& perf : all)
     if (*returned < requested) to[(*returned)++] = perf;
   return success;
+}
+
+int workspace_of(const Description* x, const Description* w, const Description* conv, const Description* y,
+                 int algorithm, size_t* bytes) {
+  if (x->kind != Description::tensor || y->kind != Description::tensor || w->kind != Description::filter ||
+      conv->kind != Description::convolution)
+    return refuse("descriptors of another kind");
+  *bytes = algorithm == 2                                              ? size_t(1) << 40
+           : algorithm == kWithWorkspace && conv->math != default_math ? kWorkspace
+                                                                       : 0;
+  return algorithm == 0 ? not_supported : success;
 }
 
 // For each pair of an output pixel and a tap that falls into the image: f(index of x, of w, of y).
@@ -211,6 +222,19 @@ FM_STUB int cudnnSetConvolution2dDescriptor(Description* d, int pad_h, int pad_w
 FM_STUB int cudnnSetConvolutionMathType(Description* d, int math) {
   d->math = math;
   return success;
+}
+
+FM_STUB int cudnnGetConvolutionForwardWorkspaceSize(Handle*, Description* x, Description* w, Description* conv,
+                                                    Description* y, int algorithm, size_t* bytes) {
+  return workspace_of(x, w, conv, y, algorithm, bytes);
+}
+FM_STUB int cudnnGetConvolutionBackwardDataWorkspaceSize(Handle*, Description* w, Description* dy, Description* conv,
+                                                         Description* dx, int algorithm, size_t* bytes) {
+  return workspace_of(dx, w, conv, dy, algorithm, bytes);
+}
+FM_STUB int cudnnGetConvolutionBackwardFilterWorkspaceSize(Handle*, Description* x, Description* dy, Description* conv,
+                                                           Description* dw, int algorithm, size_t* bytes) {
+  return workspace_of(x, dw, conv, dy, algorithm, bytes);
 }
 
 FM_STUB int cudnnGetConvolutionForwardAlgorithm_v7(Handle*, Description* x, Description* w, Description* conv,
