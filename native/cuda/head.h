@@ -14,10 +14,13 @@ struct HeadReport {
   // The lowest row of the batch, or of weight, that is refused.
   unsigned long long bad_label, bad_margin, bad_feature, bad_lse, bad_center;
   double loss, regularizer, correct, labelled, d_scale, d_bias;
+  // Set where a kernel gave up waiting: before the update, which is then left out, or in it.
+  unsigned long long stuck, half_stepped;
 
+  FM_HD bool given_up() const { return stuck || half_stepped; }
   FM_HD bool failed() const {
     constexpr unsigned long long none = kNone;
-    return bad_label < none || bad_margin < none || bad_feature < none || bad_lse < none || bad_center < none;
+    return stuck || bad_label < none || bad_margin < none || bad_feature < none || bad_lse < none || bad_center < none;
   }
 };
 

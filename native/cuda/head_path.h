@@ -70,6 +70,11 @@ struct HeadPathReport {
 };
 HeadPathReport report_head_path(CudaBackend& gpu);
 
+// What a call throws where kernels of its path gave up waiting for each other.
+struct StuckPath : Error {
+  using Error::Error;
+};
+
 // margin_softmax.cu: a step on this path.
 HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,

@@ -83,6 +83,37 @@ auto sweeps_of(const MarginParams& p) {
                          p.scale_by_norm, p.project_weight_gradient);
 }
 
+// A path that would wait for ever is found at its first use on a device, and left out.
+void stuck() {
+  setenv("FM_EMULATED_MISTAKE", "lost", 1);
+  Backend& other = backend_of(Device{1});
+  const Problem q = problem_for({"", params(Method::arcface, 64)}, 9, 40, 24, 3);
+  const auto sum = [&](const char* path) {
+    path ? setenv("FLASHMARGIN_CUDA_HEAD", path, 1) : unsetenv("FLASHMARGIN_CUDA_HEAD");
+    const auto there = [&](Dtype dtype, const Shape& shape, const void* from) {
+      Tensor t = other.empty(dtype, shape);
+      other.copy_from_host(t, from, t.bytes());
+      return t;
+    };
+    const std::vector<float> x(q.x.begin(), q.x.end()), w(q.w.begin(), q.w.end());
+    const std::vector<int32_t> labels(q.labels.begin(), q.labels.end());
+    return other
+        .margin_softmax_forward(there(Dtype::float32, {q.N, q.D}, x.data()),
+                                there(Dtype::float32, {q.C, q.D}, w.data()), there(Dtype::int32, {q.N}, labels.data()),
+                                {}, params(Method::arcface, 64), Precision::bfloat16)
+        .loss;
+  };
+  expect(sum(nullptr) == sum("tensor"), "a path that is stuck is left out");
+  try {
+    sum("hopper");
+    expect(false, "a path that is stuck is refused");
+  } catch (const Error& error) {
+    const std::string what = error.what();
+    expect(what.find("1 center a class its kernels waited in vain") != std::string::npos, "got: ", what);
+  }
+  setenv("FM_EMULATED_MISTAKE", "", 1);
+}
+
 // Without a wish it is hopper's, and where that does not suit the tensor cores'.
 void choice() {
   MarginParams p = params(Method::arcface, 64);
@@ -119,6 +150,7 @@ int main() {
   agree({"arcface, scale 128", p}, 70, 300, 64, seed++);
   try {
     choice();
+    stuck();
   } catch (const std::exception& error) {
     expect(false, error.what());
   }

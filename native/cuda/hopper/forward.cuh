@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; i++) init_barrier(full + 8 * i, 1), init_barrier(empty + 8 * i, kMostBlocks);
     init_barrier(rows_full, 1);
+    init_given_up(head.report->given_up());
     publish_barriers();
   }
   __syncwarp();
@@ -65,7 +66,8 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
 
   if (threadIdx.x < kWarpgroup) {
     give_registers<40>();
-    if (threadIdx.x == 0 && first_tile < last_tile) {
+    if (threadIdx.x == 0 && given_up()) give_up();  // a kernel before this one had to
+    if (threadIdx.x == 0 && first_tile < last_tile && !given_up()) {
       expect_bytes(rows_full, steps * S::kRowsBytes);
       for (int k = 0; k < steps; k++) load_box(rows + k * S::kRowsBytes, &task.rows, rows_full, 64 * k, 0, row0);
       int stage = 0;
@@ -73,12 +75,18 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
       for (int tile = first_tile; tile < last_tile; tile++)
 #pragma unroll 1
         for (int k = 0; k < steps; k++) {
-          wait_barrier(empty + 8 * stage, phase ^ 1);
+          wait_or_give_up(empty + 8 * stage, phase ^ 1);
+          if (given_up()) continue;
           expect_bytes(full + 8 * stage, S::kStageBytes);
           share_centers<K, S::kClasses>(ring + stage * S::kStageBytes, &task.centers, full + 8 * stage, 64 * k,
                                         tile * S::kClasses, rank);
           if (++stage == stages) stage = 0, phase ^= 1;
         }
+#pragma unroll 1
+      for (int i = 0; i < stages; i++) {
+        wait_or_give_up(empty + 8 * stage, phase ^ 1);
+        if (++stage == stages) stage = 0, phase ^= 1;
+      }
     }
   } else {
     take_registers<232>();
@@ -174,8 +182,10 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
         head.group_largest[at] = Max{}(Max{}(mine.largest, shared_load(from + 8)), head.group_largest[at]);
       }
   }
+  if (threadIdx.x == 0 && given_up()) let_boxes_land();
   __syncwarp();
   cluster_barrier();  // the other block may still be sent what this one fetches, and arrive at its barriers
+  if (threadIdx.x == 0 && given_up()) head.report->stuck = 1;
 }
 
 template <bool kMaximum, int K, class M>

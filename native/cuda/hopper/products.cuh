@@ -23,7 +23,7 @@ constexpr int kTileRows = 128;  // of a block
 // Of a tile of cosines: whole classes, and no more than the epilogue has registers for.
 template <class M>
 constexpr int cosine_columns(int K) {
-  return K == 3 ? 192 : M::plain || K == 8 ? 256 : 128;
+  return K == 3 ? 192 : (M::plain && K != 2) || K == 8 ? 256 : 128;
 }
 
 // Of a block: its rows, the columns, and its part of the depth in steps of 64.
@@ -57,6 +57,7 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::kStages; i++)
       init_barrier(full + 8 * i, 1), init_barrier(empty + 8 * i, 2 * kMostBlocks);  // two warpgroups of each block
+    init_given_up(work.report()->given_up());
     publish_barriers();
   }
   __syncwarp();
@@ -64,6 +65,7 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
 
   if (threadIdx.x < kWarpgroup) {
     give_registers<40>();
+    if (threadIdx.x == 0 && given_up()) give_up();  // a kernel before this one had to
     if (threadIdx.x == 0) {
       int stage = 0;
       uint32_t phase = 0;
@@ -71,11 +73,17 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
         const WorkTile tile = work.tile(at, rank);
 #pragma unroll 1
         for (int k = tile.first_step; k < tile.last_step; k++) {
-          wait_barrier(empty + 8 * stage, phase ^ 1);
+          wait_or_give_up(empty + 8 * stage, phase ^ 1);
+          if (given_up()) continue;
           expect_bytes(full + 8 * stage, S::kStageBytes);
           work.load(tile, k, a0 + stage * S::kA, b0 + stage * S::kB, full + 8 * stage, rank);
           if (++stage == S::kStages) stage = 0, phase ^= 1;
         }
+      }
+#pragma unroll 1
+      for (int i = 0; i < S::kStages; i++) {
+        wait_or_give_up(empty + 8 * stage, phase ^ 1);
+        if (++stage == S::kStages) stage = 0, phase ^= 1;
       }
     }
   } else {
@@ -115,8 +123,10 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
     }
     work.end(state);
   }
+  if (threadIdx.x == 0 && given_up()) let_boxes_land();
   __syncwarp();
   cluster_barrier();  // the other block may still be sent what this one fetches, and arrive at its barriers
+  if (threadIdx.x == 0 && given_up()) work.disown();
 }
 
 template <class Work>
@@ -162,6 +172,8 @@ struct TotalsWork {
 
   FM_HD int64_t clusters() const { return row_pairs * head.groups; }
   FM_HD int tiles() const { return row_pairs * class_tiles; }
+  __device__ HeadReport* report() const { return head.report; }
+  __device__ void disown() const { report()->stuck = 1; }
   __device__ bool refused() const { return false; }
   __device__ WorkTile tile(int at, uint32_t rank) const {
     const int class_tile = at / row_pairs;
@@ -235,6 +247,8 @@ struct ScoresWork {
         class_tiles(int(blocks_for(classes, kClasses))) {}
 
   FM_HD int tiles() const { return row_pairs * class_tiles; }
+  __device__ HeadReport* report() const { return head.report; }
+  __device__ void disown() const { report()->stuck = 1; }
   __device__ bool refused() const { return false; }
   __device__ WorkTile tile(int at, uint32_t rank) const {
     return {(at % row_pairs * 2 + int(rank)) * kTileRows, at / row_pairs * kClasses, 0, steps, 0};
@@ -310,6 +324,7 @@ struct FeaturesWork {
   struct State {};
 
   CUtensorMap scores, centers;
+  HeadReport* to_report;
   float* slabs;  // [splits, N, D]
   int64_t N, D;
   int row_pairs, axis_tiles, class_steps, steps, splits;
@@ -317,6 +332,7 @@ struct FeaturesWork {
   FeaturesWork(const DeviceHead<float>& head, const BfloatChunk& chunk, float* slabs, int64_t splits)
       : scores(map_scores(head, chunk, 64, kTileRows)),
         centers(map_centers(head, chunk, 64)),
+        to_report(head.report),
         slabs(slabs),
         N(head.N),
         D(head.D),
@@ -327,6 +343,8 @@ struct FeaturesWork {
         splits(int(splits < steps ? splits : steps)) {}
 
   FM_HD int tiles() const { return row_pairs * axis_tiles * splits; }
+  __device__ HeadReport* report() const { return to_report; }
+  __device__ void disown() const { report()->stuck = 1; }
   __device__ bool refused() const { return false; }
   __device__ WorkTile tile(int at, uint32_t rank) const {
     const int axis_tile = at % axis_tiles, split = at / axis_tiles / row_pairs;
@@ -394,6 +412,8 @@ struct WeightsWork {
 
   // A tile's row is a class; the centers are taken one after the other.
   FM_HD int tiles() const { return int(head.K) * class_pairs * axis_tiles; }
+  __device__ HeadReport* report() const { return head.report; }
+  __device__ void disown() const { (kUpdate ? report()->half_stepped : report()->stuck) = 1; }
   __device__ bool refused() const { return kUpdate && head.report->failed(); }
   __device__ WorkTile tile(int at, uint32_t rank) const {
     const int pair = at / axis_tiles;

@@ -23,6 +23,7 @@ constexpr uint32_t kRowBytes = 128;  // of a swizzled box: 64 bfloat16
 constexpr uint32_t kBoxBytes = 8192;  // 64 such rows
 constexpr uint32_t kMostShared = 232448;
 constexpr uint32_t kMostBlocks = 2;  // of a cluster
+constexpr uint32_t kPatience = 5;    // seconds that a producer waits for a stage, about
 
 // Matrix descriptors of boxes as the copy engine leaves them under its 128-byte swizzle.
 //
@@ -83,12 +84,56 @@ __device__ __forceinline__ void publish_barriers() {
 __device__ __forceinline__ void expect_bytes(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
-__device__ __forceinline__ void wait_barrier(uint32_t barrier, uint32_t parity) {
+// Whether the phase of this parity has ended; waits a microsecond for it.
+__device__ __forceinline__ bool passed(uint32_t barrier, uint32_t parity) {
+  uint32_t done;
   asm volatile(
-      "{\n.reg .pred done;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra DONE;\n"
-      "bra AGAIN;\nDONE:\n}\n" ::"r"(barrier),
-      "r"(parity)
+      "{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2, 1000;\n"
+      "selp.u32 %0, 1, 0, done;\n}\n"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
       : "memory");
+  return done;
+}
+__device__ __forceinline__ volatile uint32_t& given_up_word() {
+  __shared__ uint32_t word;
+  return const_cast<volatile uint32_t&>(word);
+}
+// By one thread, before the others wait for anything.
+__device__ __forceinline__ void init_given_up(bool value) { given_up_word() = value; }
+__device__ __forceinline__ bool given_up() { return given_up_word(); }
+// For both blocks of the cluster, the other first: what this one no longer waits for, that one must not fetch.
+__device__ __forceinline__ void give_up() {
+  const auto word = uint32_t(__cvta_generic_to_shared(const_cast<uint32_t*>(&given_up_word())));
+  for (uint32_t i = 1; i <= kMostBlocks; i++)
+    asm volatile(
+        "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+        "st.relaxed.cluster.shared::cluster.u32 [there], 1;\nfence.acq_rel.cluster;\n}\n" ::"r"(word),
+        "r"((cluster_rank() + i) % kMostBlocks)
+        : "memory");
+}
+// What the copy engine was told before has come when this returns.
+__device__ __forceinline__ void let_boxes_land() { __nanosleep(1000000); }
+__device__ __forceinline__ uint32_t second_of_four() {
+  uint32_t nanoseconds;
+  asm volatile("mov.u32 %0, %%globaltimer_lo;" : "=r"(nanoseconds));
+  return nanoseconds >> 30;
+}
+// A barrier that stays shut must not keep the device for ever.  The block's producer keeps the time: it waits for every
+// stage to be free again, to the last, and where it has seen kPatience seconds begin it gives up for the cluster.  From
+// then on no wait is long, all go on as if they had what they wait for, nothing is fetched, and the kernel ends with
+// numbers that its report disowns.  Seconds in which the thread did not run count as one.
+__device__ __forceinline__ void wait_barrier(uint32_t barrier, uint32_t parity) {
+  while (!passed(barrier, parity) && !given_up()) {}
+}
+__device__ __forceinline__ void wait_or_give_up(uint32_t barrier, uint32_t parity) {
+  if (passed(barrier, parity)) return;
+  uint32_t second = second_of_four(), begun = 0;
+  while (!passed(barrier, parity) && !given_up()) {
+    const uint32_t now = second_of_four();
+    if (now != second) second = now, begun++;
+    if (begun == kPatience) give_up();
+  }
 }
 __device__ __forceinline__ void arrive_barrier(uint32_t barrier, uint32_t block) {
   asm volatile(

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -34,7 +35,8 @@ namespace cuda_emulation {
 // wait: barriers are passed at once.  early: products count as done when told.  bytes: half of a stage is waited for.
 // fence: nothing is published to the copy engine.  swizzle: the engine turns no pieces.  transposed: operands are read
 // along the other axis.  arrivals: a barrier opens one arrival early.  cluster: blocks do not wait for each other.
-// read: stores count as read at once, and take their time.
+// read: stores count as read at once, and take their time.  lost: a box's bytes are never counted, and waits are short.
+// FM_EMULATED_MISTAKE, where it is set, names one for a library that is opened.
 inline std::string mistake;
 
 struct Bytes {
@@ -79,11 +81,13 @@ struct HopperBlock {
   std::vector<Warpgroup> groups;
   std::multimap<uint32_t, Bytes> arriving, leaving;  // by their address: boxes that the engine writes, or reads
   std::vector<std::vector<uint32_t>> unpublished;    // of each thread: where it wrote
+  bool given_up = false;                             // waits no longer, and so reads and overwrites what it must not
 };
 
 class Cluster {
  public:
   explicit Cluster(Block& block) : on_(block), blocks_(block.blocks()) {
+    if (const char* planted = std::getenv("FM_EMULATED_MISTAKE")) mistake = planted;
     for (HopperBlock& each : blocks_) {
       each.memory.assign(block.shared_bytes(), 0xff);
       each.groups.resize(block.block_threads() / 128);
@@ -125,10 +129,26 @@ class Cluster {
     b.bytes -= bytes;
     turn(b);
   }
-  void wait(uint32_t address, uint32_t parity) {
+  void wait(uint32_t address, uint32_t parity, bool keeps_time) {
     if (mistake == "wait") return;
-    SharedBarrier& b = barrier(here(), address);
-    while ((b.phase & 1) == parity) on_.park(b.waiting);
+    HopperBlock& block = here();
+    SharedBarrier& b = barrier(block, address);
+    if (keeps_time && mistake == "lost" && (b.phase & 1) == parity && !block.given_up)
+      slowly(2000, [this, &b, phase = b.phase] {
+        if (b.phase == phase) give_up();
+      });
+    while ((b.phase & 1) == parity && !block.given_up) on_.park(b.waiting);
+  }
+  void give_up() {
+    for (HopperBlock& block : blocks_) {
+      block.given_up = true;
+      for (auto& [address, b] : block.barriers) on_.release(b.waiting);
+    }
+  }
+  void let_boxes_land() {
+    std::vector<size_t> waiting;
+    slowly(2000, [&] { on_.release(waiting); });
+    on_.park(waiting);
   }
   void named(int id, int threads, bool stays) {
     if (id < 0 || id > 15) fail("a named barrier that a block does not have");
@@ -203,7 +223,7 @@ class Cluster {
         HopperBlock& block = there(rank);
         for (Warpgroup& group : block.groups)
           for (const Product& product : group.products)
-            if (reads(product, {to, to + bytes})) fail("a box is written where a product reads");
+            if (!block.given_up && reads(product, {to, to + bytes})) fail("a box is written where a product reads");
         at(block, to, bytes);
         for_box(map, to, {x, y, z}, [&](uint32_t place, const char* elements, uint32_t n) {
           uint8_t* const box = at(block, place, n * 2);
@@ -211,6 +231,7 @@ class Cluster {
           else std::memset(box, 0, n * 2);
         });
         block.arriving.erase(block.arriving.find(to));
+        if (mistake == "lost" && ++boxes_ == 5) return;
         come(barrier(block, address), bytes);
       });
     }
@@ -296,7 +317,7 @@ class Cluster {
     if (at == g.products.size()) {
       g.products.push_back(Product{a, b, columns, add, a_along_rows, b_along_rows, {}});
       for (const auto& [address, range] : here().arriving)
-        if (reads(g.products.back(), range)) fail("a product reads a box that has not come");
+        if (!here().given_up && reads(g.products.back(), range)) fail("a product reads a box that has not come");
     }
     Product& p = g.products[at];
     if (p.a != a || p.b != b || (p.add != 0) != (add != 0) || p.columns != columns)
@@ -384,7 +405,7 @@ class Cluster {
   Block& on_;
   std::vector<HopperBlock> blocks_;
   std::map<size_t, Stores> stores_;  // of a thread
-  size_t at_all_ = 0;
+  size_t at_all_ = 0, boxes_ = 0;
   std::vector<size_t> waiting_for_all_;
 };
 
@@ -418,7 +439,12 @@ inline void expect_bytes(uint32_t barrier, uint32_t bytes) {
   auto& on = emulated();
   on.arrive(on.barrier(on.here(), barrier), cuda_emulation::mistake == "bytes" ? bytes / 2 : bytes);
 }
-inline void wait_barrier(uint32_t barrier, uint32_t parity) { emulated().wait(barrier, parity); }
+inline void wait_barrier(uint32_t barrier, uint32_t parity) { emulated().wait(barrier, parity, false); }
+inline void wait_or_give_up(uint32_t barrier, uint32_t parity) { emulated().wait(barrier, parity, true); }
+inline void init_given_up(bool value) { emulated().here().given_up = value; }
+inline void give_up() { emulated().give_up(); }
+inline void let_boxes_land() { emulated().let_boxes_land(); }
+inline bool given_up() { return emulated().here().given_up; }
 inline void arrive_barrier(uint32_t barrier, uint32_t block) {
   auto& on = emulated();
   on.arrive(on.barrier(on.there(block), barrier), 0);
