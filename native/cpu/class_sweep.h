@@ -23,6 +23,7 @@
 // Both cuts depend on the sizes alone, so that no result depends on the number of threads.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "../common/head_checks.h"
 #include "../common/head_rows.h"
@@ -107,7 +108,16 @@ struct SweepConfig {
 template <SweepKind kind, class Negative>
 constexpr bool kRareSweep = kind == SweepKind::maximum || kind == SweepKind::moments || kind == SweepKind::logits;
 
-// The sweeps with products of bfloat16, on Isa::avx512bf16; not `logits`.
-void class_sweep_bf16(SweepKind kind, ClassSweep<float>& sweep, const MarginParams& p);
+template <SweepKind kind>
+using KindOf = std::integral_constant<SweepKind, kind>;
+
+// Runs a sweep whose negatives are as p has them.
+void sweep_classes(SweepKind kind, ClassSweep<float>& sweep, const MarginParams& p);
+void sweep_classes(SweepKind kind, ClassSweep<double>& sweep, const MarginParams& p);
+// What one of the rows of weight takes whose cosines are kept, in steps or as they are.
+int64_t kept_bytes(const ClassSweep<float>& sweep, bool in_steps);
+int64_t kept_bytes(const ClassSweep<double>& sweep, bool in_steps);
+// sweep_classes with products of bfloat16, on Isa::avx512bf16; not `logits`.
+void sweep_classes_bf16(SweepKind kind, ClassSweep<float>& sweep, const MarginParams& p);
 
 }  // namespace fm

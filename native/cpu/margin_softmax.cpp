@@ -11,21 +11,11 @@
 #include "backend.h"
 #include "center_sum.h"
 #include "class_sweep.h"
+#include "isa.h"
 #include "parallel.h"
-#define FM_KERNELS "class_sweep.inl"
-#include "for_each_isa.h"
 
 namespace fm {
 namespace {
-
-template <SweepKind kind, class T, class Negative>
-void run_sweep(ClassSweep<T>& sweep, const Negative& negative) {
-  using Plain = SweepConfig<T, T, Negative, kind, false>;
-  using Extras = SweepConfig<T, T, Negative, kind, true>;
-  if constexpr (!kRareSweep<kind, Negative>)
-    if (!sweep.has_extras()) return FM_KERNEL(class_sweep<Plain>)(sweep, negative);
-  FM_KERNEL(class_sweep<Extras>)(sweep, negative);
-}
 
 // The cosines that a step keeps from its first sweep for its second; the others are computed twice.
 template <class T>
@@ -34,7 +24,7 @@ class Kept {
   // before: what an earlier one kept with the same options.
   Kept(const ClassSweep<T>& s, const HeadOptions& options, const OptionalTensor& before = {})
       : in_steps_(sizeof(T) == 4 && (options.keep_bytes >= 0 || options.precision == Precision::bfloat16)),
-        row_bytes_(FM_KERNEL(kept_bytes<T>)(s, in_steps_)),
+        row_bytes_(kept_bytes(s, in_steps_)),
         rows_(options.keep_bytes < 0 ? std::min(kLeanBytes / row_bytes_, s.R / 2)
                                      : int64_t(std::min(options.keep_bytes / double(row_bytes_), double(s.R)))),
         memory_(before ? *before : cpu_empty<T>({rows_, row_bytes_ / int64_t(sizeof(T))})) {
@@ -63,9 +53,6 @@ bool is_near(double delta) {
   for (int k = 1; k <= kMoments; k++) term *= std::fabs(delta) / k;
   return term < 1e-8;
 }
-
-template <SweepKind kind>
-using KindOf = std::integral_constant<SweepKind, kind>;
 
 using Row = HeadRow;
 
@@ -185,39 +172,25 @@ struct Head {
     return s;
   }
 
-  // Runs f(negative) with what becomes of the other classes.
-  template <class F>
-  void with_negative(F&& f) const {
-    dispatch_negative<T>(p, f);
-  }
-
-  template <SweepKind kind, class Negative>
-  void run(ClassSweep<T>& s, const Negative& negative) const {
+  void run(SweepKind kind, ClassSweep<T>& s) const {
     if constexpr (sizeof(T) == 4)
-      if (precision == Precision::bfloat16 && isa() == Isa::avx512bf16) return class_sweep_bf16(kind, s, p);
+      if (precision == Precision::bfloat16 && isa() == Isa::avx512bf16) return sweep_classes_bf16(kind, s, p);
     s.rounds_operands = precision == Precision::bfloat16;
-    run_sweep<kind>(s, negative);
+    sweep_classes(kind, s, p);
   }
 
-  template <class Negative>
-  double safe_shift(const Negative& negative) const {
-    if constexpr (Negative::binary) return 0;
-    else {
-      double largest_scale = 0;
-      for (const Row& row : rows) largest_scale = std::max(largest_scale, row.scale);
-      return fm::safe_shift<T>(largest_scale, negative.largest(), double(C));
-    }
-  }
-  template <class Negative>
-  bool needs_shift(const Negative& negative) const {
-    return safe_shift(negative) > 0;
+  double safe_shift() const {
+    if (binary) return 0;
+    double largest_scale = 0;
+    for (const Row& row : rows) largest_scale = std::max(largest_scale, row.scale);
+    const double largest_phi = p.negatives == Negatives::plain ? 1 : ReweightedNegative<T>(p).largest();
+    return fm::safe_shift<T>(largest_scale, largest_phi, double(C));
   }
 
   // Each row's largest exponent, by a sweep of its own: half a step's time more.
-  template <class Negative>
-  void find_shift(const Negative& negative) {
+  void find_shift() {
     ClassSweep<T> s = sweep();
-    run<SweepKind::maximum>(s, negative);
+    run(SweepKind::maximum, s);
     if (s.bad_row >= 0) fail_at(s.bad_row);
     for (int64_t i = 0; i < N; i++) {
       double top = rows[i].scale * double(largest[i]);
@@ -227,13 +200,11 @@ struct Head {
     }
   }
 
-  template <class Negative>
-  void first_sweep(const Negative& negative, T* d_features, const Kept<T>* kept) {
+  void first_sweep(T* d_features, const Kept<T>* kept) {
     ClassSweep<T> s = sweep();
     s.d_features = d_features;
     if (kept) kept->lend(s);
-    if (d_features) run<SweepKind::sums_and_features>(s, negative);
-    else run<SweepKind::sums>(s, negative);
+    run(d_features ? SweepKind::sums_and_features : SweepKind::sums, s);
     if (s.bad_row >= 0) fail_at(s.bad_row);
   }
 
@@ -247,26 +218,25 @@ struct Head {
   // one number for all rows, under which only a row whose every class is far away would lose its sum; if there is such a
   // row, or if it is by much, by each row's own largest exponent.
   void add_up(T* d_features, const Kept<T>* kept = nullptr) {
-    with_negative([&](const auto& negative) {
-      if (binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
-      const double common = safe_shift(negative);
-      constexpr double kSlight = 60;
-      if (common > 0 && common <= kSlight) {
-        std::fill(shift.begin(), shift.end(), T(common));
-        first_sweep(negative, d_features, kept);
-        if (sums_are_exact()) return;
-      }
-      if constexpr (!std::decay_t<decltype(negative)>::binary)
-        if (common > 0) find_shift(negative);
-      first_sweep(negative, d_features, kept);
-    });
+    if (binary) std::fill(shift.begin(), shift.end(), T(-p.bias));
+    const double common = safe_shift();
+    constexpr double kSlight = 60;
+    const bool slight = common > 0 && common <= kSlight;
+    if (slight) {
+      std::fill(shift.begin(), shift.end(), T(common));
+      first_sweep(d_features, kept);
+    }
+    if (!slight || !sums_are_exact()) {
+      if (common > 0) find_shift();
+      first_sweep(d_features, kept);
+    }
     finish_rows();
   }
 
   // Whether Σ e^(s·φ) over the negatives can be had from the moments of their plain cosines.
   bool has_moments() const {
     const bool plain = !binary && p.negatives == Negatives::plain && p.cosine_epsilon == 0 && !p.scale_by_norm;
-    return sizeof(T) == 4 && plain && !needs_shift(PlainNegative<T>{});
+    return sizeof(T) == 4 && plain && safe_shift() == 0;
   }
 
   // As add_up: instead of by a sweep, from the moments [N, kMoments] at a scale nearby.
@@ -406,29 +376,27 @@ MarginSoftmaxGradients CpuBackend::margin_softmax_backward(const Tensor& feature
     FM_CHECK(range, std::isfinite(d_loss), "expected a finite gradient of the loss, got ", d_loss);
     MarginSoftmaxGradients out{cpu_empty<T>(features.shape), cpu_empty<T>(weight.shape), {}, 0, 0};
     const double row_weight = head.labelled ? d_loss / double(head.labelled) : 0;
-    head.with_negative([&](const auto& negative) {
-      const bool shifts = head.needs_shift(negative);
-      for (int64_t i = 0; i < head.N; i++) {
-        Row& row = head.rows[i];
-        row.lse = lse.data<T>()[i];
-        if (!std::isfinite(row.lse)) fail_lse(row.lse, i);
-        row.shift = head.shift[i] = shifts ? T(row.lse) : T(head.binary ? -p.bias : 0);
-      }
-      head.set_gradient(row_weight);
-      ClassSweep<T> s = head.sweep();
-      s.d_features = out.d_features.template data<T>();
-      s.d_weight = out.d_weight.template data<T>();
-      head.template run<SweepKind::gradients>(s, negative);
-      if (s.bad_row >= 0) head.fail_at(s.bad_row);
-      // Summed rather than 1 − e^(z − lse): of a row that is nearly learned, the rounding of lse would be all that is
-      // left; and so the gradients of a row add up to 0 to the precision of a sum, whatever lse was rounded to.
-      for (int64_t i = 0; i < head.N; i++) {
-        Row& row = head.rows[i];
-        if (head.binary) finish_binary(row, p, head.sums[i]);
-        else row.missing = head.sums[i] * probability_factor<T>(row, p, false);
-      }
-      head.set_gradient(row_weight);
-    });
+    const bool shifts = head.safe_shift() > 0;
+    for (int64_t i = 0; i < head.N; i++) {
+      Row& row = head.rows[i];
+      row.lse = lse.data<T>()[i];
+      if (!std::isfinite(row.lse)) fail_lse(row.lse, i);
+      row.shift = head.shift[i] = shifts ? T(row.lse) : T(head.binary ? -p.bias : 0);
+    }
+    head.set_gradient(row_weight);
+    ClassSweep<T> s = head.sweep();
+    s.d_features = out.d_features.template data<T>();
+    s.d_weight = out.d_weight.template data<T>();
+    head.run(SweepKind::gradients, s);
+    if (s.bad_row >= 0) head.fail_at(s.bad_row);
+    // Summed rather than 1 − e^(z − lse): of a row that is nearly learned, the rounding of lse would be all that is
+    // left; and so the gradients of a row add up to 0 to the precision of a sum, whatever lse was rounded to.
+    for (int64_t i = 0; i < head.N; i++) {
+      Row& row = head.rows[i];
+      if (head.binary) finish_binary(row, p, head.sums[i]);
+      else row.missing = head.sums[i] * probability_factor<T>(row, p, false);
+    }
+    head.set_gradient(row_weight);
     head.finish_features(out.d_features.template data<T>(), row_weight, false, Scratch<double>(head.N * head.D));
     head.finish_weight(out.d_weight.template data<T>());
     out.d_margins = row_tensor(head, &Row::d_quality);
@@ -455,14 +423,14 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
     const bool near = options.moments && is_near(delta) && head.has_moments();
     const Kept<T> kept(head.sweep(), options, near ? options.cosines : OptionalTensor{});
     const double row_weight = head.labelled ? 1 / double(head.labelled) : 0;
-    const auto update = [&](auto kind, const auto& negative) {
+    const auto update = [&](SweepKind kind) {
       ClassSweep<T> s = head.sweep();
       kept.lend(s);
       s.d_features = d_features.data<T>();
       s.weight_out = weight.data<T>();
       for (size_t k = 0; k < state.size(); k++) s.states[k] = state[k].template data<T>();
       s.optimizer = OptimizerStep<T>(optimizer);
-      head.template run<decltype(kind)::value>(s, negative);
+      head.run(kind, s);
     };
     if (near) {
       check_shape("moments", *options.moments, {head.N, kMoments});
@@ -470,13 +438,13 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
       head.add_up_moments(*options.moments, delta);
       head.set_gradient(row_weight);
       head.keep_target_weight();
-      if constexpr (sizeof(T) == 4) update(KindOf<SweepKind::step>{}, PlainNegative<T>{});
+      update(SweepKind::step);
       head.finish_features(d_features.data<T>(), row_weight, false, scratch);
     } else {
       head.add_up(d_features.data<T>(), &kept);
       head.set_gradient(row_weight);
       head.finish_features(d_features.data<T>(), row_weight, true, scratch);
-      head.with_negative([&](const auto& negative) { update(KindOf<SweepKind::update>{}, negative); });
+      update(SweepKind::update);
     }
     out.loss = head.mean_loss();
     out.regularizer = head.regularizer();
@@ -526,7 +494,7 @@ NegativeSums CpuBackend::negative_sums(const Tensor& features, const Tensor& wei
     ClassSweep<T> s = head.sweep();
     kept.lend(s);
     s.moments = moments.data<double>();
-    if constexpr (sizeof(T) == 4) head.template run<SweepKind::moments>(s, PlainNegative<T>{});
+    head.run(SweepKind::moments, s);
     if (s.bad_row >= 0) head.fail_at(s.bad_row);
     Tensor lse = cpu_empty<T>({head.N});
     for (int64_t i = 0; i < head.N; i++) lse.data<T>()[i] = T(std::log(s.moments[i * kMoments]));
@@ -543,7 +511,7 @@ HeadRows CpuBackend::inspect_head(const Tensor& features, const Tensor& weight, 
     ClassSweep<T> s = head.sweep();
     s.spread = nullptr;
     s.cosine_limit = T(2);
-    run_sweep<SweepKind::maximum>(s, PlainNegative<T>{});
+    sweep_classes(SweepKind::maximum, s, MarginParams{});
     if (s.bad_row >= 0) head.fail_at(s.bad_row);
     Tensor nearest = cpu_empty<T>({head.N}), hard = cpu_empty<T>({head.N});
     Tensor center = cpu_backend().empty(Dtype::int32, {head.N});
@@ -564,12 +532,10 @@ Tensor CpuBackend::margin_logits(const Tensor& features, const Tensor& weight, c
     Head<T> head(features, weight, labels, margins, p);
     if (head.binary) std::fill(head.shift.begin(), head.shift.end(), T(-p.bias));
     Tensor out = cpu_empty<T>({head.N, head.C});
-    head.with_negative([&](const auto& negative) {
-      ClassSweep<T> s = head.sweep();
-      s.logits = out.data<T>();
-      run_sweep<SweepKind::logits>(s, negative);
-      if (s.bad_row >= 0) head.fail_at(s.bad_row);
-    });
+    ClassSweep<T> s = head.sweep();
+    s.logits = out.data<T>();
+    sweep_classes(SweepKind::logits, s, p);
+    if (s.bad_row >= 0) head.fail_at(s.bad_row);
     for (int64_t i = 0; i < head.N; i++) {
       const Row& row = head.rows[i];
       if (row.label >= 0)
