@@ -39,14 +39,15 @@ export function checkOptimizerName(operation: string, name: unknown): asserts na
 
 /** Throws unless these are numbers that an optimizer can take a step with; the weights keep what it is given. */
 export function checkOptimizer(operation: string, given: OptimizerNumbers & { lr?: number }): void {
-  const { lr = 0, momentum = 0, betas = [0, 0], eps = 0, weightDecay = 0 } = given;
+  const { lr = 0, momentum = 0, betas = [0, 0], eps = 1, weightDecay = 0 } = given;
   const positive = (x: number) => Number.isFinite(x) && x >= 0;
   const rate = (x: unknown) => typeof x === 'number' && x >= 0 && x < 1;
   expected(positive(lr), operation, 'a finite lr of at least 0', lr);
   expected(positive(momentum) && momentum <= 1, operation, 'momentum in [0, 1]', momentum);
   const pair = Array.isArray(betas) && betas.length === 2 && betas.every(rate);
   expected(pair, operation, 'betas, two numbers in [0, 1)', betas);
-  expected(positive(eps), operation, 'a finite eps of at least 0', eps);
+  // Without it a gradient of 0 is 0/0.
+  expected(positive(eps) && eps > 0, operation, 'a finite eps above 0', eps);
   expected(positive(weightDecay), operation, 'a finite weightDecay of at least 0', weightDecay);
 }
 

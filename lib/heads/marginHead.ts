@@ -162,7 +162,7 @@ export class MarginHead {
   #stepsSeen = 0;
 
   constructor(options: MarginHeadOptions) {
-    const type = (options as MarginHeadOptions | undefined)?.optimizer ?? 'sgd';
+    const { optimizer: type = 'sgd' } = (options ?? {}) as MarginHeadOptions;
     checkOptimizerName('MarginHead', type);
     checkOptions('MarginHead', options, optionNames(type));
     const {

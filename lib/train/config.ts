@@ -46,7 +46,7 @@ const fields = z.strictObject({
       widths: z.array(channels).min(1).max(4).optional(),
       dropout: z.number().min(0).max(0.95).optional(),
       /** Of activations and of what convolutions multiply; bfloat16 is for CUDA devices. */
-      precision: z.enum(['float32', 'bfloat16']).optional(),
+      precision: z.enum(['float32', 'bfloat16']).default('float32'),
     })
     .prefault({}),
   /** Instance and group representations behind the backbone. */

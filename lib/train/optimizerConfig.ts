@@ -12,7 +12,7 @@ const fields = z.strictObject({
   lr: z.number().positive().optional(),
   momentum: z.number().min(0).max(1).optional(),
   betas: z.tuple([rate, rate], expecting('two numbers in [0, 1), such as [0.9, 0.999]')).optional(),
-  eps: nonNegative.optional(),
+  eps: z.number().positive().optional(),
   weightDecay: nonNegative.optional(),
   /** Of the head; the backbone's by default. */
   headWeightDecay: nonNegative.optional(),

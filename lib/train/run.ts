@@ -91,7 +91,7 @@ export function buildBackbone(config: Config, imageShape: readonly number[], dev
     });
   }
   const { name, ...options } = config.backbone;
-  if (deviceIndex(device) < 0) options.precision = undefined;
+  if (deviceIndex(device) < 0) options.precision = 'float32';
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const rng = new Random(config.seed);
   const backbone = backbones[name as BackboneName]({ ...given, imageSize: height, channels, device, rng });

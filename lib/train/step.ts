@@ -55,7 +55,7 @@ export function trainStep(
     centerLoss?.update(features, labels);
     const headSeconds = (performance.now() - began) / 1000;
     backwardFrom([[features, result.gradEmbeddings], ...beside.map((each) => [each] as const)]);
-    optimizer.step(lr);
+    blamed(() => optimizer.step(lr));
     return { loss, accuracy: result.accuracy, headSeconds };
   });
 }

@@ -163,8 +163,9 @@ class Head {
     if (report.given_up())
       throw StuckPath(ErrorKind::device,
                       std::string("kernels of the head's path '") + path_->name + "' waited in vain for each other; " +
-                          (report.half_stepped ? "rows of weight and velocity may be wrong now, go back to a checkpoint"
-                                               : "weight and velocity are as they were") +
+                          (report.half_stepped
+                               ? "rows of weight and of the optimizer's state may be wrong now, go back to a checkpoint"
+                               : "weight and the optimizer's state are as they were") +
                           ": set FLASHMARGIN_CUDA_HEAD=tensor, and report this with the output of flashmargin doctor");
     if (report.failed()) fail_with(report);
     return report;

@@ -168,7 +168,7 @@ describe("a head with optimizer 'adamw'", () => {
       step({ betas: [1, 1] }),
       /^MarginHead\.step: expected betas, two numbers in \[0, 1\), got \[1, 1\]/,
     ],
-    ["a step's eps", step({ eps: Number.NaN }), /^MarginHead\.step: expected a finite eps of at least 0, got NaN/],
+    ["a step's eps", step({ eps: Number.NaN }), /^MarginHead\.step: expected a finite eps above 0, got NaN/],
   ])('%s is refused', (_, call, message) => {
     expect(call).toThrow(message);
   });

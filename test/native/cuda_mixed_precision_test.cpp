@@ -264,7 +264,7 @@ void test_refusals() {
                weight = tensor(kHalf, {4, 3, 1, 1}, halves(12));
   refuses("softmax", kRemedy, [&] { dev().softmax_forward(rows); });
   refuses("normalize", kRemedy, [&] { dev().normalize_forward(rows); });
-  refuses("sgdStep", kRemedy, [&] { dev().sgd_step(rows, rows, rows, {}); });
+  refuses("optimizerStep", kRemedy, [&] { dev().optimizer_step(rows, {rows}, rows, {}); });
   refuses("prelu of a bfloat16 slope", "slope of dtype float32, got bfloat16",
           [&] { dev().prelu_forward(x, half_slope); });
   refuses("conv2d of a bfloat16 weight", "weight of dtype float32, got bfloat16",

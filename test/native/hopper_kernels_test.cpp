@@ -560,7 +560,7 @@ void gives_up() {
       q.run_totals(), q.run_scores(), q.run_features();
       if (in_step) continue;
       const std::vector<float> before(q.weight.data, q.weight.data + q.weight.n);
-      kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(true, true));
+      kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(&kSgdCase, true));
       expect(std::equal(before.begin(), before.end(), q.weight.data), what, " of a lost box leave weight alone");
     }
   };
@@ -571,7 +571,7 @@ void gives_up() {
   stuck("features", of, false, [](Problem& q) { q.scores.fill(Bfloat16(0.f)), q.run_features(); });
   stuck("weights", of, true, [](Problem& q) {
     q.scores.fill(Bfloat16(0.f)), q.dots.fill(0);
-    kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(true, true));
+    kHopperPath.weights_product(q.stream, q.head, q.chunk, q.weights(&kSgdCase, true));
   });
   unsetenv("FM_EMULATED_SEED");
 }

@@ -330,8 +330,8 @@ void test_sgd(int64_t size) {
   for (Dtype dtype : kFloats) {
     const Tensor tw = tensor(dtype, {size}, w), tv = tensor(dtype, {size}, v);
     dev().optimizer_step(tw, {tv}, tensor(dtype, {size}, g), p);
-    close("sgdStep w", tw, new_w);
-    close("sgdStep v", tv, new_v);
+    close("optimizerStep w", tw, new_w);
+    close("optimizerStep v", tv, new_v);
   }
 }
 

@@ -105,7 +105,8 @@ describe('AdamW', () => {
     ['one beta', make({ betas: [0.9] }), /^AdamW: expected betas, two numbers in \[0, 1\), got \[0\.9\]/],
     ['a beta of 1', make({ betas: [0.9, 1] }), /^AdamW: expected betas, two numbers in \[0, 1\), got \[0\.9, 1\]/],
     ['a beta that is no number', make({ betas: ['0.9', 0.9] }), /^AdamW: expected betas/],
-    ['a negative eps', make({ eps: -1 }), /^AdamW: expected a finite eps of at least 0, got -1/],
+    ['a negative eps', make({ eps: -1 }), /^AdamW: expected a finite eps above 0, got -1/],
+    ['no eps', make({ eps: 0 }), /^AdamW: expected a finite eps above 0, got 0/],
     [
       'a decay of NaN',
       make({ weightDecay: Number.NaN }),
