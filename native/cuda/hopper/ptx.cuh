@@ -20,10 +20,10 @@ namespace fm::hopper {
 constexpr int kWarpgroup = 128;      // threads that multiply together
 constexpr uint32_t kSwizzle = 1024;  // bytes after which the copy engine's 128-byte swizzle repeats: stages begin there
 constexpr uint32_t kRowBytes = 128;  // of a swizzled box: 64 bfloat16
-constexpr uint32_t kBoxBytes = 8192;  // 64 such rows
-constexpr uint32_t kMostShared = 232448;
-constexpr uint32_t kMostBlocks = 2;  // of a cluster
-constexpr uint32_t kPatience = 5;    // seconds that a producer waits for a stage, about
+constexpr uint32_t kBoxBytes = 8192;           // 64 such rows
+constexpr uint32_t kMostShared = 232448 - 16;  // beside given_up_word()
+constexpr uint32_t kMostBlocks = 2;            // of a cluster
+constexpr uint32_t kPatience = 5;              // seconds that a producer waits for a stage, about
 
 // Matrix descriptors of boxes as the copy engine leaves them under its 128-byte swizzle.
 //
