@@ -3,10 +3,11 @@
  * the kernels are to compute with, and afterwards what its numbers are; they become the head's when the step has
  * succeeded.
  */
-import type { NativeHeadStep, OptimizerParams } from '../binding.js';
+import { type NativeHeadStep, native, type OptimizerParams } from '../binding.js';
 import { annealedLambda, initialBias, type Margin, type MarginState, negativesOf } from '../margins/index.js';
 import { type OptimizerName, optimizers } from '../optimizers.js';
 import { counterNormal, Random } from '../random.js';
+import { type Tensor, tensor, tidy } from '../tensor.js';
 
 type Numbers = Float64Array | Float32Array;
 type Values = Readonly<Record<string, Numbers>>;
@@ -56,17 +57,15 @@ export function stateNames(of: string, type: OptimizerName): string[] {
   return optimizers[type].states.map((state) => `${of}.${state}`);
 }
 
-/** The optimizer's step of a number, without weight decay (native/common/optimizers.h): the number, and its state. */
+/** The optimizer's step of a number, without weight decay: the number, and its state. */
 function moved(value: number, state: readonly number[], gradient: number, params: OptimizerParams): number[] {
-  const { type, lr, momentum = 0, beta1 = 0, beta2 = 0, eps = 0, step = 1 } = params;
-  if (type === 'sgd') {
-    const velocity = momentum * (state[0] as number) + gradient;
-    return [value - lr * velocity, velocity];
-  }
-  const expAvg = beta1 * (state[0] as number) + (1 - beta1) * gradient;
-  const expAvgSq = beta2 * (state[1] as number) + (1 - beta2) * gradient ** 2;
-  const root = Math.sqrt(expAvgSq / (1 - beta2 ** step)) + eps;
-  return [value - ((lr / (1 - beta1 ** step)) * expAvg) / root, expAvg, expAvgSq];
+  return tidy(() => {
+    const scalar = (x: number) => tensor(one(x), [1]);
+    const [weight, ...states] = [value, ...state].map(scalar) as [Tensor, ...Tensor[]];
+    const handles = states.map(({ handle }) => handle);
+    native.optimizerStep(weight.handle, handles, scalar(gradient).handle, { ...params, weightDecay: 0 });
+    return [weight, ...states].map((x) => x.item());
+  });
 }
 
 /**
