@@ -134,7 +134,7 @@ export class Trainer {
   }
 
   async #run(): Promise<FitResult> {
-    const { out, signal, dataset, batchSize, checkpointEverySteps = 500, keepCheckpoints = 2 } = this.#o;
+    const { out, signal, dataset, batchSize, checkpointEverySteps = 500 } = this.#o;
     const progress = this.#begin();
     if (out && progress.step === 0 && listCheckpoints(out).length === 0) this.#save(progress);
     this.#o.backbone.train();
@@ -155,7 +155,6 @@ export class Trainer {
       while (progress.step < this.totalSteps) {
         if (signal?.aborted) {
           this.#save(progress);
-          if (out) pruneCheckpoints(out, keepCheckpoints);
           throw signal.reason;
         }
         const began = performance.now();
@@ -181,17 +180,13 @@ export class Trainer {
         if (progress.step % (this.#o.logEverySteps ?? 20) === 0 || progress.step === this.totalSteps) {
           this.#report(window.flush(progress, this.totalSteps, this.batchesPerEpoch, lr));
         }
-        if (progress.step % checkpointEverySteps === 0 && progress.step < this.totalSteps) {
-          this.#save(progress);
-          if (out) pruneCheckpoints(out, keepCheckpoints);
-        }
+        if (progress.step % checkpointEverySteps === 0 && progress.step < this.totalSteps) this.#save(progress);
         await new Promise(setImmediate); // lets signals and timers in
       }
     } finally {
       await loader.close();
     }
     this.#save(progress);
-    if (out) pruneCheckpoints(out, keepCheckpoints);
     return {
       steps: progress.step,
       seconds: progress.seconds,
@@ -255,7 +250,7 @@ export class Trainer {
   }
 
   #save({ step, seconds, headSeconds }: Progress): void {
-    const { out, config } = this.#o;
+    const { out, config, keepCheckpoints = 2 } = this.#o;
     if (!out) return;
     for (const [part, tensors] of Object.entries(this.parts())) {
       for (const [name, x] of tensors) {
@@ -276,6 +271,7 @@ export class Trainer {
       headSeconds,
     };
     saveCheckpoint(checkpointFile(out, step), state, this.parts());
+    pruneCheckpoints(out, keepCheckpoints);
   }
 
   /** A fresh start, or the newest whole checkpoint. */
@@ -302,7 +298,7 @@ export class Trainer {
     if (optimizer !== this.#o.optimizer.type) {
       throw new DataError(
         `${checkpoint.file}: expected a checkpoint of optimizer ${this.#o.optimizer.type}, got one of ${optimizer}`,
-        { code: 'ERR_FM_DATA', hint: `resume with optimizer ${optimizer}, or start a new run in another folder` },
+        { code: 'ERR_FM_DATA', hint: `resume with optimizer.type ${optimizer}, or start a new run in another folder` },
       );
     }
     const different = differences(withDefaults(checkpoint.state.config), withDefaults(config));

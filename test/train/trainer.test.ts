@@ -145,12 +145,12 @@ describe('training', () => {
     const { tensors } = readCheckpoint(listCheckpoints(config.out as string)[0] as string);
     for (const name of ['optimizer.steps', 'head.steps']) expect(tensors.get(name)?.data).toEqual(Float64Array.of(17));
     await expect(train({ ...config, optimizer: { lr: 0.01 } }, { resume: true })).rejects.toThrow(
-      /step-00000017.* expected a checkpoint of optimizer sgd, got one of adamw\n {2}fix: resume with optimizer adamw/,
+      /step-00000017.* expected a checkpoint of optimizer sgd, got one of adamw\n {2}fix: resume with optimizer\.type adamw/,
     );
     const resumed = await train(config, { resume: true });
     expect(weights(resumed.out)).toEqual(whole.weights);
     await expect(train({ ...tinyConfig(folder, 'learns'), optimizer }, { resume: true })).rejects.toThrow(
-      /expected a checkpoint of optimizer adamw, got one of sgd\n {2}fix: resume with optimizer sgd/,
+      /expected a checkpoint of optimizer adamw, got one of sgd\n {2}fix: resume with optimizer\.type sgd/,
     );
     expect((await inspectRun(resumed.out, { images: 40 })).state).toEqual({ steps: 45 });
     expect(loadBackbone({ run: resumed.out }, [16, 16, 1]).step).toBe(45);
