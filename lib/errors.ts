@@ -81,6 +81,15 @@ export function checkPath(operation: string, wanted: string, value: unknown): as
   expected(typeof value === 'string' && value !== '', operation, wanted, value);
 }
 
+/** The largest finite float32. */
+export const MOST_FLOAT32 = 2 ** 128 - 2 ** 104;
+
+/** Throws unless each number, by its name, stays finite in float32, which the kernels compute in. */
+export function checkFloat32(operation: string, numbers: Readonly<Record<string, number>>): void {
+  for (const [name, value] of Object.entries(numbers))
+    expected(Math.abs(value) <= MOST_FLOAT32, operation, `${name} of at most 3.4e38, float32's largest`, value);
+}
+
 /** Throws unless options (or the part of them that `name` says) are an object with no other keys than these. */
 export function checkOptions(
   operation: string,

@@ -1,6 +1,6 @@
 /** The optimizers of a backbone and of a head: what each takes, with its defaults, and what it keeps beside a weight. */
 import type { OptimizerParams } from './binding.js';
-import { expected } from './errors.js';
+import { checkFloat32, expected } from './errors.js';
 
 export const optimizers = {
   sgd: { defaults: { momentum: 0.9, weightDecay: 0 }, states: ['velocity'] },
@@ -20,9 +20,10 @@ export interface OptimizerNumbers {
   readonly weightDecay?: number;
 }
 
-/** Numbers in the place of others, where they are there. */
+/** Numbers in the place of others, where they are there; a list among them is a copy, which nobody else changes. */
 export function instead<N extends OptimizerNumbers>(of: N, numbers: OptimizerNumbers): N {
-  return { ...of, ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== undefined)) };
+  const all = { ...of, ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== undefined)) };
+  return all.betas ? { ...all, betas: Object.freeze([...all.betas]) } : all;
 }
 
 /** An optimizer's own options, by their names. */
@@ -43,12 +44,15 @@ export function checkOptimizer(operation: string, given: OptimizerNumbers & { lr
   const positive = (x: number) => Number.isFinite(x) && x >= 0;
   const rate = (x: unknown) => typeof x === 'number' && x >= 0 && x < 1;
   expected(positive(lr), operation, 'a finite lr of at least 0', lr);
-  expected(positive(momentum) && momentum <= 1, operation, 'momentum in [0, 1]', momentum);
+  // At 1 the velocity forgets nothing, and grows without end.
+  expected(rate(momentum), operation, 'momentum in [0, 1)', momentum);
   const pair = Array.isArray(betas) && betas.length === 2 && betas.every(rate);
   expected(pair, operation, 'betas, two numbers in [0, 1)', betas);
   // Without it a gradient of 0 is 0/0.
   expected(positive(eps) && eps > 0, operation, 'a finite eps above 0', eps);
+  expected(Math.fround(eps) > 0, operation, "eps of at least 1.5e-45, float32's least", eps);
   expected(positive(weightDecay), operation, 'a finite weightDecay of at least 0', weightDecay);
+  checkFloat32(operation, { lr, eps, weightDecay });
 }
 
 /** A step as the addon takes it; steps: those before it. */

@@ -7,7 +7,7 @@ export interface AugmentOptions {
   readonly shift?: number;
   /** Mirrors left and right, with probability ½. */
   readonly flip?: boolean;
-  /** Adds N(0, std²) to each entry of the 2×2 identity and resamples about the centre, bilinearly. */
+  /** Adds N(0, std²), std in [0, 1], to each entry of the 2×2 identity and resamples about the centre, bilinearly. */
   readonly affine?: { readonly std: number; readonly probability: number };
   /** What lies outside the image: its nearest edge pixel, or a value in [0, 255]. Default `'replicate'`. */
   readonly border?: 'replicate' | number;
@@ -32,7 +32,8 @@ export function checkAugment(options: AugmentOptions, [height, width]: readonly 
   if (affine !== undefined) {
     checkOptions('BatchLoader', affine, ['std', 'probability'], `${where}.affine`);
     const { std, probability } = affine;
-    expected(Number.isFinite(std) && std >= 0, `${where}.affine.std`, 'a number ≥ 0', std);
+    // Beyond 1 the map is more noise than identity.
+    expected(std >= 0 && std <= 1, `${where}.affine.std`, 'a number in [0, 1]', std);
     expected(probability >= 0 && probability <= 1, `${where}.affine.probability`, 'a number in [0, 1]', probability);
   }
   expected(

@@ -22,4 +22,11 @@ export class AdamW extends Optimizer {
   constructor(parameters: Iterable<[string, Tensor]>, options: AdamWOptions = {}) {
     super('AdamW', 'adamw', parameters, options);
   }
+
+  get betas(): readonly [number, number] {
+    return this.numbers.betas as readonly [number, number];
+  }
+  get eps(): number {
+    return this.numbers.eps as number;
+  }
 }

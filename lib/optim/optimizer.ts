@@ -1,5 +1,15 @@
 import { native } from '../binding.js';
-import { checkOptions, expected, NonFiniteError, named, ShapeError } from '../errors.js';
+import {
+  ArgumentTypeError,
+  checkOptions,
+  DeviceError,
+  describe,
+  expected,
+  NonFiniteError,
+  named,
+  ShapeError,
+  underName,
+} from '../errors.js';
 import {
   checkOptimizer,
   instead,
@@ -21,6 +31,24 @@ interface Slot {
 export interface ClipOptions {
   /** Gradients whose norm, over all parameters together, is above it are scaled down to it. */
   readonly clipNorm?: number;
+}
+
+/** Throws unless it is a tensor that is still there and that an optimizer can move. */
+function checkWeight(operation: string, name: string, weight: unknown): asserts weight is Tensor {
+  checkTensor(operation, name, weight);
+  checkAlive(operation, name, weight);
+  if (weight.dtype === 'float32' || weight.dtype === 'float64') return;
+  throw new ArgumentTypeError(`${operation}: expected ${name} in float32 or float64, got ${describe(weight)}`, {
+    code: 'ERR_FM_TYPE',
+  });
+}
+
+function checkAlive(operation: string, name: string, x: Tensor): void {
+  named(
+    operation,
+    () => x.handle,
+    (_, error) => underName(`${operation}: ${name}`, error),
+  );
 }
 
 /** What the optimizers have in common: parameters, what is kept beside each, and the step. */
@@ -50,24 +78,42 @@ export abstract class Optimizer {
     this.#name = name;
     this.type = type;
     this.numbers = instead(optimizers[type].defaults, numbers);
-    this.#slots = Array.from(parameters, (entry) => {
+    const entries = Array.from(parameters, (entry) => {
       expected(Array.isArray(entry), name, 'parameters, a name and a tensor each', entry);
       const [parameter, weight] = entry;
-      checkTensor(name, `parameter ${parameter}`, weight);
+      expected(typeof parameter === 'string', name, 'parameters, a name and a tensor each', entry);
+      checkWeight(name, `parameter ${parameter}`, weight);
+      return [parameter, weight] as const;
+    });
+    const names = new Map<Tensor, string>();
+    const used = new Set<string>();
+    for (const [parameter, weight] of entries) {
+      expected(!used.has(parameter), name, 'parameters of different names', parameter);
+      const other = names.get(weight);
+      expected(other === undefined, name, `parameter ${parameter} to be another tensor than ${other}`, weight);
+      used.add(parameter);
+      names.set(weight, parameter);
+    }
+    this.#slots = entries.map(([parameter, weight]) => {
       const states = optimizers[type].states.map(() => keep(zeros(weight.shape, weight.dtype, weight.device)));
       return { name: parameter, weight, states };
     });
     if (type === 'adamw') this.#steps = keep(zeros([1], 'float64'));
   }
 
-  /** One update of every parameter that has a gradient; gradients are freed. */
+  get weightDecay(): number {
+    return this.numbers.weightDecay as number;
+  }
+
+  /** One update of every parameter that has a gradient; gradients are freed.  When it throws, nothing has changed. */
   step(lr: number): void {
     const operation = `${this.#name}.step`;
     expected(lr !== undefined, operation, 'a finite lr of at least 0', lr);
     checkOptimizer(operation, { lr });
-    const steps = this.#steps?.item() ?? 0;
-    const params = optimizerParams(this.type, { ...this.numbers, lr }, steps);
+    for (const slot of this.#slots) if (slot.weight.grad) this.#checkSlot(operation, slot);
     named(operation, () => {
+      const steps = this.#steps?.item() ?? 0;
+      const params = optimizerParams(this.type, { ...this.numbers, lr }, steps);
       const factor = this.#clipFactor(operation);
       for (const { weight, states } of this.#slots) {
         if (!weight.grad) continue;
@@ -78,8 +124,30 @@ export abstract class Optimizer {
         weight.grad.dispose();
         weight.grad = undefined;
       }
+      this.#steps?.set(new Float64Array([steps + 1]));
     });
-    this.#steps?.set(new Float64Array([steps + 1]));
+  }
+
+  /** Throws what the update of a parameter would: none has moved yet. */
+  #checkSlot(operation: string, { name, weight, states }: Slot): void {
+    checkAlive(operation, `parameter ${name}`, weight);
+    for (const state of states) checkAlive(operation, `the state of ${name}`, state);
+    const { grad } = weight;
+    const what = `the gradient of ${name}`;
+    checkTensor(operation, what, grad);
+    checkAlive(operation, what, grad);
+    const [wanted, got] = [describe(weight), describe(grad)];
+    if (grad.dtype !== weight.dtype) {
+      throw new ArgumentTypeError(`${operation}: expected ${what} as ${wanted}, got ${got}`, { code: 'ERR_FM_TYPE' });
+    }
+    if (grad.shape.join() !== weight.shape.join()) {
+      throw new ShapeError(`${operation}: expected ${what} as ${wanted}, got ${got}`, { code: 'ERR_FM_SHAPE' });
+    }
+    if (grad.device !== weight.device) {
+      throw new DeviceError(`${operation}: expected ${what} on ${weight.device}, got it on ${grad.device}`, {
+        code: 'ERR_FM_DEVICE',
+      });
+    }
   }
 
   /** What torch.nn.utils.clip_grad_norm_ multiplies gradients by; 1 where they are left as they are. */
@@ -113,12 +181,23 @@ export abstract class Optimizer {
   }
 
   loadState(name: string, values: Float32Array | Float64Array): void {
-    const found = [...this.namedState()].find(([own]) => own === name);
-    if (!found) throw new ShapeError(`${this.type}: no parameter is called ${name}`, { code: 'ERR_FM_SHAPE' });
-    found[1].set(values);
+    const operation = `${this.#name}.loadState`;
+    const states = new Map(this.namedState());
+    const state = states.get(name);
+    expected(state, operation, `the name of a state (${shortList([...states.keys()])})`, name);
+    const wanted = state.dtype === 'float64' ? Float64Array : Float32Array;
+    const fits = values instanceof wanted && values.length === state.size;
+    expected(fits, operation, `${wanted.name} of ${state.size} for ${name}`, values);
+    checkAlive(operation, name, state);
+    state.set(values);
   }
 
   dispose(): void {
     for (const [, state] of this.namedState()) state.dispose();
   }
+}
+
+/** The first few of many names. */
+function shortList(names: readonly string[]): string {
+  return names.slice(0, 4).join(', ') + (names.length > 4 ? ', …' : '');
 }

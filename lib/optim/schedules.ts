@@ -1,5 +1,5 @@
 /** Learning rates as functions of the step, so that a resumed run needs nothing but its step number. */
-import { checkOptions, expected } from '../errors.js';
+import { checkFloat32, checkOptions, expected } from '../errors.js';
 
 export interface ScheduleOptions {
   readonly base: number;
@@ -46,6 +46,7 @@ export function schedule(name: ScheduleName, options: ScheduleOptions): (step: n
     'milestones, ascending steps of at least 0',
     milestones,
   );
+  checkFloat32('schedule', { rates: base * Math.max(1, gamma ** milestones.length) });
   expected(warmupSteps <= totalSteps, 'schedule', `at most ${totalSteps} warm-up steps`, warmupSteps);
   const decay = decays[name];
   return (step) => {

@@ -22,7 +22,4 @@ export class Sgd extends Optimizer {
   get momentum(): number {
     return this.numbers.momentum as number;
   }
-  get weightDecay(): number {
-    return this.numbers.weightDecay as number;
-  }
 }

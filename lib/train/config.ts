@@ -30,7 +30,7 @@ const fields = z.strictObject({
     shift: natural.default(0),
     flip: z.boolean().default(false),
     affine: z
-      .strictObject({ std: z.number().positive(), probability: z.number().min(0).max(1).default(0.5) })
+      .strictObject({ std: z.number().positive().max(1), probability: z.number().min(0).max(1).default(0.5) })
       .optional(),
     /** Every batch has so many images of so many classes. */
     sampler: samplerSchema.optional(),

@@ -1,18 +1,20 @@
 /** The `optimizer` part of a configuration: an optimizer, and what it alone takes. */
 import { z } from 'zod';
+import { MOST_FLOAT32 } from '../errors.js';
 import { type OptimizerName, type OptimizerNumbers, optimizers, optionsOf } from '../optimizers.js';
 import { expecting, wants } from './configProblems.js';
 
 const names = Object.keys(optimizers) as [OptimizerName, ...OptimizerName[]];
 const rate = z.number().min(0).lt(1);
-const nonNegative = z.number().min(0);
+const float32 = z.number().max(MOST_FLOAT32, expecting("at most 3.4e38, float32's largest"));
+const nonNegative = float32.min(0);
 
 const fields = z.strictObject({
   type: z.enum(names).default('sgd'),
-  lr: z.number().positive().optional(),
-  momentum: z.number().min(0).max(1).optional(),
+  lr: float32.positive().optional(),
+  momentum: rate.optional(),
   betas: z.tuple([rate, rate], expecting('two numbers in [0, 1), such as [0.9, 0.999]')).optional(),
-  eps: z.number().positive().optional(),
+  eps: float32.positive().optional(),
   weightDecay: nonNegative.optional(),
   /** Of the head; the backbone's by default. */
   headWeightDecay: nonNegative.optional(),

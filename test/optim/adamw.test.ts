@@ -118,7 +118,11 @@ describe('AdamW', () => {
       () => new Sgd([], { betas: [0, 0] } as never),
       /^Sgd: expected options momentum, weightDecay, clipNorm, got 'betas'/,
     ],
-    ['an unknown state', () => make({})().loadState('w', new Float32Array(4)), /^adamw: no parameter is called w/],
+    [
+      'an unknown state',
+      () => make({})().loadState('w', new Float32Array(4)),
+      /^AdamW\.loadState: expected the name of a state \(w\.expAvg, w\.expAvgSq, steps\), got 'w'/,
+    ],
   ])('%s is refused', (_, call, message) => {
     expect(call).toThrow(message);
   });
