@@ -81,6 +81,9 @@ describe('configuration', () => {
     [{ data, epochs: 1.5 }, /epochs: expected an integer, got 1\.5$/],
     [{ data, epochs: Number.NaN }, /epochs: expected a finite number, got NaN$/],
     [{ data, optimizer: { lr: -1 } }, /optimizer\.lr: expected more than 0, got -1$/],
+    [{ data, optimizer: { lr: 1e308 } }, /optimizer\.lr: expected at most 3\.4e38, float32's largest, got 1e\+308$/],
+    [{ data, optimizer: { momentum: 1 } }, /optimizer\.momentum: expected less than 1, got 1$/],
+    [{ data: { ...data, affine: { std: 1e308 } } }, /data\.affine\.std: expected at most 1, got 1e\+308$/],
     [{ data, margin: { method: 'sphereface2', balance: 1 } }, /margin\.balance: expected less than 1, got 1$/],
     [{ data, optimizer: 3 }, /optimizer: expected an object, got 3$/],
     [
