@@ -40,9 +40,9 @@ import {
 import { fillNormal, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
-import { type BatchHead, factsOf, factsOfSync, type Sums } from './batch.js';
+import { type Batch, type BatchHead, factsOf, factsOfSync, type Sums } from './batch.js';
 import { type HeadInspection, inspection } from './inspection.js';
-import { type BatchFacts, type Fact, type Prepared, type StateRule, stateNames, stateRules } from './state.js';
+import { type BatchFacts, type Fact, type StateRule, stateNames, stateRules } from './state.js';
 
 /** `momentum` is SGD's, `betas` and `eps` are AdamW's. */
 export interface MarginHeadOptions extends OptimizerNumbers {
@@ -91,6 +91,18 @@ export interface HeadStepResult<Gradient> {
 }
 
 type StateValues = Record<string, Float64Array | Float32Array>;
+/** Freed when a call has ended. */
+type Handles = (Handle | undefined)[];
+
+/** A step as all rules together prepare it. */
+interface Ready {
+  /** The kernels' numbers. */
+  readonly params: MarginParams;
+  readonly rowMargins: Handle | undefined;
+  /** The state before the step, and what of it the rules move. */
+  readonly values: StateValues;
+  readonly next: StateValues;
+}
 
 const optionNames = (type: OptimizerName) => [
   'numClasses',
@@ -280,15 +292,12 @@ export class MarginHead {
     const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
-      const used: (Handle | undefined)[] = [];
+      const used: Handles = [];
       try {
         const batch = await factsOf(this.#asked(), this.#needs(), rows, targets);
-        used.push(batch.sums.moments, batch.sums.cosines);
-        const prepared = this.#prepare(batch);
-        const margins = this.#rowMargins(prepared);
-        used.push(margins);
+        const prepared = this.#prepare(batch, used);
         const optimizer = this.#optimizerStep(numbers, prepared);
-        const args = this.#stepArguments(rows, targets, margins, prepared, optimizer, batch.sums);
+        const args = this.#stepArguments(rows, targets, prepared, optimizer, batch.sums);
         const result = await native.headStep(...args);
         const few = this.numClasses < 1 << 16; // a turn of the queue would take longer
         await this.#moveMargins(few ? native.classMarginsStep : native.classMarginsStepAsync, batch, result, optimizer);
@@ -313,15 +322,12 @@ export class MarginHead {
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
     const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
-    const used: (Handle | undefined)[] = [];
+    const used: Handles = [];
     const run = () => {
       const batch = factsOfSync(this.#asked(), this.#needs(), x.handle, y.handle);
-      used.push(batch.sums.moments, batch.sums.cosines);
-      const prepared = this.#prepare(batch);
-      const margins = this.#rowMargins(prepared);
-      used.push(margins);
+      const prepared = this.#prepare(batch, used);
       const optimizer = this.#optimizerStep(numbers, prepared);
-      const args = this.#stepArguments(x.handle, y.handle, margins, prepared, optimizer, batch.sums);
+      const args = this.#stepArguments(x.handle, y.handle, prepared, optimizer, batch.sums);
       const result = native.headStepSync(...args);
       this.#moveMargins(native.classMarginsStep, batch, result, optimizer);
       this.#settle(prepared, batch, result, optimizer);
@@ -346,7 +352,7 @@ export class MarginHead {
     const { x, y, made } = this.#arguments('MarginHead.inspect', features, labels, { lr: 0 });
     const { rows, targets, free } = owned(x, y, made);
     const run = async () => {
-      const used: (Handle | undefined)[] = [];
+      const used: Handles = [];
       try {
         const batch = await factsOf(
           { ...this.#asked(), options: { ...this.#headOptions(), memory: 0 } }, // no step follows
@@ -354,11 +360,8 @@ export class MarginHead {
           rows,
           targets,
         );
-        used.push(batch.sums.moments, batch.sums.cosines);
-        const prepared = this.#prepare(batch);
-        const margins = this.#rowMargins(prepared);
-        used.push(margins);
-        const seen = await native.inspectHead(rows, this.weight.handle, targets, margins, prepared.params);
+        const prepared = this.#prepare(batch, used);
+        const seen = await native.inspectHead(rows, this.weight.handle, targets, prepared.rowMargins, prepared.params);
         return inspection(seen, batch.labels, this.numClasses, this.subCenters);
       } finally {
         free(...used);
@@ -457,17 +460,16 @@ export class MarginHead {
   #stepArguments(
     rows: Handle,
     targets: Handle,
-    margins: Handle | undefined,
-    { params }: { params: MarginParams },
+    { params, rowMargins }: Ready,
     optimizer: OptimizerParams,
     sums: Sums,
   ): Parameters<typeof native.headStep> {
     const options = { ...this.#headOptions(), ...sums };
     const state = [...this.optimizerState.values()].map(({ handle }) => handle);
-    return [rows, this.weight.handle, state, targets, margins, params, optimizer, options];
+    return [rows, this.weight.handle, state, targets, rowMargins, params, optimizer, options];
   }
 
-  #optimizerStep(numbers: OptimizerNumbers & { lr: number }, { values }: { values: StateValues }): OptimizerParams {
+  #optimizerStep(numbers: OptimizerNumbers & { lr: number }, { values }: Ready): OptimizerParams {
     return optimizerParams(this.optimizer, numbers, values.steps?.[0] ?? 0);
   }
 
@@ -494,31 +496,25 @@ export class MarginHead {
     });
   }
 
-  /** The kernels' numbers for this step, and what the state is after it. */
-  #prepare(batch: BatchFacts): Prepared & { params: MarginParams; values: StateValues } {
+  /** What a step of this batch computes with, and what the state is after it; `used` takes the handles. */
+  #prepare(batch: Batch, used: Handles): Ready {
+    used.push(batch.sums.moments, batch.sums.cosines);
     const values = this.#rules.length > 0 ? this.#values() : {};
     const prepared = this.#rules.map((rule) => rule.prepare(batch, values));
     const state = Object.assign({}, ...prepared.map((each) => each.state ?? {}));
     const margins = prepared.find((each) => each.margins)?.margins;
+    const rowMargins = margins && native.fromArray(margins, [margins.length], deviceIndex(this.device));
+    used.push(rowMargins);
     return {
       values,
-      ...(margins ? { margins } : {}),
+      rowMargins,
       next: Object.assign({}, ...prepared.map((each) => each.next ?? {})),
       params: this.#params(state),
     };
   }
 
-  #rowMargins({ margins }: Prepared): Handle | undefined {
-    return margins && native.fromArray(margins, [margins.length], deviceIndex(this.device));
-  }
-
   /** The step has succeeded: the state moves. */
-  #settle(
-    { next = {}, values }: Prepared & { values: StateValues },
-    batch: BatchFacts,
-    result: NativeHeadStep,
-    optimizer: OptimizerParams,
-  ): void {
+  #settle({ next, values }: Ready, batch: BatchFacts, result: NativeHeadStep, optimizer: OptimizerParams): void {
     const after = this.#rules.map((rule) => rule.after?.(result, values, optimizer) ?? {});
     for (const [name, numbers] of Object.entries(Object.assign({}, next, ...after))) {
       this.state.get(name)?.set(numbers as Float64Array);
