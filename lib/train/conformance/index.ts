@@ -1,8 +1,8 @@
 /** Golden files, numbers that published implementations produced, against this package. */
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { deviceIndex } from '../../device.js';
-import { DataError, DeviceError, expected } from '../../errors.js';
+import { deviceIndex, deviceName } from '../../device.js';
+import { ArgumentRangeError, checkOptions, checkPath, DataError, DeviceError } from '../../errors.js';
 import { alignCases } from './align.js';
 import { type GoldenCase, GoldenFile, NotRun, type Precision } from './goldenFile.js';
 import { groupFaceCases } from './groupFace.js';
@@ -72,6 +72,7 @@ const goldenFolder = 'name a folder of golden files, such as test/golden';
 
 /** The golden files of a folder, by name. */
 export function goldenFiles(folder: string, only = ''): string[] {
+  checkPath('conformance', 'a folder of golden files', folder);
   let names: string[];
   try {
     names = readdirSync(folder).filter((file) => file.endsWith('.safetensors'));
@@ -122,12 +123,16 @@ function precisionsOf({ precisions, onRequest = [] }: GoldenCase, only?: Precisi
  * const { rows, skipped, broken } = conformance('test/golden', { only: 'arcface.*hard' });
  * rows.every(({ passed }) => passed); // true
  */
-export function conformance(
-  folder: string,
-  { device = 'cpu', only, precision }: ConformanceOptions = {},
-): ConformanceResult {
-  deviceIndex(device); // names what is wrong with it once, not file by file
-  expected(precision !== 'bfloat16' || device !== 'cpu', 'conformance', 'a device other than cpu for bfloat16', device);
+export function conformance(folder: string, options: ConformanceOptions = {}): ConformanceResult {
+  checkOptions('conformance', options, ['device', 'only', 'precision']);
+  const { only, precision } = options;
+  const device = deviceName(deviceIndex(options.device ?? 'cpu')); // names what is wrong with it once, not file by file
+  if (precision === 'bfloat16' && device === 'cpu') {
+    throw new ArgumentRangeError("conformance: expected a device other than cpu for bfloat16, got 'cpu'", {
+      code: 'ERR_FM_RANGE',
+      hint: 'bfloat16 is judged by what the CPU loses in it: name a CUDA device, or float32 or float64 as the precision',
+    });
+  }
   const rows: ConformanceRow[] = [];
   const skipped: { file: string; reason: string }[] = [];
   const broken: { file: string; reason: string }[] = [];
