@@ -126,7 +126,9 @@ const castOp = defineOp<readonly [Tensor], { dtype: Dtype }, undefined>({
 export function cast(x: Tensor, dtype: (typeof floating)[number]): Tensor {
   checkTensor('cast', 'x', x);
   expected(floating.includes(dtype), 'cast', `a dtype of ${floating.join(', ')}`, dtype);
-  return x.dtype === dtype ? x : castOp([x], { dtype });
+  if (x.dtype !== dtype) return castOp([x], { dtype });
+  named('cast', () => x.handle); // throws of one that was disposed
+  return x;
 }
 
 const dotOp = defineOp<readonly [Tensor, Tensor], undefined, undefined>({

@@ -47,6 +47,9 @@ describe('cast', () => {
   it('refuses what is no float, and says where bfloat16 is for', () => {
     const x = ops.cast(zeros([2, 2, 2, 3]), 'bfloat16');
     const W = zeros([4, 3, 1, 1]);
+    const gone = zeros([2]);
+    gone.dispose();
+    expect(() => ops.cast(gone, 'float32')).toThrow(/^cast: tensor \[2\] was disposed/);
     expect(() => ops.cast(zeros([2]), 'int32' as 'float32')).toThrow(
       /cast: expected a dtype of float32, float64, bfloat16, got 'int32'/,
     );
