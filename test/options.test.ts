@@ -205,7 +205,7 @@ describe('a number that is none', () => {
     ['a step of NaN', () => sgd().step(Number.NaN), /^Sgd\.step: expected a finite lr of at least 0, got NaN/],
     ['a step backwards', () => sgd().step(-1), /^Sgd\.step: .* got -1/],
     ['a step of nothing', () => (sgd().step as () => void).call(sgd()), /^Sgd\.step: .* got undefined/],
-    ['momentum', () => new optim.Sgd([], { momentum: Number.NaN }), /^Sgd: expected momentum in \[0, 1\], got NaN/],
+    ['momentum', () => new optim.Sgd([], { momentum: Number.NaN }), /^Sgd: expected momentum in \[0, 1\), got NaN/],
     ['a base', () => optim.schedule('poly', { base: Number.NaN, totalSteps: 9 }), /^schedule: expected a finite base/],
     ['a name', () => optim.schedule('polly' as never, { base: 1, totalSteps: 9 }), /^schedule: .* got 'polly'/],
     [

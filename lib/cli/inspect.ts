@@ -56,7 +56,10 @@ export function inspectCommand(): Command {
               string,
             ][])
           : []),
-        ...Object.entries(seen.state).map(([name, value]): [string, string] => [name, value.toPrecision(6)]),
+        ...Object.entries(seen.state).map(([name, value]): [string, string] => [
+          name,
+          Number.isInteger(value) ? String(value) : value.toPrecision(6),
+        ]),
       ];
       console.log(table(facts));
       console.log(`\nangles to the own class\n${table(bars(seen.targetAngles))}`);

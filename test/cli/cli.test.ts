@@ -96,19 +96,24 @@ describe('flashmargin', () => {
   });
 
   it('looks at a run through its head', () => {
-    const composed = { ...tinyConfig(folder, 'composed'), margin: { method: 'adaface', scale: 16, subCenters: 2 } };
+    const composed = {
+      ...tinyConfig(folder, 'composed'),
+      margin: { method: 'adaface', scale: 16, subCenters: 2 },
+      optimizer: { type: 'adamw', lr: 0.01 },
+    };
     writeFileSync(at('composed.json'), JSON.stringify(composed));
     expect(flashmargin('train', at('composed.json')).status).toBe(0);
     const { stdout, stderr, status } = flashmargin('inspect', '--run', at('composed'), '--images', '100', '--json');
     expect(status, stderr).toBe(0);
     const seen = JSON.parse(stdout);
     expect(seen).toMatchObject({ step: 45, method: 'adaface', K: 2, labelled: 100 });
-    expect(Object.keys(seen.state)).toEqual(['normMean', 'normStd']);
+    expect(Object.keys(seen.state)).toEqual(['steps', 'normMean', 'normStd']);
     const sum = (counts: number[]) => counts.reduce((a, b) => a + b, 0);
     expect([sum(seen.targetAngles.counts), sum(seen.nearestAngles.counts)]).toEqual([100, 100]);
     expect(Object.keys(seen.subCenters)).toHaveLength(12);
     const talk = flashmargin('inspect', '--run', at('composed')).stdout;
     expect(talk).toMatch(/median angle to the own class +\d+\.\d°/);
+    expect(talk).toMatch(/\nsteps +45\nnormMean +\d+\.\d+\n/);
     expect(talk).toMatch(/main center +\d+\.\d\d %/);
     writeTinySet(at('fewer.rec'), { classes: 11 });
     expect(flashmargin('inspect', '--run', at('composed'), '--rec', at('fewer.rec'))).toMatchObject({
@@ -150,10 +155,13 @@ describe('flashmargin', () => {
     const { rows } = JSON.parse(inPrecision('float32', 'pml.hard').stdout);
     expect(rows.map(({ precision }: { precision: string }) => precision)).toEqual(['float32']);
     // There is nothing to compare the CPU's own bfloat16 with.
-    expect(inPrecision('bfloat16', 'pml.hard')).toMatchObject({
-      status: 1,
-      stderr: expect.stringContaining('expected a device other than cpu for bfloat16, got '),
-    });
+    for (const device of [[], ['--device', 'auto']])
+      expect(flashmargin('conformance', golden, '--precision', 'bfloat16', ...device)).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(
+          /expected a device other than cpu for bfloat16, got 'cpu'\n {2}fix: bfloat16 is judged by what the CPU loses/,
+        ),
+      });
     expect(inPrecision('float16', 'pml.hard')).toMatchObject({ status: 2 });
     expect(JSON.parse(inPrecision('float32', 'align').stdout).skipped).toEqual([
       { file: 'align.similarity.safetensors', reason: 'is not measured in float32' },

@@ -135,7 +135,7 @@ describe('MarginHead.step', () => {
     [
       'a momentum past 1',
       () => head.stepSync(features(2, 4), new Int32Array(2), { lr: 1, momentum: 5 }),
-      /momentum in \[0, 1\], got 5/,
+      /momentum in \[0, 1\), got 5/,
     ],
     [
       'a margin by name',
