@@ -43,7 +43,7 @@ export function evalCommand(): Command {
         command.error(`error: expected --rec FILE with --${pixels ? 'pixels' : 'gallery'}, which is of its images`);
       const shape = rec === undefined ? openPairSet(pairs[0] as string).imageShape : shapeOf(rec);
       const { backbone, step } = loadBackbone(
-        options,
+        { run, checkpoint },
         shape,
         (error) => process.stderr.write(`${(error as Error).message}\n`),
         device,

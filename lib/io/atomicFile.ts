@@ -1,4 +1,14 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import path from 'node:path';
 import { DataError } from '../errors.js';
 
@@ -29,6 +39,14 @@ export function writeAtomically(file: string, write: (fd: number) => void): void
       hint: 'check that the folder is writable and the disk not full; the previous file, if any, is untouched',
       cause: error,
     });
+  }
+}
+
+/** Removes what writers that were killed left in a folder of the files whose names are these. */
+export function removeTemporaries(folder: string, files: RegExp): void {
+  for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+    const file = /^(.*)\.\d+\.tmp$/.exec(name)?.[1];
+    if (file !== undefined && files.test(file)) rmSync(path.join(folder, name), { force: true });
   }
 }
 

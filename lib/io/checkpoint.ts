@@ -7,10 +7,14 @@ import path from 'node:path';
 import type { HostDtype } from '../binding.js';
 import { ArgumentTypeError, checkPath, DataError, expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
+import { removeTemporaries } from './atomicFile.js';
 import { type FileTensor, readSafetensors, writeSafetensors } from './safetensors.js';
 
 const FORMAT = 'flashmargin-checkpoint-1';
 const RUN_FOLDER = 'the folder of a run';
+const CHECKPOINT = /^step-\d+\.safetensors$/;
+const PARTS = 'tensors by name, of each part';
+const isCount = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
 
 export interface CheckpointState {
   /** Steps done. */
@@ -27,6 +31,9 @@ export type CheckpointParts = Readonly<Record<string, Iterable<readonly [string,
 
 /** Writes a run's tensors and state as one file, atomically. */
 export function saveCheckpoint(file: string, state: CheckpointState, parts: CheckpointParts): void {
+  checkPath('saveCheckpoint', 'the path of a file', file);
+  expected(typeof state === 'object' && state !== null, 'saveCheckpoint', 'the state of a run', state);
+  expected(typeof parts === 'object' && parts !== null, 'saveCheckpoint', PARTS, parts);
   const entries = Object.entries(parts).flatMap(([prefix, tensors]) =>
     Array.from(
       tensors,
@@ -76,7 +83,7 @@ function readState(file: string, text: string | undefined): CheckpointState {
     state = undefined;
   }
   const { step, epoch, batch } = (state ?? {}) as Partial<CheckpointState>;
-  if (![step, epoch, batch].every((n) => Number.isSafeInteger(n) && (n as number) >= 0)) {
+  if (![step, epoch, batch].every(isCount)) {
     throw new DataError(`${file}: expected the state of a run in its metadata, got ${text?.slice(0, 80) ?? 'none'}`, {
       code: 'ERR_FM_DATA',
       hint: 'use an earlier checkpoint',
@@ -92,7 +99,7 @@ export function restore(
   hint = 'resume with the configuration that the run was started with',
 ): void {
   expected(checkpoint?.tensors instanceof Map, 'restore', 'a checkpoint, as readCheckpoint returns it', checkpoint);
-  expected(typeof parts === 'object' && parts !== null, 'restore', 'tensors by name, of each part', parts);
+  expected(typeof parts === 'object' && parts !== null, 'restore', PARTS, parts);
   const { file, tensors } = checkpoint;
   const pairs = Object.entries(parts).flatMap(([prefix, own]) =>
     Array.from(own, ([name, x]) => [`${prefix}.${name}`, x] as const),
@@ -116,6 +123,8 @@ export function restore(
 
 /** The file of a run's checkpoint after so many steps. */
 export function checkpointFile(folder: string, step: number): string {
+  checkPath('checkpointFile', RUN_FOLDER, folder);
+  expected(isCount(step), 'checkpointFile', 'step, an integer of at least 0', step);
   return path.join(folder, 'checkpoints', `step-${String(step).padStart(8, '0')}.safetensors`);
 }
 
@@ -125,7 +134,7 @@ export function listCheckpoints(folder: string): string[] {
   const inside = path.join(folder, 'checkpoints');
   if (!existsSync(inside)) return [];
   return readdirSync(inside)
-    .filter((name) => /^step-\d+\.safetensors$/.test(name))
+    .filter((name) => CHECKPOINT.test(name))
     .sort()
     .reverse()
     .map((name) => path.join(inside, name));
@@ -146,6 +155,7 @@ export function lastGoodCheckpoint(folder: string, onBad: (error: unknown) => vo
 
 /** The newest checkpoint that is whole, or a DataError that says whether there was one at all. */
 export function neededCheckpoint(folder: string, onBad?: (error: unknown) => void): Checkpoint {
+  checkPath('neededCheckpoint', RUN_FOLDER, folder);
   const checkpoint = lastGoodCheckpoint(folder, onBad);
   if (checkpoint) return checkpoint;
   const damaged = listCheckpoints(folder).length;
@@ -163,14 +173,15 @@ export function neededCheckpoint(folder: string, onBad?: (error: unknown) => voi
 
 /** Renames the checkpoints after a step to `….damaged`: those that a resumed run passed over. */
 export function setAsideCheckpoints(folder: string, after: number): void {
+  checkPath('setAsideCheckpoints', RUN_FOLDER, folder);
   for (const file of listCheckpoints(folder))
     if (file > checkpointFile(folder, after)) renameSync(file, `${file}.damaged`);
 }
 
 /** Removes all but the newest `keep` checkpoints, and what writers that were killed left of theirs. */
 export function pruneCheckpoints(folder: string, keep: number): void {
-  const inside = path.join(folder, 'checkpoints');
-  for (const name of existsSync(inside) ? readdirSync(inside) : [])
-    if (/^step-\d+\.safetensors\.\d+\.tmp$/.test(name)) rmSync(path.join(inside, name), { force: true });
+  checkPath('pruneCheckpoints', RUN_FOLDER, folder);
+  expected(isCount(keep), 'pruneCheckpoints', 'keep, an integer of at least 0', keep);
+  removeTemporaries(path.join(folder, 'checkpoints'), CHECKPOINT);
   for (const file of listCheckpoints(folder).slice(keep)) rmSync(file, { force: true });
 }

@@ -124,9 +124,21 @@ function pixelEmbeddings(images: Images): Float32Array {
   return out;
 }
 
-/** The family of each image, where a gallery is asked for; throws where the set has no such family. */
-export function checkGallery(dataset: RecordDataset, gallery: string | undefined): readonly string[] | undefined {
-  if (gallery === undefined) return undefined;
+/** What the scores of a set are of, by image; families where a gallery is asked for. */
+interface Groups {
+  readonly labels: Int32Array;
+  readonly tiers: readonly string[];
+  readonly families?: readonly string[];
+}
+
+/** Throws where a label or the .tsv is wrong, or no image is of the gallery's family. */
+function groupsOf(dataset: RecordDataset, gallery: string | undefined): Groups {
+  const labels = dataset.labels();
+  const tiers = dataset.column('tier') ?? Array.from(labels, () => 'all');
+  return gallery === undefined ? { labels, tiers } : { labels, tiers, families: familiesOf(dataset, gallery) };
+}
+
+function familiesOf(dataset: RecordDataset, gallery: string): readonly string[] {
   const families = dataset.column('family');
   if (!families) {
     throw new ConfigError(`evaluation: gallery '${gallery}' needs a .tsv with a family column beside ${dataset.name}`, {
@@ -143,16 +155,26 @@ export function checkGallery(dataset: RecordDataset, gallery: string | undefined
   return families;
 }
 
+/** Throws what is wrong with the sets and runs that an evaluation names, before hours of training or embedding. */
+export function checkEvaluation({ test, pairs = [], gallery }: EvaluationRequest): void {
+  if (test !== undefined) {
+    const dataset = openDataset(test);
+    try {
+      groupsOf(dataset, gallery);
+    } finally {
+      dataset.close();
+    }
+  }
+  for (const file of pairs) openPairSet(file);
+}
+
 function scoreTiers(
   embeddings: Float32Array,
   dim: number,
-  dataset: RecordDataset,
-  labels: Int32Array,
+  { labels, tiers, families }: Groups,
   gallery: string | undefined,
   device: string,
 ): readonly TierScores[] {
-  const tiers = dataset.column('tier') ?? Array.from(labels, () => 'all');
-  const families = checkGallery(dataset, gallery);
   if (families) {
     return evaluateTiers({ embeddings, labels, families, tiers }, dim, { gallery, wrong: 24, device });
   }
@@ -195,17 +217,17 @@ export async function evaluate(
   const dim = backbone.embeddingSize;
   let tiers: readonly TierScores[] = [];
   let pixels: readonly TierScores[] | undefined;
+  for (const file of request.pairs ?? []) openPairSet(file); // before the long part
   if (request.test !== undefined) {
     const dataset = openDataset(request.test);
     try {
-      checkGallery(dataset, request.gallery); // before the long part
+      const groups = groupsOf(dataset, request.gallery);
       onNote(`embedding ${dataset.size} images of ${dataset.name}`);
       const images = await decodeAll(dataset);
-      const labels = dataset.labels();
-      tiers = scoreTiers(withFlip(backbone, images, options), dim, dataset, labels, request.gallery, device);
+      tiers = scoreTiers(withFlip(backbone, images, options), dim, groups, request.gallery, device);
       if (request.pixels) {
         const size = images.shape[0] * images.shape[1] * images.shape[2];
-        pixels = scoreTiers(pixelEmbeddings(images), size, dataset, labels, request.gallery, device);
+        pixels = scoreTiers(pixelEmbeddings(images), size, groups, request.gallery, device);
       }
     } finally {
       dataset.close();

@@ -4,9 +4,9 @@ import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { native } from '../binding.js';
 import { checkAugment } from '../data/augment.js';
-import { openDataset, openPairSet, type RecordDataset } from '../data/index.js';
+import { openDataset, type RecordDataset } from '../data/index.js';
 import { automaticDevice, deviceIndex, deviceName } from '../device.js';
-import { ConfigError, checkOptions, DataError, expected } from '../errors.js';
+import { ConfigError, checkOptions, checkPath, DataError, expected } from '../errors.js';
 import { MarginHead, type MarginHeadOptions } from '../heads/index.js';
 import { lockFolder, neededCheckpoint, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { CenterLoss, MetricHead } from '../losses/index.js';
@@ -16,11 +16,11 @@ import { AdamW, type Optimizer, Sgd, schedule } from '../optim/index.js';
 import { Random } from '../random.js';
 import { tensor, tidy } from '../tensor.js';
 import { type Config, type ConfigInput, resolveConfig } from './config.js';
-import { checkGallery, type Evaluation, evaluate, tiersOfRun } from './evaluate.js';
+import { checkEvaluation, type Evaluation, evaluate, tiersOfRun } from './evaluate.js';
 import { marginOf } from './marginConfig.js';
 import type { RunFacts } from './runReport.js';
 import { trainStep } from './step.js';
-import { type FitResult, fullBatches, type StepMetrics, Trainer } from './trainer.js';
+import { type FitResult, fullBatches, runFiles, type StepMetrics, Trainer } from './trainer.js';
 
 export interface TrainOptions {
   /** Goes on from the newest whole checkpoint in the run folder. */
@@ -81,9 +81,19 @@ function checkPrecision({ backbone: { precision } }: Config, device: string): vo
   );
 }
 
+function checkImageShape(
+  operation: string,
+  shape: readonly number[],
+): asserts shape is readonly [height: number, width: number, channels: number] {
+  const sizes = Array.isArray(shape) && shape.length === 3 && shape.every((n) => Number.isSafeInteger(n) && n >= 1);
+  expected(sizes, operation, 'imageShape [height, width, channels]', shape);
+}
+
 /** The backbone that a configuration describes, for images of a set; in float32 on the CPU, whatever it trains in. */
 export function buildBackbone(config: Config, imageShape: readonly number[], device = 'cpu'): Backbone {
-  const [height, width, channels] = imageShape as readonly [number, number, number];
+  expected(config?.backbone, 'buildBackbone', 'a configuration, as resolveConfig returns it', config);
+  checkImageShape('buildBackbone', imageShape);
+  const [height, width, channels] = imageShape;
   if (height !== width) {
     throw new ConfigError(`backbone: expected square images, got ${height}×${width}`, {
       code: 'ERR_FM_CONFIG',
@@ -100,20 +110,6 @@ export function buildBackbone(config: Config, imageShape: readonly number[], dev
   return new GroupedBackbone(backbone, new GroupFace({ ...config.groupFace, features, device, rng }));
 }
 
-/** Finds what evaluation will need, before hours of training. */
-function checkEvaluation({ evaluation }: Config): void {
-  if (evaluation?.test !== undefined) {
-    const dataset = openDataset(evaluation.test);
-    try {
-      checkGallery(dataset, evaluation.gallery);
-    } finally {
-      dataset.close();
-    }
-  }
-  for (const file of evaluation?.pairs ?? []) openPairSet(file);
-  for (const run of evaluation?.compareWith ?? []) tiersOfRun(run);
-}
-
 /** Makes way for a run: refuses a folder that holds one, or with `overwrite` removes it. */
 function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void {
   const { out } = config;
@@ -126,9 +122,8 @@ function claimFolder(config: Config, { resume, overwrite }: TrainOptions): void 
       hint: '--resume goes on with it, --overwrite removes it, --out names another folder',
     });
   }
-  const own = /^(config\.json|metrics\.jsonl|checkpoints|summary\.json|report\.html|non-finite-step-\d+\.safetensors)$/;
   for (const name of readdirSync(out))
-    if (own.test(name)) rmSync(path.join(out, name), { recursive: true, force: true });
+    if (name === 'checkpoints' || runFiles.test(name)) rmSync(path.join(out, name), { recursive: true, force: true });
 }
 
 /**
@@ -150,7 +145,8 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
   const dataset = openDataset(config.data.train);
   let release = () => {};
   try {
-    checkEvaluation(config);
+    if (config.evaluation) checkEvaluation(config.evaluation);
+    for (const run of config.evaluation?.compareWith ?? []) tiersOfRun(run);
     const device = trainingDevice(config, dataset, onNote);
     checkPrecision(config, device);
     const backbone = buildBackbone(config, dataset.imageShape, device);
@@ -254,20 +250,26 @@ export function buildHead(
 
 /** The evaluation that the run's configuration asks for, if any. */
 export async function evaluateRun(
-  { config, backbone, head }: TrainedRun,
+  run: TrainedRun,
   onNote: (message: string) => void = () => {},
 ): Promise<Evaluation | undefined> {
+  const { config, backbone, head } = run ?? {};
+  expected(config && backbone && head, 'evaluateRun', 'a run, as train() returns it', run);
   return config.evaluation && evaluate(backbone, config.evaluation, { device: head.device, onNote });
 }
 
 /** The backbone of a run or of one checkpoint, in evaluation mode. */
 export function loadBackbone(
-  { run, checkpoint }: { run?: string; checkpoint?: string },
+  from: { run?: string; checkpoint?: string },
   imageShape: readonly number[],
   onBad: (error: unknown) => void = () => {},
   device = 'cpu',
 ): { backbone: Backbone; config: Config; step: number } {
-  if (run !== undefined) configOfRun(run);
+  checkOptions('loadBackbone', from, ['run', 'checkpoint']);
+  const { run, checkpoint } = from;
+  expected(run !== undefined || checkpoint !== undefined, 'loadBackbone', 'a run or a checkpoint', from);
+  checkImageShape('loadBackbone', imageShape);
+  if (run !== undefined) configOfRun('loadBackbone', run);
   const loaded = checkpoint === undefined ? neededCheckpoint(run as string, onBad) : readCheckpoint(checkpoint);
   const config = resolveConfig(loaded.state.config, `${loaded.file}: config`);
   const backbone = buildBackbone(config, imageShape, device);
@@ -276,7 +278,8 @@ export function loadBackbone(
 }
 
 /** The file with a run folder's configuration. */
-function configOfRun(run: string): string {
+function configOfRun(operation: string, run: string): string {
+  checkPath(operation, 'the folder of a run', run);
   const file = path.join(run, 'config.json');
   if (existsSync(file)) return file;
   throw new DataError(`${run}: is not a run folder (no config.json)`, {
@@ -287,7 +290,7 @@ function configOfRun(run: string): string {
 
 /** The configuration of a run folder. */
 export function readRunConfig(run: string): Config {
-  const file = configOfRun(run);
+  const file = configOfRun('readRunConfig', run);
   let input: unknown;
   try {
     input = JSON.parse(readFileSync(file, 'utf8'));

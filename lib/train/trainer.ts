@@ -9,8 +9,8 @@ import {
   ClassBatchPlan,
   type RecordDataset,
 } from '../data/index.js';
-import { DataError, NonFiniteError } from '../errors.js';
-import { writeFileAtomically } from '../io/atomicFile.js';
+import { checkPath, DataError, NonFiniteError } from '../errors.js';
+import { removeTemporaries, writeFileAtomically } from '../io/atomicFile.js';
 import {
   type CheckpointParts,
   checkpointFile,
@@ -90,6 +90,9 @@ interface Progress {
   seconds: number;
   headSeconds: number;
 }
+
+/** What a run writes into its folder, beside checkpoints/. */
+export const runFiles = /^(config\.json|metrics\.jsonl|summary\.json|report\.html|non-finite-step-\d+\.safetensors)$/;
 
 /** Batches in an epoch; a last one that is not full is left out. */
 export function fullBatches(dataset: RecordDataset, batchSize: number, sampler?: ClassBatches): number {
@@ -279,6 +282,7 @@ export class Trainer {
     const { out, resume, config, onNote = () => {} } = this.#o;
     const fresh = { step: 0, seconds: 0, headSeconds: 0 };
     if (!out) return fresh;
+    removeTemporaries(out, runFiles);
     if (!resume) {
       if (listCheckpoints(out).length === 0) return fresh;
       throw new DataError(`train: ${out} already holds checkpoints`, {
@@ -369,6 +373,7 @@ class Window {
 
 /** The lines of a run's metrics.jsonl; a last line that a crash cut short is left out. */
 export function readMetrics(out: string): StepMetrics[] {
+  checkPath('readMetrics', 'the folder of a run', out);
   const file = path.join(out, 'metrics.jsonl');
   if (!existsSync(file)) return [];
   return readFileSync(file, 'utf8')

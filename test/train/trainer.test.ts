@@ -105,10 +105,13 @@ describe('training', () => {
     expect(readCheckpoint(left[0] as string).state.step).toBe(stop);
     expect(left.length).toBeLessThanOrEqual(2); // what is kept by default
     const killed = path.join(config.out as string, 'checkpoints/step-00000099.safetensors.123.tmp');
-    writeFileSync(killed, 'the beginning of one');
+    const others = ['config.json', 'metrics.jsonl', 'summary.json', 'report.html', 'non-finite-step-3.safetensors'];
+    const parts = [killed, ...others.map((name) => path.join(config.out as string, `${name}.123.tmp`))];
+    const foreign = path.join(config.out as string, 'notes.123.tmp');
+    for (const part of [...parts, foreign]) writeFileSync(part, 'the beginning of one');
     const resumed = await train(config, { resume: true });
     expect(resumed.steps).toBe(45);
-    expect(existsSync(killed)).toBe(false);
+    expect([...parts, foreign].filter(existsSync)).toEqual([foreign]);
     expect(weights(resumed.out)).toEqual(whole.weights);
     expect(readMetrics(resumed.out).map(({ step }) => step)).toEqual(Array.from({ length: 45 }, (_, i) => i + 1));
   });
@@ -253,6 +256,28 @@ describe('training', () => {
     await expect(train({ ...config, data: { ...config.data, shift: 99 } }, { overwrite: true })).rejects.toThrow(
       /^data\.shift: expected a whole number of pixels in \[0, \d+\), .*got 99/,
     );
+  });
+
+  it('finds what is wrong with evaluation sets before anything is trained or embedded', async () => {
+    const set = path.join(folder, 'tsv.rec');
+    writeTinySet(set);
+    const lines = ['key\ttier', ...Array.from({ length: 120 }, (_, i) => `${i + 1}\tA`)];
+    lines[120] = '120'; // the last line lacks its tier
+    writeFileSync(path.join(folder, 'tsv.tsv'), lines.join('\n'));
+    writeFileSync(path.join(folder, 'bad.bin'), 'no pickle');
+    const backbone = iresnetSmall({ embeddingSize: 4, stemWidth: 4, widths: [4, 4], imageSize: 16 });
+    const talk: string[] = [];
+    const onNote = (note: string) => void talk.push(note);
+    for (const [request, message] of [
+      [{ test: set }, /^tsv\.tsv: expected a row of 2 columns for key 120, got 1/],
+      [{ test: path.join(folder, 'tiny.rec'), pairs: [path.join(folder, 'bad.bin')] }, /^bad\.bin/],
+    ] as const) {
+      await expect(evaluate(backbone, request, { onNote })).rejects.toThrow(message);
+      const config = { ...tinyConfig(folder, 'unevaluated'), evaluation: request as never };
+      await expect(train(config, { onNote })).rejects.toThrow(message);
+    }
+    expect(talk).toEqual([]);
+    expect(existsSync(path.join(folder, 'unevaluated'))).toBe(false);
   });
 
   it('says that config.json is damaged, and takes its removal', async () => {
