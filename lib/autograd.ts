@@ -7,6 +7,7 @@ let recording = true;
 
 /** Runs f without remembering anything for a backward pass: for evaluation. */
 export function noGrad<T>(f: () => T): T {
+  expected(typeof f === 'function', 'noGrad', 'a function', f);
   const before = recording;
   recording = false;
   try {

@@ -90,6 +90,17 @@ export function checkFloat32(operation: string, numbers: Readonly<Record<string,
     expected(Math.abs(value) <= MOST_FLOAT32, operation, `${name} of at most 3.4e38, float32's largest`, value);
 }
 
+/** Throws unless the value is an object: `checkObject('median', 'a histogram', histogram)`. */
+export function checkObject(operation: string, wanted: string, value: unknown): asserts value is object {
+  expected(typeof value === 'object' && value !== null, operation, wanted, value);
+}
+
+/** Throws unless each value, by its name, is an array, typed or not. */
+export function checkLists(operation: string, lists: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(lists))
+    expected(Array.isArray(value) || ArrayBuffer.isView(value), operation, `${name}, an array`, value);
+}
+
 /** Throws unless options (or the part of them that `name` says) are an object with no other keys than these. */
 export function checkOptions(
   operation: string,
@@ -97,7 +108,7 @@ export function checkOptions(
   known: readonly string[],
   name = 'options',
 ): asserts options is object {
-  expected(typeof options === 'object' && options !== null, operation, `${name}, an object`, options);
+  checkObject(operation, `${name}, an object`, options);
   for (const key of Object.keys(options)) expected(known.includes(key), operation, `${name} ${known.join(', ')}`, key);
 }
 

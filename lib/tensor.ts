@@ -153,12 +153,14 @@ export function checkTensor(operation: string, name: string, x: unknown): assert
 
 /** Marks a tensor as a parameter: it outlives scopes, and backward() leaves its gradient in `grad`. */
 export function parameter(x: Tensor): Tensor {
+  checkTensor('parameter', 'x', x);
   x.requiresGrad = true;
   return keep(x);
 }
 
 /** Takes a tensor out of every open scope. */
 export function keep<T extends Tensor>(x: T): T {
+  checkTensor('keep', 'x', x);
   for (const scope of scopes) scope.delete(x);
   return x;
 }
@@ -170,6 +172,7 @@ export function keep<T extends Tensor>(x: T): T {
  * const norms = tidy(() => ops.normalize(backbone.forward(images)));
  */
 export function tidy<T>(f: () => T): T {
+  expected(typeof f === 'function', 'tidy', 'a function', f);
   const scope = new Set<Tensor>();
   scopes.push(scope);
   try {

@@ -2,7 +2,7 @@
  * Alignment by five points: eyes, nose and the corners of the mouth, in the order left to right, top to bottom, (x, y)
  * each, are moved onto a template by a similarity: a rotation, one scale and a shift, never a reflection (Umeyama 1991).
  */
-import { expected, ShapeError } from '../errors.js';
+import { checkLists, checkObject, expected, ShapeError } from '../errors.js';
 import { dataError } from './dataError.js';
 
 /** Where the five points of an aligned face are, by width x height: [10], x and y of each. */
@@ -32,6 +32,7 @@ function template(shiftX: number): Float64Array {
  * const matrix = similarityTransform(landmarks, alignmentTemplates['112x112']);
  */
 export function similarityTransform(from: ArrayLike<number>, to: ArrayLike<number>): Float64Array {
+  checkLists('similarityTransform', { from, to });
   if (from.length !== to.length || from.length < 4 || from.length % 2 !== 0) {
     throw new ShapeError(
       `similarityTransform: expected as many points from as to, two or more, x and y of each, got ${from.length} and ${to.length} numbers`,
@@ -81,10 +82,15 @@ export interface Pixels {
  * const face = warpAffine(picture, matrix, { width: 112, height: 112 });
  */
 export function warpAffine(
-  { data, height, width, channels }: Pixels,
+  picture: Pixels,
   matrix: ArrayLike<number>,
   out: { readonly width: number; readonly height: number },
 ): Pixels {
+  checkObject('warpAffine', 'a picture, { data, height, width, channels }', picture);
+  const { data, height, width, channels } = picture;
+  checkLists('warpAffine', { 'picture.data': data, matrix });
+  const size = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 1;
+  expected(size(out?.width) && size(out?.height), 'warpAffine', 'the width and height of the result', out);
   if (data.length !== height * width * channels) {
     throw new ShapeError(
       `warpAffine: expected ${height * width * channels} bytes for [${height}, ${width}, ${channels}], got ${data.length}`,

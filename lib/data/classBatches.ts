@@ -5,7 +5,7 @@
  * groups are shuffled, and batches take P of them, of different classes.  A group whose class the batch has already
  * waits for the next one; the last batches of a set with few large classes are filled up with groups drawn again.
  */
-import { DataError, expected } from '../errors.js';
+import { checkLists, checkOptions, DataError, expected } from '../errors.js';
 import { KeyedRandom, Purpose } from './keyedRandom.js';
 
 export interface ClassBatches {
@@ -28,7 +28,9 @@ function byClass(labels: ArrayLike<number>): Uint32Array[] {
   return [...found].sort(([a], [b]) => a - b).map(([, positions]) => Uint32Array.from(positions));
 }
 
-function checkSampler({ classes, images }: ClassBatches): void {
+function checkSampler(sampler: ClassBatches): void {
+  checkOptions('sampler', sampler, ['classes', 'images']);
+  const { classes, images } = sampler;
   for (const [name, size] of Object.entries({ classes, images }))
     expected(Number.isSafeInteger(size) && size >= 1, 'sampler', `${name} of at least 1`, size);
 }
@@ -44,6 +46,7 @@ export class ClassBatchPlan {
     labels: ArrayLike<number>,
     readonly sampler: ClassBatches,
   ) {
+    checkLists('sampler', { labels });
     checkSampler(sampler);
     const { classes: P, images: K } = sampler;
     this.#classes = byClass(labels);

@@ -62,6 +62,8 @@ export class RecordDataset implements Dataset {
     readonly handle: DatasetHandle,
     private readonly tsv?: string,
   ) {
+    const made = handle?.images?.keys !== undefined && typeof handle.path === 'string';
+    expected(made, 'RecordDataset', 'the handle of a set that openDataset made', handle);
     this.name = basename(handle.path);
     this.size = handle.images.keys.length;
     this.numClasses = handle.numClasses;

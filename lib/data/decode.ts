@@ -1,5 +1,6 @@
 import lodepng from '@cwasm/lodepng';
 import jpegTurbo from '@julusian/jpeg-turbo';
+import { checkOptions, expected } from '../errors.js';
 import { dataError, remedies } from './dataError.js';
 
 /** [height, width, channels]; channels is 1 (grey) or 3 (RGB). */
@@ -69,6 +70,8 @@ export function decodeImage(
   bytes: Uint8Array,
   options: { readonly channels?: 1 | 3; readonly name?: string } = {},
 ): { data: Uint8Array; shape: ImageShape } {
+  expected(bytes instanceof Uint8Array, 'decodeImage', 'the bytes of a PNG or JPEG, a Uint8Array', bytes);
+  checkOptions('decodeImage', options, ['channels', 'name']);
   const where = options.name ?? 'image';
   const [height, width, stored] = imageShapeOf(bytes, where);
   const shape: ImageShape = [height, width, options.channels ?? stored];

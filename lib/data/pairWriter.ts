@@ -1,5 +1,5 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { expected } from '../errors.js';
+import { checkLists, checkPath, expected } from '../errors.js';
 import { dataError, remedies } from './dataError.js';
 
 /**
@@ -10,6 +10,8 @@ import { dataError, remedies } from './dataError.js';
  * writePairSet('pairs.bin', [a1, a2, b1, c1], [true, false]);
  */
 export function writePairSet(path: string, images: readonly Uint8Array[], same: readonly boolean[]): void {
+  checkPath('writePairSet', 'the path of a .bin pair set', path);
+  checkLists('writePairSet', { images, same });
   expected(
     images.length === 2 * same.length,
     'writePairSet',

@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
-import { ConfigError, expected } from '../errors.js';
+import { ConfigError, checkOptions, checkPath, expected } from '../errors.js';
 import { dataError, remedies } from './dataError.js';
 import { type ImageShape, imageShapeOf } from './decode.js';
 import {
@@ -52,6 +52,8 @@ export class RecordWriter {
     readonly path: string,
     private readonly options: RecordWriterOptions = {},
   ) {
+    checkPath('RecordWriter', 'a path that ends in .rec', path);
+    checkOptions('RecordWriter', options, ['layout', 'numClasses']);
     expected(path.endsWith('.rec'), 'RecordWriter', 'a path that ends in .rec', path);
     this.#layout = options.layout ?? 'face';
     this.#stem = path.slice(0, -4);

@@ -1,9 +1,10 @@
-import { ShapeError } from '../errors.js';
+import { checkLists, ShapeError } from '../errors.js';
 
 /** Rows of embeddings, [n, dim]. */
 export type Embeddings = Float32Array | Float64Array;
 
 export function rowsOf(embeddings: Embeddings, dim: number, operation: string): number {
+  checkLists(operation, { embeddings });
   if (!Number.isInteger(dim) || dim < 1 || embeddings.length % dim !== 0) {
     throw new ShapeError(`${operation}: expected embeddings [n, dim], got ${embeddings.length} values for dim ${dim}`, {
       code: 'ERR_FM_SHAPE',
@@ -27,6 +28,7 @@ export function checkLength(length: number, wanted: number, what: string, operat
  */
 export function fuseFlip(plain: Float32Array, mirrored: Float32Array, dim: number): Float32Array {
   const n = rowsOf(plain, dim, 'fuseFlip');
+  checkLists('fuseFlip', { mirrored });
   checkLength(mirrored.length, plain.length, 'as many values as the plain embeddings', 'fuseFlip');
   const fused = new Float32Array(plain.length);
   for (let row = 0; row < n; row++) {

@@ -1,4 +1,4 @@
-import { ArgumentRangeError } from '../errors.js';
+import { ArgumentRangeError, checkLists, checkObject } from '../errors.js';
 import { checkLength, dot, rowsOf } from './embeddings.js';
 import { type Neighbours, nearest as nearestOn } from './nearest.js';
 
@@ -58,12 +58,15 @@ export function identify(
   dim: number,
   options: IdentificationOptions = {},
 ): IdentificationResult {
+  checkObject('identify', 'options, an object', options);
   const { ranks = [1, 5], wrong = 50 } = options;
   const nearest = options.nearest ?? ((...args: Parameters<Nearest>) => nearestOn(...args, options.device));
   for (const [set, what] of [
     [gallery, 'gallery labels'],
     [probes, 'probe labels'],
   ] as const) {
+    checkObject('identify', 'a gallery and probes, { embeddings, labels }', set);
+    checkLists('identify', { [what]: set.labels });
     checkLength(set.labels.length, rowsOf(set.embeddings, dim, 'identify'), what, 'identify');
   }
   const size = gallery.labels.length;

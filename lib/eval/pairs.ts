@@ -1,4 +1,5 @@
 import { native } from '../binding.js';
+import { checkLists, checkObject } from '../errors.js';
 import { checkLength, rowsOf } from './embeddings.js';
 import { type RocPoint, share } from './statistics.js';
 
@@ -51,6 +52,8 @@ export function verifyAllPairs(
   dim: number,
   options: AllPairsOptions = {},
 ): AllPairsResult {
+  checkLists('verifyAllPairs', { labels });
+  checkObject('verifyAllPairs', 'options, an object', options);
   const { fars = [1e-3, 1e-4], rocPoints = 200, bars = 200 } = options;
   const countPairs = options.countPairs ?? ((...args: Parameters<CountPairs>) => native.pairHistograms(...args));
   checkLength(labels.length, rowsOf(embeddings, dim, 'verifyAllPairs'), 'labels', 'verifyAllPairs');

@@ -1,4 +1,4 @@
-import { ArgumentRangeError } from '../errors.js';
+import { ArgumentRangeError, checkLists, checkObject } from '../errors.js';
 import { checkLength, rowsOf, takeRows } from './embeddings.js';
 import {
   type IdentificationOptions,
@@ -44,6 +44,10 @@ export interface TierResult {
  * a.identification.rates[0].rate;     // rank-1
  */
 export function evaluateTiers(set: TieredSet, dim: number, options: TierOptions = {}): readonly TierResult[] {
+  checkObject('evaluateTiers', 'a set, { embeddings, labels, families, tiers }', set);
+  checkObject('evaluateTiers', 'options, an object', options);
+  const { labels, families, tiers } = set;
+  checkLists('evaluateTiers', { labels, families, tiers });
   const { gallery = 'noto-sans-jp' } = options;
   const n = rowsOf(set.embeddings, dim, 'evaluateTiers');
   checkLength(set.labels.length, n, 'labels', 'evaluateTiers');

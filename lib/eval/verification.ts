@@ -1,4 +1,4 @@
-import { ArgumentRangeError } from '../errors.js';
+import { ArgumentRangeError, checkLists, checkOptions } from '../errors.js';
 import { checkLength, type Embeddings, rowsOf } from './embeddings.js';
 import { meanAndStd, type RocPoint, share } from './statistics.js';
 
@@ -73,7 +73,9 @@ export function verifyPairs(
   same: ArrayLike<number>,
   options: VerificationOptions = {},
 ): VerificationResult {
+  checkOptions('verifyPairs', options, ['folds', 'far']);
   const { folds = 10, far = 1e-3 } = options;
+  checkLists('verifyPairs', { distances, same });
   checkLength(same.length, distances.length, 'same', 'verifyPairs');
   if (!Number.isInteger(folds) || folds < 2 || folds > distances.length) {
     throw new ArgumentRangeError(`verifyPairs: expected folds in [2, ${distances.length} pairs], got ${folds}`, {
@@ -232,7 +234,7 @@ function gridRates(counts: readonly FoldCounts[]): VerificationResult['grid'] {
  * rocOfPairs([0.1, 0.5], [1, 0]);   // (0, 0), (0, 1), (1, 1)
  */
 export function rocOfPairs(distances: ArrayLike<number>, same: ArrayLike<number>): readonly RocPoint[] {
-  const points = allPoints(distances, same);
+  const points = allPoints('rocOfPairs', distances, same);
   const bends = points.filter((point, i) => {
     const before = points[i - 1];
     const after = points[i + 1];
@@ -251,7 +253,7 @@ export function rocOfPairs(distances: ArrayLike<number>, same: ArrayLike<number>
 export function aucOfPairs(distances: ArrayLike<number>, same: ArrayLike<number>): number {
   let area = 0;
   let before = { tp: 0, fp: 0 };
-  for (const point of allPoints(distances, same)) {
+  for (const point of allPoints('aucOfPairs', distances, same)) {
     area += ((point.tp + before.tp) / 2) * (point.fp - before.fp);
     before = point;
   }
@@ -263,6 +265,7 @@ export function aucOfPairs(distances: ArrayLike<number>, same: ArrayLike<number>
  * largest TAR. Source: deepinsight/insightface, recognition/arcface_torch/eval_ijbc.py.
  */
 export function tarAtFarIjb(roc: readonly RocPoint[], targets: readonly number[]): readonly RocPoint[] {
+  checkLists('tarAtFarIjb', { roc, targets });
   return targets.map((target) =>
     // Walked from the end, so that of equally near points the later, larger TAR is met first.
     roc.reduceRight((best, point) => (Math.abs(point.far - target) < Math.abs(best.far - target) ? point : best)),
@@ -271,10 +274,12 @@ export function tarAtFarIjb(roc: readonly RocPoint[], targets: readonly number[]
 
 /** Accepted pairs after each distinct distance, ascending. */
 function allPoints(
+  operation: string,
   distances: ArrayLike<number>,
   same: ArrayLike<number>,
 ): readonly { readonly tp: number; readonly fp: number; readonly threshold: number }[] {
-  checkLength(same.length, distances.length, 'same', 'rocOfPairs');
+  checkLists(operation, { distances, same });
+  checkLength(same.length, distances.length, 'same', operation);
   const order = Uint32Array.from({ length: distances.length }, (_, i) => i).sort((a, b) => distances[a] - distances[b]);
   const points: { tp: number; fp: number; threshold: number }[] = [];
   let tp = 0;

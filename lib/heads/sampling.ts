@@ -1,5 +1,5 @@
 /** Partial FC: which classes of a shard take part in a step (An et al. 2022, arXiv:2203.15565). */
-import { expected } from '../errors.js';
+import { checkLists, expected } from '../errors.js';
 
 /** A rank's part of the classes, the first C mod world ranks having one more. */
 export function shardOf(numClasses: number, world: number, rank: number): { start: number; size: number } {
@@ -17,6 +17,7 @@ export function shardOf(numClasses: number, world: number, rank: number): { star
  * sampledClasses([0.9, 0.1, 0.5, 0.7], [1], 2); // Int32Array [0, 1]
  */
 export function sampledClasses(draws: ArrayLike<number>, classesOfBatch: ArrayLike<number>, count: number): Int32Array {
+  checkLists('sampledClasses', { draws, classesOfBatch });
   const size = draws.length;
   expected(
     Number.isInteger(count) && count >= 0 && count <= size,

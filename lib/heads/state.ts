@@ -4,6 +4,7 @@
  * succeeded.
  */
 import { type NativeHeadStep, native, type OptimizerParams } from '../binding.js';
+import { checkLists, checkObject } from '../errors.js';
 import { annealedLambda, initialBias, type Margin, type MarginState, negativesOf } from '../margins/index.js';
 import { type OptimizerName, optimizers } from '../optimizers.js';
 import { counterNormal, Random } from '../random.js';
@@ -73,11 +74,14 @@ function moved(value: number, state: readonly number[], gradient: number, params
  * not −1.
  */
 export function nextT(
-  { tRate }: { readonly tRate: number },
+  margin: { readonly tRate: number },
   t: number,
   cosines: ArrayLike<number>,
   labels: ArrayLike<number>,
 ): number {
+  checkObject('nextT', 'a margin with tRate', margin);
+  const { tRate } = margin;
+  checkLists('nextT', { cosines, labels });
   const seen = ofTargets(cosines, labels).map((cos) => clamp(cos, -1, 1));
   return seen.length > 0 ? tRate * mean(seen) + (1 - tRate) * t : t;
 }
@@ -92,6 +96,7 @@ export function nextAdacosScale(
   negativeLse: ArrayLike<number>,
   labels: ArrayLike<number>,
 ): number {
+  checkLists('nextAdacosScale', { cosines, negativeLse, labels });
   const angles = ofTargets(cosines, labels)
     .map((cos) => Math.acos(clamp(cos, -1 + 1e-7, 1 - 1e-7)))
     .sort((a, b) => a - b);
@@ -106,11 +111,16 @@ export function nextAdacosScale(
 
 /** AdaFace's running mean and unbiased deviation of the norms, clipped to [0.001, 100]. */
 export function nextNorms(
-  { normRate }: { readonly normRate: number },
-  { normMean, normStd }: { normMean: number; normStd: number },
+  margin: { readonly normRate: number },
+  before: { normMean: number; normStd: number },
   norms: ArrayLike<number>,
   labels: ArrayLike<number>,
 ): { normMean: number; normStd: number } {
+  checkObject('nextNorms', 'a margin with normRate', margin);
+  checkObject('nextNorms', 'normMean and normStd', before);
+  checkLists('nextNorms', { norms, labels });
+  const { normRate } = margin;
+  const { normMean, normStd } = before;
   const seen = ofTargets(norms, labels).map((norm) => clamp(norm, 1e-3, 100));
   if (seen.length === 0) return { normMean, normStd };
   const center = mean(seen);
@@ -129,6 +139,7 @@ export function plusMargins<A extends Float32Array | Float64Array>(
   cosines: ArrayLike<number>,
   plus: 'paper' | 'official',
 ): A {
+  checkLists('plusMargins', { margins, cosines });
   const ascending = margins.slice().sort();
   const byCosine = Array.from(margins.keys()).sort((a, b) => (cosines[b] as number) - (cosines[a] as number) || a - b);
   const out = margins.slice() as A;

@@ -1,5 +1,5 @@
 /** What a head composes with any margin: the scale, the negatives, λ's annealing.  Plain objects, fit for a file. */
-import { checkOptions } from '../errors.js';
+import { checkObject, checkOptions } from '../errors.js';
 
 /** √2·ln(C − 1), AdaCos's fixed scale; dynamic: moved by every step (Zhang et al. 2019, arXiv:1905.00292). */
 export interface AdacosScale {
@@ -81,8 +81,11 @@ export const annealing = (options: Partial<Annealing> = {}): Annealing =>
   given<Annealing>('annealing', { base: 1000, gamma: 0.12, power: 1, least: 5 }, options);
 
 /** λ at a step, the first being 1. */
-export const annealedLambda = ({ base, gamma, power, least }: Annealing, step: number): number =>
-  Math.max(least, base * (1 + gamma * step) ** -power);
+export function annealedLambda(lambda: Annealing, step: number): number {
+  checkObject('annealedLambda', 'lambda, as annealing() makes it', lambda);
+  const { base, gamma, power, least } = lambda;
+  return Math.max(least, base * (1 + gamma * step) ** -power);
+}
 
 /** AdaCos's fixed scale, √2·ln(C − 1): below it a softmax over C classes cannot become sure (its section 3.2). */
 export const fixedAdacosScale = (numClasses: number): number => Math.SQRT2 * Math.log(Math.max(numClasses - 1, 2));

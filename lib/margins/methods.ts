@@ -1,4 +1,5 @@
 /** One row a method: the published defaults and where they come from.  Types, presets, the CLI and docs derive from it. */
+import { expected } from '../errors.js';
 import type { Annealing, Negatives, Scale } from './axes.js';
 
 /** Every option there is; each method knows some. */
@@ -222,8 +223,15 @@ type MarginOf<M extends MarginName> = { readonly method: M } & Required<Pick<Fie
 /** A margin with its conventions, by `method`, and what it is composed with; what MarginHead and marginSoftmax take. */
 export type Margin<M extends MarginName = MarginName> = { [K in M]: MarginOf<K> }[M];
 
+/** Throws unless it is the name of a method. */
+export function checkMethod(operation: string, method: unknown): asserts method is MarginName {
+  const known = typeof method === 'string' && Object.hasOwn(margins, method);
+  expected(known, operation, `a method (${Object.keys(margins).join(', ')})`, method);
+}
+
 /** The options that a method knows. */
 export function optionsOf(method: MarginName): readonly Option[] {
+  checkMethod('optionsOf', method);
   const { params, also } = margins[method];
   return [...new Set([...(Object.keys(params) as Option[]), ...also, ...everyMethod])];
 }

@@ -1,7 +1,10 @@
 /** A margin as the kernels take it. */
 import type { MarginParams } from '../binding.js';
+import { checkObject, expected } from '../errors.js';
 import { annealedLambda, fixedAdacosScale, type Negatives } from './axes.js';
 import type { Margin, MarginFields } from './methods.js';
+
+const MARGIN = 'a margin such as arcface()';
 
 /** What a head's state has made of a margin's numbers, and the classes there are. */
 export interface MarginState {
@@ -16,6 +19,7 @@ export interface MarginState {
 
 /** The negatives of a margin, whether the method's own or composed with it. */
 export function negativesOf(margin: Margin): Negatives {
+  checkObject('negativesOf', MARGIN, margin);
   if (margin.method === 'mvsoftmax') return { rule: 'mv', t: margin.t, hard: margin.hard };
   if (margin.method === 'curricularface') return { rule: 'curricular', t: margin.t, tRate: margin.tRate };
   return (margin as Partial<MarginFields>).negatives ?? { rule: 'plain' };
@@ -23,6 +27,7 @@ export function negativesOf(margin: Margin): Negatives {
 
 /** Where a binary loss's bias starts. */
 export function initialBias(margin: Margin<'sphereface2' | 'uniface'>, numClasses: number): number {
+  checkObject('initialBias', MARGIN, margin);
   if (margin.bias !== undefined) return margin.bias;
   if (margin.method === 'uniface') return -Math.log(10 * numClasses);
   // With all cosines 0, the pull on the targets and the push on the others are as strong: in v = e^(s·(g(0) + m) + b)
@@ -104,6 +109,9 @@ function scaleOf({ scale }: Margin, state: MarginState): MarginParams['scale'] {
  * norms' statistics, a bias), the given one, else where it starts.
  */
 export function nativeMargin(margin: Margin, state: MarginState): MarginParams {
+  checkObject('nativeMargin', MARGIN, margin);
+  checkObject('nativeMargin', 'a state with numClasses', state);
+  expected(margin.scale !== undefined, 'nativeMargin', MARGIN, margin);
   const fields = margin as Partial<MarginFields>;
   const negatives = negativesOf(margin);
   const { lambda } = fields;

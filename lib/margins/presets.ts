@@ -1,6 +1,6 @@
 /** Every method with its published defaults. */
-import { checkOptions, expected } from '../errors.js';
-import { type Margin, type MarginName, type MarginOptions, margins, optionsOf } from './methods.js';
+import { checkOptions } from '../errors.js';
+import { checkMethod, type Margin, type MarginName, type MarginOptions, margins, optionsOf } from './methods.js';
 
 /**
  * A method's margin with published defaults and given options.
@@ -9,7 +9,7 @@ import { type Margin, type MarginName, type MarginOptions, margins, optionsOf } 
  * const margin = presetOf('arcface', { margin: 0.3 });
  */
 export function presetOf<M extends MarginName>(method: M, options: MarginOptions<M> = {}): Margin<M> {
-  expected(Object.hasOwn(margins, method), 'presetOf', `a method (${Object.keys(margins).join(', ')})`, method);
+  checkMethod('presetOf', method);
   checkOptions(method, options, optionsOf(method));
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   return { method, ...margins[method].params, ...published(method, given), ...given } as unknown as Margin<M>;

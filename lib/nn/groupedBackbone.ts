@@ -1,5 +1,6 @@
+import { expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
-import type { GroupFace } from './groupFace.js';
+import { GroupFace } from './groupFace.js';
 import { Module } from './module.js';
 
 /** What the trainer and the evaluation take: images [N, H, W, C] → features [N, D]. */
@@ -20,6 +21,8 @@ export class GroupedBackbone extends Module {
 
   constructor(backbone: Backbone, groupFace: GroupFace) {
     super();
+    expected(backbone instanceof Module, 'GroupedBackbone', 'a backbone, such as nn.iresnet18()', backbone);
+    expected(groupFace instanceof GroupFace, 'GroupedBackbone', 'a GroupFace', groupFace);
     this.#backbone = backbone;
     this.groupFace = groupFace;
     this.embeddingSize = groupFace.embeddingSize;

@@ -6,7 +6,7 @@
 
 import type { Precision } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { DeviceError, expected } from '../errors.js';
+import { checkLists, checkObject, DeviceError, expected } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
@@ -103,19 +103,22 @@ export class IResNet extends Module {
   readonly embeddingSize: number;
   readonly precision: Precision;
 
-  constructor({
-    blocks,
-    widths = [64, 128, 256, 512],
-    imageSize = 112,
-    channels = 3,
-    stemWidth = widths[0] as number,
-    stemStride = 1,
-    embeddingSize = 512,
-    dropout = 0,
-    precision = 'float32',
-    ...rest
-  }: IResNetOptions) {
+  constructor(options: IResNetOptions) {
     super();
+    checkObject('iresnet', 'options, an object', options);
+    const {
+      blocks,
+      widths = [64, 128, 256, 512],
+      imageSize = 112,
+      channels = 3,
+      stemWidth = widths[0] as number,
+      stemStride = 1,
+      embeddingSize = 512,
+      dropout = 0,
+      precision = 'float32',
+      ...rest
+    } = options;
+    checkLists('iresnet', { blocks, widths });
     checkPrecision(precision, rest);
     expected(
       blocks.length >= 1 && blocks.length <= 4 && blocks.length <= widths.length,
@@ -123,10 +126,10 @@ export class IResNet extends Module {
       'a width for each of the stages (1 to 4)',
       widths,
     );
-    const options = { ...rest, rng: rest.rng ?? new Random(0) };
-    this.conv1 = new Conv2d(channels, stemWidth, { stride: stemStride, ...INIT, ...options });
-    this.bn1 = new BatchNorm(stemWidth, options);
-    this.prelu = new PRelu(stemWidth, options);
+    const layer = { ...rest, rng: rest.rng ?? new Random(0) };
+    this.conv1 = new Conv2d(channels, stemWidth, { stride: stemStride, ...INIT, ...layer });
+    this.bn1 = new BatchNorm(stemWidth, layer);
+    this.prelu = new PRelu(stemWidth, layer);
     const stage = (i: number): Sequential | undefined => {
       const count = blocks[i];
       if (count === undefined) return undefined;
@@ -135,7 +138,7 @@ export class IResNet extends Module {
       return new Sequential(
         ...Array.from(
           { length: count },
-          (_, b) => new IBasicBlock(b === 0 ? inputs : outputs, outputs, b === 0 ? 2 : 1, options),
+          (_, b) => new IBasicBlock(b === 0 ? inputs : outputs, outputs, b === 0 ? 2 : 1, layer),
         ),
       );
     };
@@ -144,14 +147,14 @@ export class IResNet extends Module {
     this.layer3 = stage(2);
     this.layer4 = stage(3);
     const last = widths[blocks.length - 1] as number;
-    this.bn2 = new BatchNorm(last, options);
+    this.bn2 = new BatchNorm(last, layer);
     this.dropout = dropout > 0 ? new Dropout(dropout) : undefined;
     let side = Math.ceil(imageSize / stemStride);
     for (const _ of blocks) side = Math.ceil(side / 2);
-    this.fc = new Linear(last * side * side, embeddingSize, options);
+    this.fc = new Linear(last * side * side, embeddingSize, layer);
     this.embeddingSize = embeddingSize;
     this.precision = precision;
-    this.features = new BatchNorm(embeddingSize, { ...options, frozenWeight: true });
+    this.features = new BatchNorm(embeddingSize, { ...layer, frozenWeight: true });
   }
 
   /** Images [N, H, W, C] in [−1, 1] → features [N, D], not normalised. */

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset, openPairSet, type RecordDataset } from '../data/index.js';
-import { ConfigError, checkOptions, DataError, expected } from '../errors.js';
+import { ConfigError, checkLists, checkOptions, DataError, expected } from '../errors.js';
 import {
   evaluateTiers,
   fuseFlip,
@@ -282,6 +282,7 @@ export interface SummaryTier {
 
 /** The numbers of each tier, without curves and pictures. */
 export function summaryTiers(tiers: readonly TierScores[]): SummaryTier[] {
+  checkLists('summaryTiers', { tiers });
   return tiers.map(({ tier, images, pairs, identification }) => {
     const rate = (rank: number) => identification?.rates.find((r) => r.rank === rank)?.rate;
     return {

@@ -1,7 +1,7 @@
 /** What the head of a run says about images: head.inspect() over batches of a set. */
 import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset } from '../data/index.js';
-import { ConfigError, checkOptions, checkPath, DataError } from '../errors.js';
+import { ConfigError, checkLists, checkObject, checkOptions, checkPath, DataError } from '../errors.js';
 import type { HeadInspection, Histogram, MarginHead } from '../heads/index.js';
 import { neededCheckpoint, restore } from '../io/index.js';
 import { imageToFloat } from '../ops/index.js';
@@ -109,7 +109,10 @@ export async function inspectRun(
 }
 
 /** The middle of a histogram: the angle below which half of its rows are. */
-export function median({ edges, counts }: Histogram): number {
+export function median(histogram: Histogram): number {
+  checkObject('median', 'a histogram, { edges, counts }', histogram);
+  const { edges, counts } = histogram;
+  checkLists('median', { edges, counts });
   const half = counts.reduce((a, b) => a + b, 0) / 2;
   let below = 0;
   for (const [i, count] of counts.entries()) {

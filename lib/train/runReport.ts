@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { native } from '../binding.js';
 import { openDataset } from '../data/index.js';
+import { checkObject, checkPath } from '../errors.js';
 import { writeFileAtomically } from '../io/index.js';
 import { encodePng, type ReportData, renderReport } from '../report/index.js';
 import type { Config } from './config.js';
@@ -56,7 +57,10 @@ export function writeRunReport(
   facts: RunFacts,
   evaluation: Evaluation | undefined,
 ): { summary: RunSummary; summaryFile: string; reportFile: string } {
+  checkObject('writeRunReport', 'a run, as train() returns it', facts);
   const { config, out } = facts;
+  checkObject('writeRunReport', 'the configuration of the run', config);
+  checkPath('writeRunReport', 'the folder of a run', out);
   const others = (config.evaluation?.compareWith ?? []).flatMap((run) => tiersOfRun(run) ?? []);
   const summary: RunSummary = {
     title: `${config.loss ? lossTitle(config.loss) : marginTitle(config.margin)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,

@@ -9,7 +9,7 @@ import {
   ClassBatchPlan,
   type RecordDataset,
 } from '../data/index.js';
-import { checkPath, DataError, NonFiniteError } from '../errors.js';
+import { checkObject, checkOptions, checkPath, DataError, expected, NonFiniteError } from '../errors.js';
 import { removeTemporaries, writeFileAtomically } from '../io/atomicFile.js';
 import {
   type CheckpointParts,
@@ -76,6 +76,32 @@ export interface TrainerOptions extends StepParts {
   readonly onNote?: (message: string) => void;
 }
 
+const optionNames: readonly (keyof TrainerOptions)[] = [
+  'backbone',
+  'head',
+  'centerLoss',
+  'optimizer',
+  'schedule',
+  'dataset',
+  'batchSize',
+  'sampler',
+  'epochs',
+  'seed',
+  'augment',
+  'workers',
+  'cacheBytes',
+  'out',
+  'holder',
+  'config',
+  'logEverySteps',
+  'checkpointEverySteps',
+  'keepCheckpoints',
+  'resume',
+  'signal',
+  'onMetrics',
+  'onNote',
+];
+
 export interface FitResult {
   readonly steps: number;
   /** Seconds of training, over all sessions of the run. */
@@ -120,6 +146,12 @@ export class Trainer {
   readonly totalSteps: number;
 
   constructor(options: TrainerOptions) {
+    checkOptions('Trainer', options, optionNames);
+    for (const part of ['backbone', 'head', 'optimizer', 'dataset'] as const)
+      checkObject('Trainer', part, options[part]);
+    expected(typeof options.schedule === 'function', 'Trainer', 'a schedule, a function of the step', options.schedule);
+    for (const [name, count] of Object.entries({ batchSize: options.batchSize, epochs: options.epochs }))
+      expected(Number.isSafeInteger(count) && count >= 1, 'Trainer', `${name}, an integer of at least 1`, count);
     this.#o = options;
     this.batchesPerEpoch = fullBatches(options.dataset, options.batchSize, options.sampler);
     this.totalSteps = this.batchesPerEpoch * options.epochs;
