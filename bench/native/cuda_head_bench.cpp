@@ -1,12 +1,13 @@
 // The whole head step on a CUDA device, a JSON line for each shape:
 //
-//   cuda_head_bench [--precision float32|bfloat16] [--steps S] [--rounds R] N,D,C[,K] …
+//   cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--steps S] [--rounds R] N,D,C[,K] …
 //
 // FLASHMARGIN_CUDA and FLASHMARGIN_CUDA_HEAD choose the library and the kernels.  A step's time runs to the loss on the
 // host.  Steps take turns over as many copies of weight and velocity as overfill the L2 cache, and over several batches;
 // all are random, since a GPU multiplies zeros faster.  Memory is of the first shape alone: its peak cannot be reset.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -28,7 +29,7 @@ constexpr double kBeyondL2 = 256 * kMebi;  // no GPU has half as much of it
 constexpr int kBatches = 4;
 
 struct Settings {
-  Precision precision = Precision::float32;
+  HeadOptions head;
   int steps = 10, rounds = 2;
 };
 struct ShapeOfHead {
@@ -105,12 +106,10 @@ class Bench {
   size_t heads() const { return heads_.size(); }
 
   // Milliseconds.
-  double step(Precision precision) {
+  double step(const HeadOptions& options) {
     const Head& head = heads_[turn_ % heads_.size()];
     const Batch& batch = batches_[turn_ % batches_.size()];
     turn_++;
-    HeadOptions options;
-    options.precision = precision;
     const double began = now();
     loss = device_
                .head_step(batch.features, head.weight, {head.velocity}, batch.labels, std::nullopt, margin_,
@@ -132,11 +131,11 @@ class Bench {
 void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memory) {
   const auto [N, D, C, K] = shape;
   Bench bench(backend_of(Device{0}), shape);
-  for (size_t i = 0; i < std::max(bench.heads(), size_t(3)); i++) bench.step(settings.precision);
+  for (size_t i = 0; i < std::max(bench.heads(), size_t(3)); i++) bench.step(settings.head);
   std::vector<double> all, rounds;
   for (int round = 0; round < settings.rounds; round++) {
     std::vector<double> times;
-    for (int i = 0; i < settings.steps; i++) times.push_back(bench.step(settings.precision));
+    for (int i = 0; i < settings.steps; i++) times.push_back(bench.step(settings.head));
     rounds.push_back(median(times));
     all.insert(all.end(), times.begin(), times.end());
   }
@@ -146,11 +145,13 @@ void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memor
   std::printf(
       "{\"bench\":\"gpu-head\",\"peer\":\"ours\",\"path\":\"%s\",\"precision\":\"%s\",\"N\":%lld,\"D\":%lld,"
       "\"C\":%lld,\"K\":%lld,\"ms\":%.5g,\"min\":%.5g,\"max\":%.5g,\"roundMs\":[",
-      path && *path ? path : "auto", settings.precision == Precision::bfloat16 ? "bfloat16" : "float32", (long long)N,
+      path && *path ? path : "auto", settings.head.precision == Precision::bfloat16 ? "bfloat16" : "float32", (long long)N,
       (long long)D, (long long)C, (long long)K, ms, *fastest, *slowest);
   for (size_t i = 0; i < rounds.size(); i++) std::printf("%s%.5g", i ? "," : "", rounds[i]);
   std::printf("],\"steps\":%zu,\"heads\":%zu,\"tflops\":%.4g,\"loss\":%.6g", all.size(), bench.heads(),
               6.0 * double(N) * double(C * K) * double(D) / ms / 1e9, bench.loss);
+  const double keep = settings.head.keep_bytes;
+  if (keep >= 0) std::printf(std::isinf(keep) ? ",\"keep\":\"all\"" : ",\"keep\":\"%g MiB\"", keep / kMebi);
   if (with_memory) std::printf(",\"extraMiB\":%.1f", (double(cuda_memory(0).peak) - bench.held()) / kMebi);
   std::printf("}\n");
   std::fflush(stdout);
@@ -168,7 +169,8 @@ bool parse(const std::string& text, ShapeOfHead& shape) {
 int usage(const std::string& what) {
   std::fprintf(stderr,
                "cuda_head_bench: %s\n"
-               "usage: cuda_head_bench [--precision float32|bfloat16] [--steps S] [--rounds R] N,D,C[,K] ...\n",
+               "usage: cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--steps S] [--rounds R] "
+               "N,D,C[,K] ...\n",
                what.c_str());
   return 2;
 }
@@ -182,7 +184,10 @@ int main(int argc, char** argv) {
     const std::string name = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     ShapeOfHead shape;
     if (name == "--precision" && (value == "float32" || value == "bfloat16"))
-      settings.precision = value == "bfloat16" ? Precision::bfloat16 : Precision::float32, i++;
+      settings.head.precision = value == "bfloat16" ? Precision::bfloat16 : Precision::float32, i++;
+    else if (name == "--keep" && value == "all") settings.head.keep_bytes = INFINITY, i++;
+    else if (name == "--keep" && std::atof(value.c_str()) > 0)
+      settings.head.keep_bytes = std::atof(value.c_str()) * kMebi, i++;
     else if (name == "--steps" && std::atoi(value.c_str()) > 0) settings.steps = std::atoi(value.c_str()), i++;
     else if (name == "--rounds" && std::atoi(value.c_str()) > 0) settings.rounds = std::atoi(value.c_str()), i++;
     else if (parse(name, shape)) shapes.push_back(shape);
