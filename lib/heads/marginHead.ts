@@ -66,6 +66,7 @@ export interface MarginHeadOptions extends OptimizerNumbers {
   /**
    * What a step may keep besides its results, instead of computing cosines twice.  lean: 12 MiB of them.  fast: all,
    * 2·N·C·K bytes.  A number: so many bytes, 0 for none.  But for lean with float32, kept cosines are rounded to 1/32767.
+   * On CUDA: with bfloat16 on compute capability 9.0 and embeddings of at most 512, terms in bfloat16; lean where all fit.
    */
   readonly memory?: 'lean' | 'fast' | number;
   /** Takes sentences about numbers far from anything published, once each; by default a warning of the process. */

@@ -35,6 +35,18 @@ struct WeightedSumGradients {
 
 using OptionalTensor = std::optional<Tensor>;
 
+// Called with the tensors that an operation writes into and that were there before it.
+template <class... Tensors>
+void changed(const Tensors&... tensors) {
+  const auto forget = [](const auto& t) {
+    const Tensor* written = nullptr;
+    if constexpr (std::is_same_v<std::decay_t<decltype(t)>, Tensor>) written = &t;
+    else if (t) written = &*t;
+    if (written && written->storage) written->storage->derived = nullptr;
+  };
+  (forget(tensors), ...);
+}
+
 struct Neighbours {
   Tensor index, score;
 };  // int32 [q, k], float32 [q, k]
@@ -88,6 +100,8 @@ struct HeadOptions {
   Precision precision = Precision::float32;
   // head_step keeps the cosines of as many rows of weight as fit in this many bytes, instead of computing them twice: in
   // steps of 1/32767, two bytes each, of float64 unrounded.  Below 0: as many as fit in 12 MiB, of float32 unrounded.
+  // On a GPU the paths that can (HeadPath::whole_rows) keep what dL/dcos is but for its row's factor, in bfloat16; below
+  // 0 all in 12 MiB, or none.
   double keep_bytes = -1;
   // What negative_sums gave for this step's features, weight and labels, with these options: a step whose scale is near
   // moments_scale then computes its cosines once more instead of twice.

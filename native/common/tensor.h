@@ -86,6 +86,7 @@ struct Storage {
   size_t bytes = 0;
   Device device;
   void (*release)(void* data, size_t bytes, Device device) = nullptr;
+  std::shared_ptr<void> derived;  // what a backend computed of the contents and keeps until they change
   Storage(void* data, size_t bytes, Device device, void (*release)(void*, size_t, Device))
       : data(data), bytes(bytes), device(device), release(release) {}
   Storage(const Storage&) = delete;

@@ -57,6 +57,7 @@ void CudaBackend::copy_from_host(const Tensor& to, const void* from, size_t byte
   check_here("the tensor to fill", to);
   FM_CHECK(shape, bytes == to.bytes(), "expected ", to.bytes(), " bytes for ", to.shape, ", got ", bytes);
   const DeviceGuard guard(device_);
+  changed(to);
   staging_.to_device(stream_, to.raw(), from, bytes);
 }
 
@@ -71,6 +72,7 @@ void CudaBackend::fill(const Tensor& x, double value) {
   check_here("the tensor to fill", x);
   if (x.numel() == 0) return;
   const DeviceGuard guard(device_);
+  changed(x);
   if (value == 0) {
     FM_CUDA(cudaMemsetAsync(x.raw(), 0, x.bytes(), stream_));
     return;

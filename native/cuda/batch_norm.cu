@@ -135,6 +135,7 @@ BatchNormForward CudaBackend::batch_norm_train(const Tensor& x, const Tensor& we
                                                double epsilon) {
   check_batch_norm(x, weight, bias, running_mean, running_var, epsilon);
   check_here("x", x);
+  changed(running_mean, running_var);
   const DeviceGuard guard(device_);
   return dispatch_stored(x.dtype, [&](auto zero) {
     using S = decltype(zero);

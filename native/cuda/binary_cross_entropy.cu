@@ -77,6 +77,7 @@ double CudaBackend::binary_cross_entropy_forward(const Tensor& logits, const Ten
   check_binary_cross_entropy(logits, labels, positive_weight, negative_weight);
   check_of_rows("out.rowLoss", row_loss, logits);
   check_here("logits", logits);
+  changed(row_loss);
   const DeviceGuard guard(device_);
   return dispatch_float(logits.dtype, [&](auto zero) -> double {
     using T = decltype(zero);
@@ -97,6 +98,7 @@ void CudaBackend::binary_cross_entropy_backward(const Tensor& logits, const Tens
   check_result("out", d_logits, logits.shape, logits);
   check_d_loss(d_loss);
   check_here("logits", logits);
+  changed(d_logits);
   const DeviceGuard guard(device_);
   dispatch_float(logits.dtype, [&](auto zero) {
     using T = decltype(zero);

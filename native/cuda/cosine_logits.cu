@@ -164,6 +164,7 @@ void CudaBackend::cosine_logits_forward(const Tensor& features, const Tensor& we
   const int64_t R = check_extents(features, weight), N = features.dim(0);
   check_result("out", cosines, {N, R}, features);
   check_here("features", features);
+  changed(cosines);
   const DeviceGuard guard(device_);
   dispatch_float(features.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -183,6 +184,7 @@ void CudaBackend::cosine_logits_backward(const Tensor& d_cosines, const Tensor& 
   if (d_features) check_result("out.dFeatures", *d_features, features.shape, features);
   if (d_weight) check_result("out.dWeight", *d_weight, weight.shape, weight);
   check_here("features", features);
+  changed(d_features, d_weight);
   const DeviceGuard guard(device_);
   dispatch_float(features.dtype, [&](auto zero) {
     using T = decltype(zero);

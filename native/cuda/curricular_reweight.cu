@@ -42,6 +42,7 @@ void CudaBackend::curricular_reweight_forward(const Tensor& cosines, const Tenso
   check_labelled_rows("cosines", cosines, labels);
   check_result("out", reweighted, cosines.shape, cosines);
   check_here("cosines", cosines);
+  changed(reweighted);
   const DeviceGuard guard(device_);
   dispatch_float(cosines.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -59,6 +60,7 @@ void CudaBackend::curricular_reweight_backward(const Tensor& d_reweighted, const
   check_result("dReweighted", d_reweighted, cosines.shape, cosines);
   check_result("dCosines", d_cosines, cosines.shape, cosines);
   check_here("cosines", cosines);
+  changed(d_cosines);
   const DeviceGuard guard(device_);
   dispatch_float(cosines.dtype, [&](auto zero) {
     using T = decltype(zero);

@@ -158,6 +158,7 @@ Tensor CudaBackend::multiply(const Tensor& a, const Tensor& b) { return map<Time
 void CudaBackend::accumulate(const Tensor& into, const Tensor& x) {
   check_alike("into", into, "x", x);
   check_here("into", into);
+  changed(into);
   map_into<Sum>(*this, into, x, into);
 }
 Tensor CudaBackend::scale(const Tensor& x, double factor) {

@@ -93,6 +93,7 @@ void CudaBackend::scatter_add_rows(const Tensor& into, const Tensor& index, cons
   check_scatter_add(into, index, x);
   check_here("into", into);
   const DeviceGuard guard(device_);
+  changed(into);
   const int64_t D = into.dim(1);
   dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);

@@ -1,5 +1,6 @@
 // What the head's kernels read and write, all on the device.  Letters as in backend.h; R = C·K rows of weight.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "../common/bfloat16.h"
@@ -16,6 +17,8 @@ struct HeadReport {
   double loss, regularizer, correct, labelled, d_scale, d_bias;
   // Set where a kernel gave up waiting: before the update, which is then left out, or in it.
   unsigned long long stuck, half_stepped;
+  // Set where the update left a row of weight whose norm takes more than a sum of squares: its unit row is not there.
+  unsigned long long unusual;
 
   FM_HD bool given_up() const { return stuck || half_stepped; }
   FM_HD bool failed() const {
@@ -68,12 +71,28 @@ struct HeadChunk {
   int64_t stride;                            // K times the classes in whole kScoreSteps
   E* scores;                                 // [N, stride] dL/dcos, 0 of the target's class, in a path's order; or none
   T* dots;                                   // [row tiles, columns] Σᵢ dL/dcos·cos of the tile's rows; with scores
+  E* units;                                  // weight, to be renewed by a step; or none
 };
 
 // Of a row of weight, as DeviceHead::inverse has it.
 template <class T>
 FM_HD bool has_direction(T inverse) {
   return inverse < T(1 / kTiny);
+}
+
+// Whether 1/√Σw² is a row's 1/‖w‖, without underflow or overflow on the way.
+template <class T>
+FM_HD bool is_usual_square(T square) {
+  return square > T(sizeof(T) == 4 ? 1e-18 : 1e-200) && square < T(sizeof(T) == 4 ? 1e30 : 1e200);
+}
+// The same bits wherever a norm is found: no compiler's choice of what it fuses.
+template <class T>
+FM_HD T add_squares(T sum, T a, T b) {
+  return std::fma(b, b, std::fma(a, a, sum));
+}
+template <class T>
+FM_HD T inverse_root(T square) {
+  return T(1) / std::sqrt(square);
 }
 
 constexpr double kAbsent = -1e30;  // a "cosine" below every other

@@ -11,11 +11,16 @@ namespace {
 
 // A small case with ragged edges, rows without a target, and a target that rows share.
 struct Small {
-  int64_t N = 37, C = 211, D = 72;
+  int64_t N = 37, C = 211, D;
   MarginParams p;
   OptimizerParams optimizer{0.5, 0.9, 1e-3};
 
-  Small(int K, Negatives negatives, Optimizer type) {
+  HeadOptions options;
+
+  // keep_bytes: as HeadOptions has it.
+  Small(int K, Negatives negatives, Optimizer type, int64_t D, double keep_bytes) : D(D) {
+    options.precision = Precision::bfloat16;
+    options.keep_bytes = keep_bytes;
     optimizer.type = type;
     p.method = Method::arcface;
     p.scale = 30;
@@ -25,7 +30,7 @@ struct Small {
   }
 };
 
-// The step's results, one after the other.
+// Of two steps, the second on what the first has left.
 struct Outcome {
   std::vector<float> lse, d_features, weight, state;
 };
@@ -58,7 +63,11 @@ Outcome step(CudaBackend& gpu, const Bfloat16Path& path, const Small& small) {
   for (int64_t i = 0; i < small.N; i++) targets.push_back(i % 7 == 6 ? -1 : int32_t(i / 2 * 29 % small.C));
   const Tensor labels = gpu.empty(Dtype::int32, {small.N});
   gpu.copy_from_host(labels, targets.data(), labels.bytes());
-  const HeadStep made = step_on_path(gpu, path, features, weight, state_of_weight, labels, small.p, small.optimizer);
+  step_on_path(gpu, path, features, weight, state_of_weight, labels, small.p, small.optimizer, small.options);
+  OptimizerParams second = small.optimizer;
+  second.step = 2;
+  const HeadStep made =
+      step_on_path(gpu, path, features, weight, state_of_weight, labels, small.p, second, small.options);
   return {read(made.lse), read(made.d_features), read(weight), read(state_of_weight.back())};
 }
 
@@ -73,8 +82,11 @@ double distance(const std::vector<float>& got, const std::vector<float>& wanted)
 }
 
 std::string compare(CudaBackend& gpu, const Bfloat16Path& path) {
+  // Rows of one, two and more tiles of axes; terms of none, all and some classes kept.
   for (const Small& small :
-       {Small(1, Negatives::curricular, Optimizer::sgd), Small(3, Negatives::mv_adaptive, Optimizer::adamw)}) {
+       {Small(1, Negatives::curricular, Optimizer::sgd, 72, 0),
+        Small(3, Negatives::mv_adaptive, Optimizer::adamw, 264, 1e9),
+        Small(1, Negatives::plain, Optimizer::sgd, 512, 1e4), Small(2, Negatives::plain, Optimizer::adamw, 520, 0)}) {
     if (!path.why_not({gpu.capability(), small.N, small.C, small.p.sub_centers, small.D}).empty()) continue;
     const std::string where = "on a small case with " + std::to_string(small.p.sub_centers) +
                               (small.p.sub_centers == 1 ? " center" : " centers") + " a class its ";

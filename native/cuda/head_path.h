@@ -29,6 +29,9 @@ struct HeadPath {
   int64_t axes;                                // of a tile of dX, which is `rows` high
   int64_t sweep_blocks, product_blocks;        // about: row tiles × DeviceHead::groups; tiles of dX × splits
   int64_t (*classes_a_tile)(int64_t K);
+  // Of rows of D, weights_product has whole ones at once: then it needs no dots, renews unit rows with the rows, and the
+  // sweep can keep terms.
+  bool (*whole_rows)(int64_t D);
   decltype(&run_sweep<T, E>) sweep;  // adds to group_sums, group_counts and group_largest
   decltype(&run_features_product<T, E>) features_product;
   decltype(&run_weights_product<T, E>) weights_product;
@@ -44,6 +47,7 @@ const HeadPath<T, E>& plain_head_path() {
                                    2048,
                                    512,
                                    [](int64_t K) { return K < Tile<T>::kColumns ? Tile<T>::kColumns / K : 1; },
+                                   [](int64_t) { return false; },
                                    run_sweep<T, E>,
                                    run_features_product<T, E>,
                                    run_weights_product<T, E>};
@@ -78,7 +82,7 @@ struct StuckPath : Error {
 // margin_softmax.cu: a step on this path.
 HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,
-                      const OptimizerParams& optimizer);
+                      const OptimizerParams& optimizer, HeadOptions options);
 // head_check.cu: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
 std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path);
 

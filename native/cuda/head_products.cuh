@@ -69,8 +69,9 @@ struct WeightRow {
     along = task.project ? dot * inverse : T(0);
   }
   // Of so many neighbours, at a place of memory that is a multiple of as many.
+  // Gives back what now is there.
   template <int kCount, class Update>
-  __device__ void take(int64_t at, const T (&sums)[kCount], const Update& update) const {
+  __device__ Some<T, kCount> take(int64_t at, const T (&sums)[kCount], const Update& update) const {
     const auto some = [at](const T* x) { return *reinterpret_cast<const Some<T, kCount>*>(x + at); };
     const Some<T, kCount> before = some(w);
     Some<T, kCount> to;
@@ -93,6 +94,7 @@ struct WeightRow {
       for (int k = 0; k < Update::kStates; k++) *reinterpret_cast<Some<T, kCount>*>(task.states[k] + at) = kept[k];
     }
     *reinterpret_cast<Some<T, kCount>*>((Update::kStates > 0 ? task.weight : task.d_weight) + at) = to;
+    return to;
   }
 };
 

@@ -7,6 +7,7 @@
 #include "chains.cuh"
 #include "head.h"
 #include "rows.cuh"
+#include "tile.cuh"
 
 namespace fm {
 
@@ -24,7 +25,7 @@ __global__ void fill_rows_kernel(T* x, int64_t n, T value) {
 template <class T>
 __global__ void clear_report_kernel(DeviceHead<T> head) {
   constexpr unsigned long long none = HeadReport::kNone;
-  *head.report = HeadReport{none, none, none, none, none, 0, 0, 0, 0, 0, 0, 0, 0};
+  *head.report = HeadReport{none, none, none, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 }
 
 // --- before the sweeps -------------------------------------------------------------------------------------------
@@ -120,26 +121,51 @@ __global__ void chains_kernel(DeviceHead<T> head) {
   if (link.first) head.first[center] = int32_t(i);
 }
 
-// A warp a row of weight: 1/‖w‖, and if there is room the unit row in E, 0 from D to depth.
+// Eight threads a row of weight: 1/‖w‖, and if there is room the unit row in E, 0 from D to depth.
+//
+// Threads 0 to 3 have the axes of the first 256 of every 512, the others those of the second, two of every 8 each: a path
+// whose step leaves unit rows adds up in this order, too, and so has the same bits.
+constexpr int kWeightThreads = 8;
 template <class T, class E>
 __global__ void weight_rows_kernel(DeviceHead<T> head, E* units, int64_t depth) {
-  const int64_t j = thread_of_grid() / kWarp;
-  const int lane = int(threadIdx.x) % kWarp;
-  if (j >= head.R) return;
-  const T* const w = head.w + j * head.D;
-  const T low = T(sizeof(T) == 4 ? 1e-18 : 1e-200), high = T(sizeof(T) == 4 ? 1e30 : 1e200);
+  const int64_t j = thread_of_grid() / kWeightThreads;
+  const int lane = int(threadIdx.x) % kWarp, thread = lane % kWeightThreads;
+  const int64_t D = head.D;
+  const T* const w = head.w + (j < head.R ? j : 0) * D;
+  const bool pairs = D % 2 == 0;
+  const auto pair_at = [&](int64_t d) {
+    if (pairs) return *reinterpret_cast<const Some<T, 2>*>(w + d);
+    return Some<T, 2>{{w[d], d + 1 < D ? w[d + 1] : T(0)}};
+  };
+  const auto for_pairs = [&](int64_t end, const auto& f) {
+    for (int64_t half = thread / 4 * 256; half < end; half += 512)
+#pragma unroll 8
+      for (int64_t d = half + thread % 4 * 2; d < (end < half + 256 ? end : half + 256); d += 8) f(d);
+  };
   T square = 0;
-  for (int64_t d = lane; d < head.D; d += kWarp) square += w[d] * w[d];
-  square = row_reduce<kWarp>(square, Sum{});
-  T inverse = T(1) / std::sqrt(square);
-  if (!(square > low && square < high)) {
-    const double norm = exact_norm_of<kWarp>(w, head.D, lane);
-    if (lane == 0 && !(norm <= 1.7976931348623157e308)) refuse(head.report->bad_center, j);
-    inverse = T(1 / (norm > kTiny ? norm : kTiny));
+  for_pairs(D, [&](int64_t d) {
+    const Some<T, 2> pair = pair_at(d);
+    square = add_squares(square, pair.at[0], pair.at[1]);
+  });
+#pragma unroll
+  for (int lanes = 1; lanes < kWeightThreads; lanes *= 2) square += __shfl_xor_sync(0xffffffffu, square, lanes);
+  T inverse = inverse_root(square);
+  // The warp looks at the rows whose norm takes more than this, one after the other.
+  for (int row = 0; row < kWarp / kWeightThreads; row++) {
+    const bool mine = lane / kWeightThreads == row && j < head.R;
+    if (!__any_sync(0xffffffffu, mine && !is_usual_square(square))) continue;
+    const int64_t at = j - lane / kWeightThreads + row;
+    const double norm = exact_norm_of<kWarp>(head.w + at * D, D, lane);
+    if (lane == 0 && !(norm <= 1.7976931348623157e308)) refuse(head.report->bad_center, at);
+    if (mine) inverse = T(1 / (norm > kTiny ? norm : kTiny));
   }
-  if (lane == 0) head.inverse[j] = inverse;
+  if (j >= head.R) return;
+  if (thread == 0) head.inverse[j] = inverse;
   if (!units) return;
-  for (int64_t d = lane; d < depth; d += kWarp) units[j * depth + d] = E(d < head.D ? w[d] * inverse : T(0));
+  for_pairs(depth, [&](int64_t d) {
+    const Some<T, 2> pair = d < D ? pair_at(d) : Some<T, 2>{};
+    *reinterpret_cast<Some<E, 2>*>(units + j * depth + d) = {{E(pair.at[0] * inverse), E(pair.at[1] * inverse)}};
+  });
 }
 
 // A warp a row: to[row] = x[row]·scale[row] (or as it is) in E, 0 from D to depth.
@@ -149,6 +175,13 @@ __global__ void round_rows_kernel(const T* x, const T* scale, int64_t rows, int6
   if (j >= rows) return;
   const T by = scale ? scale[j] : T(1);
   for (int64_t d = threadIdx.x % kWarp; d < depth; d += kWarp) to[j * depth + d] = E(d < D ? x[j * D + d] * by : T(0));
+}
+
+// A thread a number: what was left out of the terms that went into the slabs.  slabs: [splits, N, D].
+template <class T>
+__global__ void scale_slabs_kernel(DeviceHead<T> head, T* slabs, int64_t splits) {
+  const int64_t i = thread_of_grid(), a_split = head.N * head.D;
+  if (i < splits * a_split) slabs[i] *= head.factor[i % a_split / head.D];
 }
 
 // Σ ŵ of a chunk of classes.  Blocks: chunks, axes.

@@ -21,6 +21,8 @@ struct SweepTask {
   T cosine_limit = 2;    // cosines are clipped to ± this, if below 1
   T slope_outside = 0;   // of a clipped cosine
   T* logits = nullptr;   // [N, C] s·φ, except the targets'; or none
+  // With totals, of a path that keeps terms: the scores are dL/dcos without their rows' factor, which is not known yet.
+  bool terms = false;
 };
 
 // Of one row of the batch, in the registers of its warp.

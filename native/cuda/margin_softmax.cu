@@ -3,6 +3,9 @@
 // The classes are met in chunks.  Of a chunk, dL/dcos of all rows is in memory (as many classes as the scratch holds),
 // and from it come its share of dX and its dW, whose epilogue takes the optimizer's step; the loss alone needs none of
 // that.  Each call reads one small report at its end, and waits for nothing before.
+//
+// Of the first classes, as many as HeadOptions::keep_bytes holds, a path may keep what the sweep for the loss has found,
+// but for a factor of the row: then dL/dcos is not computed a second time.
 #include "../common/head_checks.h"
 #include "../common/methods.h"
 #include "backend.h"
@@ -21,7 +24,18 @@ double largest_phi(const MarginParams& p) {
   return p.negatives == Negatives::plain ? 1 : ReweightedNegative<double>(p).largest();
 }
 
+// Of HeadOptions::keep_bytes below 0, where all classes fit in that.
+constexpr double kLeanBytes = 12 << 20;
+
 constexpr int64_t in_steps(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+// The rows of a weight as the products read them, kept from step to step beside it (Storage::derived).
+struct UnitRows {
+  DeviceScratch memory;
+  Bfloat16* units = nullptr;  // [R, depth]
+  float* inverse = nullptr;   // [R]
+  explicit UnitRows(CudaBackend& gpu) : memory(gpu.allocator()) {}
+};
 
 // E: what the products multiply, T or Bfloat16.
 template <class T, class E = T>
@@ -66,13 +80,16 @@ class Head {
   }
 
   // What every sweep needs: a path, by its default the one of choice, and the norms of all rows of weight.
-  void prepare_sweeps(const HeadPath<T, E>* path = nullptr) {
+  void prepare_sweeps(const Tensor& weight, const HeadPath<T, E>* path = nullptr) {
     path_ = path ? path : &head_path<T, E>(gpu_, {gpu_.capability(), on_.N, on_.C, on_.K, on_.D});
-    on_.inverse = scratch_.take<T>(on_.R);
     depth_ = kRounds ? in_steps(on_.D, kDepthStep) : on_.D;
-    if constexpr (kRounds) units_ = scratch_.take_if_affordable<E>(on_.R * depth_);
-    launch(stream_, unsigned(blocks_for(on_.R, kRowThreads / kWarp)), kRowThreads, weight_rows_kernel<T, E>, on_,
-           units_, depth_);
+    if (!find_unit_rows(weight)) {
+      if (!on_.inverse) on_.inverse = scratch_.take<T>(on_.R);
+      if constexpr (kRounds)
+        if (!units_) units_ = scratch_.take_if_affordable<E>(on_.R * depth_);
+      launch(stream_, unsigned(blocks_for(on_.R * kWeightThreads, kRowThreads)), kRowThreads, weight_rows_kernel<T, E>,
+             on_, units_, depth_);
+    }
     if constexpr (kRounds) {
       E* const rounded = scratch_.take<E>(on_.N * depth_);
       round_rows(on_.embeddings, nullptr, on_.N, rounded);
@@ -88,6 +105,24 @@ class Head {
     if (on_.p.label_smoothing > 0) add_up_centers();
   }
 
+  // Before prepare_sweeps, of a call that steps: unit rows stay with the weight, and are renewed with it.
+  void renew_unit_rows() { renews_ = true; }
+  // After the step.
+  void keep_unit_rows(const Tensor& weight, const HeadReport& report) {
+    if (!report.unusual) weight.storage->derived = std::move(kept_rows_);
+  }
+
+  // After prepare_sweeps: of how many classes add_up leaves the terms for sweep_gradients.
+  void keep_terms(double bytes) {
+    if (!path_->whole_rows(on_.D) || on_.p.label_smoothing > 0 || (kRounds && !units_)) return;
+    const double a_class = double(on_.N) * on_.K * sizeof(E);
+    if (bytes < 0) kept_ = a_class * in_steps(on_.C, kScoreStep) <= kLeanBytes ? on_.C : 0;
+    else if (a_class * in_steps(on_.C, kScoreStep) <= bytes) kept_ = on_.C;
+    else kept_ = int64_t(bytes / a_class) / classes_a_tile() * classes_a_tile();
+    kept_ = std::min(kept_, kMostColumns / on_.K / classes_a_tile() * classes_a_tile());
+    if (kept_) terms_ = scratch_.take<E>(on_.N * on_.K * in_steps(kept_, kScoreStep));
+  }
+
   // The largest exponents of the rows, where e^(s·φ) needs a shift.
   void find_shift() {
     if (!shifts()) return;
@@ -100,7 +135,13 @@ class Head {
     find_shift();
     SweepTask<T> task = sweep_task();
     task.totals = true;
-    sweep_classes(task);
+    clear_groups();
+    if (kept_) {
+      SweepTask<T> keeping = task;
+      keeping.terms = true;
+      path_->sweep(stream_, on_, kept_chunk(), keeping, false);
+    }
+    sweep_from(kept_, task, false);
     launch(stream_, unsigned(blocks_for(on_.N, kRowThreads / kWarp)), kRowThreads, finish_rows_kernel<T>, on_);
   }
 
@@ -114,15 +155,27 @@ class Head {
     const int64_t row_tiles = blocks_for(N, path_->rows), axis_tiles = blocks_for(D, path_->axes);
     splits_ =
         std::min(std::max<int64_t>(1, path_->product_blocks / (row_tiles * axis_tiles)), blocks_for(most * on_.K, 64));
-    E* const scores = scratch_.take<E>(N * on_.K * in_steps(most, kScoreStep));
-    T* const dots = scratch_.take<T>(row_tiles * most * on_.K);
     slabs_ = scratch_.take<T>(splits_ * N * D);
     FM_CUDA(cudaMemsetAsync(slabs_, 0, size_t(splits_ * N * D) * sizeof(T), stream_));
     find_chains();
     SweepTask<T> task = sweep_task();
     task.totals = totals;
     if (totals) clear_groups();
-    for_chunks(most, [&](HeadChunk<T, E> chunk) {
+    if (kept_) {
+      // The factors of the rows: of dX when it is added up, of dW in the rows that it is added up of.
+      HeadChunk<T, E> chunk = kept_chunk();
+      path_->features_product(stream_, on_, chunk, slabs_, splits_);
+      launch(stream_, unsigned(blocks_for(splits_ * N * D, kRowThreads)), kRowThreads, scale_slabs_kernel<T>, on_,
+             slabs_, splits_);
+      E* const scaled = scratch_.take<E>(N * depth_);
+      round_rows(on_.embeddings, on_.factor, N, scaled);
+      chunk.embeddings = scaled;
+      path_->weights_product(stream_, on_, chunk, weights);
+    }
+    if (kept_ == on_.C) return;
+    E* const scores = scratch_.take<E>(N * on_.K * in_steps(most, kScoreStep));
+    T* const dots = path_->whole_rows(D) ? nullptr : scratch_.take<T>(row_tiles * most * on_.K);
+    for_chunks(kept_, most, [&](HeadChunk<T, E> chunk) {
       chunk.scores = scores;
       chunk.dots = dots;
       path_->sweep(stream_, on_, chunk, task, false);
@@ -187,28 +240,65 @@ class Head {
     return std::min(on_.C, std::max<int64_t>(1, affordable / a_tile) * a_tile);
   }
 
-  // f(chunk), of at most so many classes, without scores.  Rows of weight may change as soon as their chunk is done.
+  // The unit rows that are with the weight, or room for them.  True where they are there.
+  bool find_unit_rows(const Tensor& weight) {
+    if constexpr (kRounds) {
+      if (!path_->whole_rows(on_.D)) return false;
+      std::shared_ptr<void>& derived = weight.storage->derived;
+      // A step that fails leaves none behind.
+      kept_rows_ = std::static_pointer_cast<UnitRows>(renews_ ? std::move(derived) : derived);
+      const bool there = kept_rows_ != nullptr;
+      if (!there && renews_) {
+        auto rows = std::make_shared<UnitRows>(gpu_);
+        rows->units = rows->memory.template take_if_affordable<E>(on_.R * depth_);
+        if (!rows->units) return false;
+        rows->inverse = rows->memory.template take<T>(on_.R);
+        kept_rows_ = std::move(rows);
+      }
+      if (kept_rows_) units_ = kept_rows_->units, on_.inverse = kept_rows_->inverse;
+      return there;
+    }
+    return false;
+  }
+
+  // Classes from first to last, without scores.  rounded: for rows of weight, where units_ are not there.
+  HeadChunk<T, E> chunk_of(int64_t first, int64_t last, E* rounded) {
+    const int64_t columns = (last - first) * on_.K, stride = on_.K * in_steps(last - first, kScoreStep);
+    const T* const weight = on_.w + first * on_.K * on_.D;
+    const T* const inverse = on_.inverse + first * on_.K;
+    HeadChunk<T, E> chunk{first,   last,   columns, depth_,  embeddings_, rounded,
+                          nullptr, stride, nullptr, nullptr, nullptr};
+    if constexpr (!kRounds) chunk.weight = weight, chunk.inverse = inverse;
+    else if (units_) {
+      E* const units = units_ + first * on_.K * depth_;
+      chunk.weight = units;
+      if (renews_ && kept_rows_) chunk.units = units;
+    } else {
+      round_rows(weight, inverse, columns, rounded);
+    }
+    return chunk;
+  }
+  HeadChunk<T, E> kept_chunk() {
+    HeadChunk<T, E> chunk = chunk_of(0, kept_, nullptr);
+    chunk.scores = terms_;
+    return chunk;
+  }
+
+  // f(chunk), of at most so many classes, from `first` on.  Rows of weight may change as soon as their chunk is done.
   template <class F>
-  void for_chunks(int64_t most, const F& f) {
+  void for_chunks(int64_t first, int64_t most, const F& f) {
     E* rounded = nullptr;
     if (kRounds && !units_) rounded = scratch_.take<E>(most * on_.K * depth_);
-    for (int64_t first = 0; first < on_.C; first += most) {
-      const int64_t last = std::min(on_.C, first + most), columns = (last - first) * on_.K;
-      const T* const weight = on_.w + first * on_.K * on_.D;
-      const T* const inverse = on_.inverse + first * on_.K;
-      const int64_t stride = on_.K * in_steps(last - first, kScoreStep);
-      HeadChunk<T, E> chunk{first, last, columns, depth_, embeddings_, rounded, nullptr, stride, nullptr, nullptr};
-      if constexpr (!kRounds) chunk.weight = weight, chunk.inverse = inverse;
-      else if (units_) chunk.weight = units_ + first * on_.K * depth_;
-      else round_rows(weight, inverse, columns, rounded);
-      f(chunk);
-    }
+    for (; first < on_.C; first += most) f(chunk_of(first, std::min(on_.C, first + most), rounded));
   }
 
   // All classes, for what they add to their rows.
   void sweep_classes(const SweepTask<T>& task, bool plain = false) {
     clear_groups();
-    for_chunks(kRounds ? classes_a_chunk(0) : on_.C,
+    sweep_from(0, task, plain);
+  }
+  void sweep_from(int64_t first, const SweepTask<T>& task, bool plain) {
+    for_chunks(first, kRounds ? classes_a_chunk(0) : on_.C,
                [&](const HeadChunk<T, E>& chunk) { path_->sweep(stream_, on_, chunk, task, plain); });
     per_row(add_groups_kernel<T>);
   }
@@ -295,6 +385,10 @@ class Head {
   const E* embeddings_ = nullptr;  // [N, depth_]
   E* units_ = nullptr;             // [R, depth_] rows of weight; none where memory is short, and of E = T
   int64_t depth_ = 0;
+  bool renews_ = false;
+  std::shared_ptr<UnitRows> kept_rows_;
+  int64_t kept_ = 0;    // classes, from 0 on
+  E* terms_ = nullptr;  // [N, K·kept_ in steps] theirs
   T* slabs_ = nullptr;
   int64_t splits_ = 0;
 };
@@ -311,12 +405,15 @@ auto dispatch_precision(Dtype dtype, Precision precision, F&& f) {
 template <class T, class E>
 HeadStep step(CudaBackend& gpu, const HeadPath<T, E>* path, const Tensor& features, const Tensor& weight,
               const OptimizerState& state, const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
-              const OptimizerParams& optimizer) {
+              const OptimizerParams& optimizer, HeadOptions options) {
   Head<T, E> head(gpu, features, weight, labels, margins, p);
   check_optimizer(optimizer, weight, state);
   const auto of_rows = [&] { return gpu.empty(features.dtype, labels.shape); };
   HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), gpu.empty(features.dtype, features.shape), of_rows(), 0, 0};
-  head.prepare_sweeps(path);
+  head.renew_unit_rows();
+  head.prepare_sweeps(weight, path);
+  head.keep_terms(options.keep_bytes);
+  changed(weight);
   head.add_up();
   head.set_gradient(1);
   WeightTask<T> weights{};
@@ -332,6 +429,7 @@ HeadStep step(CudaBackend& gpu, const HeadPath<T, E>* path, const Tensor& featur
   rows.d_margin = out.d_margins.template data<T>();
   head.store(rows);
   const HeadReport report = head.report();
+  head.keep_unit_rows(weight, report);
   out.loss = report.loss;
   out.regularizer = report.regularizer;
   out.correct = report.correct;
@@ -350,7 +448,7 @@ MarginSoftmaxForward CudaBackend::margin_softmax_forward(const Tensor& features,
   return dispatch_precision(features.dtype, precision, [&](auto zero, auto operand) -> MarginSoftmaxForward {
     using T = decltype(zero);
     Head<T, decltype(operand)> head(*this, features, weight, labels, margins, p);
-    head.prepare_sweeps();
+    head.prepare_sweeps(weight);
     head.add_up();
     MarginSoftmaxForward out{0, 0, empty(features.dtype, labels.shape), empty(features.dtype, labels.shape), 0, 0};
     RowOutputs<T> rows;
@@ -379,7 +477,7 @@ MarginSoftmaxGradients CudaBackend::margin_softmax_backward(const Tensor& featur
     FM_CHECK(range, std::isfinite(d_loss), "expected a finite gradient of the loss, got ", d_loss);
     MarginSoftmaxGradients out{empty(features.dtype, features.shape), empty(features.dtype, weight.shape),
                                empty(features.dtype, labels.shape), 0, 0};
-    head.prepare_sweeps();
+    head.prepare_sweeps(weight);
     head.load_lse(lse);
     head.set_gradient(d_loss);
     WeightTask<T> weights{};
@@ -406,14 +504,14 @@ HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, co
   const DeviceGuard guard(device_);
   return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) {
     return step<decltype(zero), decltype(operand)>(*this, nullptr, features, weight, state, labels, margins, p,
-                                                   optimizer);
+                                                   optimizer, options);
   });
 }
 
 HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,
-                      const OptimizerParams& optimizer) {
-  return step<float, Bfloat16>(gpu, &path, features, weight, state, labels, std::nullopt, p, optimizer);
+                      const OptimizerParams& optimizer, HeadOptions options) {
+  return step<float, Bfloat16>(gpu, &path, features, weight, state, labels, std::nullopt, p, optimizer, options);
 }
 
 Tensor CudaBackend::target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
@@ -440,7 +538,7 @@ Tensor CudaBackend::negative_lse(const Tensor& features, const Tensor& weight, c
     using T = decltype(zero);
     FM_CHECK(range, !is_binary(p.method), "expected a method with a softmax, got ", name_of(p.method));
     Head<T> head(*this, features, weight, labels, std::nullopt, p);
-    head.prepare_sweeps();
+    head.prepare_sweeps(weight);
     head.add_up();
     Tensor out = empty(features.dtype, labels.shape);
     RowOutputs<T> rows;
@@ -457,7 +555,7 @@ HeadRows CudaBackend::inspect_head(const Tensor& features, const Tensor& weight,
   return dispatch_float(features.dtype, [&](auto zero) -> HeadRows {
     using T = decltype(zero);
     Head<T> head(*this, features, weight, labels, margins, p);
-    head.prepare_sweeps();
+    head.prepare_sweeps(weight);
     head.inspect();
     const auto of_rows = [&] { return empty(features.dtype, labels.shape); };
     HeadRows out{of_rows(), of_rows(), of_rows(), of_rows(), empty(Dtype::int32, labels.shape)};
@@ -479,7 +577,7 @@ Tensor CudaBackend::margin_logits(const Tensor& features, const Tensor& weight, 
   return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
     using T = decltype(zero);
     Head<T> head(*this, features, weight, labels, margins, p);
-    head.prepare_sweeps();
+    head.prepare_sweeps(weight);
     Tensor out = empty(features.dtype, {labels.dim(0), weight.dim(0) / p.sub_centers});
     head.write_logits(out);
     RowOutputs<T> rows;

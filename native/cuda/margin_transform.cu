@@ -23,6 +23,7 @@ void CudaBackend::margin_transform_forward(const Tensor& cosines, const Tensor& 
   const MarginParams p = check_margin_transform(cosines, labels, margins, norms, params);
   check_result("logits", logits, cosines.shape, cosines);
   check_here("cosines", cosines);
+  changed(logits);
   const DeviceGuard guard(device_);
   dispatch_float(cosines.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -45,6 +46,7 @@ MarginTransformSums CudaBackend::margin_transform_backward(const Tensor& d_logit
   if (d_margins) check_of_rows("dMargins", *d_margins, cosines);
   if (d_norms) check_of_rows("dNorms", *d_norms, cosines);
   check_here("cosines", cosines);
+  changed(d_cosines, d_margins, d_norms);
   const DeviceGuard guard(device_);
   return dispatch_float(cosines.dtype, [&](auto zero) -> MarginTransformSums {
     using T = decltype(zero);

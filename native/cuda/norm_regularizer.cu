@@ -69,6 +69,7 @@ void CudaBackend::norm_regularizer_backward(const Tensor& norms, const Tensor& l
   check_d_loss(d_loss);
   check_result("dNorms", d_norms, norms.shape, norms);
   check_here("norms", norms);
+  changed(d_norms);
   const DeviceGuard guard(device_);
   dispatch_float(norms.dtype, [&](auto zero) {
     using T = decltype(zero);

@@ -70,6 +70,7 @@ Tensor CudaBackend::normalize_backward(const Tensor& dy, const Tensor& y, const 
 void CudaBackend::normalize_into(const Tensor& x, const Tensor& y, const Tensor& norm) {
   check_normalize_into(x, y, norm);
   check_here("x", x);
+  changed(y, norm);
   const DeviceGuard guard(device_);
   const int64_t N = x.dim(0), D = x.dim(1);
   dispatch_float(x.dtype, [&](auto zero) {
@@ -90,6 +91,7 @@ void CudaBackend::normalize_backward_into(const OptionalTensor& dy, const Tensor
                                           const OptionalTensor& d_norm, const Tensor& dx) {
   check_normalize_backward_into(dy, y, norm, d_norm, dx);
   check_here("y", y);
+  changed(dx);
   const DeviceGuard guard(device_);
   const int64_t N = y.dim(0), D = y.dim(1);
   dispatch_float(y.dtype, [&](auto zero) {

@@ -29,6 +29,7 @@ void CudaBackend::optimizer_step(const Tensor& weight, const OptimizerState& sta
   check_alike("weight", weight, "gradient", gradient);
   check_here("weight", weight);
   const DeviceGuard guard(device_);
+  changed(weight);
   dispatch_float(weight.dtype, [&](auto zero) {
     using T = decltype(zero);
     OptimizerStep<T>(p).with([&](const auto& update) {

@@ -107,6 +107,7 @@ double CudaBackend::softmax_cross_entropy_forward(const Tensor& logits, const Te
   check_of_rows("out.rowLoss", row_loss, logits);
   check_of_rows("out.lse", lse, logits);
   check_here("logits", logits);
+  changed(row_loss, lse);
   const DeviceGuard guard(device_);
   return dispatch_float(logits.dtype, [&](auto zero) -> double {
     using T = decltype(zero);
@@ -128,6 +129,7 @@ void CudaBackend::softmax_cross_entropy_backward(const Tensor& logits, const Ten
   check_result("out", d_logits, logits.shape, logits);
   check_d_loss(d_loss);
   check_here("logits", logits);
+  changed(d_logits);
   const DeviceGuard guard(device_);
   dispatch_float(logits.dtype, [&](auto zero) {
     using T = decltype(zero);

@@ -47,6 +47,7 @@ void CudaBackend::sub_center_max_forward(const Tensor& cosines, int64_t K, const
                                          const Tensor& centers) {
   check_sub_center_max(cosines, K, largest, centers);
   check_here("cosines", cosines);
+  changed(largest, centers);
   const DeviceGuard guard(device_);
   const int64_t N = cosines.dim(0), R = cosines.dim(1);
   dispatch_float(cosines.dtype, [&](auto zero) {
@@ -65,6 +66,7 @@ void CudaBackend::sub_center_max_backward(const Tensor& d_largest, const Tensor&
                                           const Tensor& d_cosines) {
   check_sub_center_max_backward(d_largest, centers, K, d_cosines);
   check_here("dCosines", d_largest);
+  changed(d_cosines);
   const DeviceGuard guard(device_);
   const int64_t N = d_largest.dim(0), C = d_largest.dim(1);
   const int32_t* const center = centers.data<int32_t>();

@@ -27,6 +27,7 @@ const Bfloat16Path kTensorPath{"tensor",
                                1024,
                                256,
                                classes_a_tile,
+                               [](int64_t) { return false; },
                                run_tensor_sweep,
                                run_tensor_features,
                                run_tensor_weights};

@@ -12,6 +12,10 @@ constexpr int64_t kDeepestRows = 512;
 template <class Negative>
 void run_totals(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
                 const Margined<Negative>& margined, bool maximum);
+// The rows' totals and the scores but for their rows' factors, in one sweep.
+template <class Negative>
+void run_terms(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
+               const Margined<Negative>& margined);
 template <class Negative>
 void run_scores(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
                 const Margined<Negative>& margined);

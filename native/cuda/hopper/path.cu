@@ -15,6 +15,9 @@ std::string why_not(const HeadCase& of) {
   return "";
 }
 
+// What a tile of the weights' product has: 256 axes of a warpgroup, and of both where that makes a row whole.
+bool whole_rows(int64_t D) { return D <= 512; }
+
 // The most that a tile of either sweep has.
 int64_t classes_a_tile(int64_t K) { return K == 3 ? 64 : 256 / K; }
 
@@ -22,6 +25,7 @@ void sweep(const Stream& stream, const DeviceHead<float>& head, const BfloatChun
            bool plain) {
   const auto go = [&](const auto& negative) {
     const Margined<std::decay_t<decltype(negative)>> margined{negative, task.cosine_limit, task.slope_outside};
+    if (task.terms) return run_terms(stream, head, chunk, margined);
     if (task.totals || task.maximum) run_totals(stream, head, chunk, margined, task.maximum);
     if (chunk.scores) run_scores(stream, head, chunk, margined);
   };
@@ -40,7 +44,12 @@ void features_product(const Stream& stream, const DeviceHead<float>& head, const
 }
 void weights_product(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
                      const WeightTask<float>& task) {
-  task.with_update([&](const auto& update) { run_tiles(stream, WeightsWork(head, chunk, task, update)); });
+  task.with_update([&](const auto& update) {
+    using Update = std::decay_t<decltype(update)>;
+    if (head.D <= 256) run_tiles(stream, WeightsWork<Update, 1>(head, chunk, task, update));
+    else if (whole_rows(head.D)) run_tiles(stream, WeightsWork<Update, 2>(head, chunk, task, update));
+    else run_tiles(stream, WeightsWork<Update, 0>(head, chunk, task, update));
+  });
 }
 
 }  // namespace
@@ -56,6 +65,7 @@ const Bfloat16Path kHopperPath{"hopper",
                                256,
                                256,
                                hopper::classes_a_tile,
+                               hopper::whole_rows,
                                hopper::sweep,
                                hopper::features_product,
                                hopper::weights_product};

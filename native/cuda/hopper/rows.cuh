@@ -139,7 +139,10 @@ __device__ __forceinline__ void add_tile(const float (&d)[n], const M& margined,
       }
     }
 #pragma unroll
-  for (int h = 0; h < 2; h++) totals[h].sum += sum[h], totals[h].count += count[h];
+  for (int h = 0; h < 2; h++) {
+    totals[h].sum += sum[h];
+    if constexpr (M::binary) totals[h].count += count[h];
+  }
 }
 
 // Of 8 values a thread, v[i], the sum over the 8 threads that share l%4, i the thread's l/4: halves are exchanged, so
@@ -158,11 +161,48 @@ __device__ __forceinline__ float sum_over_rows(float (&v)[8]) {
   return v[0];
 }
 
-// In place: cosines → dL/dcos, for the first of the class's centers that has its cosine; dots(k, j, v) of
-// 4 blocks j … j + 3 of the k-th centers, v[2·i + e]: Σ dL/dcos·cos of the thread's two rows, of block j + i.
+// Of a class's K centers, from at on: the first that has its cosine gets the value, the others 0.
+template <int K, int n>
+__device__ __forceinline__ void give_to_center(float (&d)[n], int at, float cos, float value) {
+  bool taken = false;
+#pragma unroll
+  for (int k = 0; k < K; k++) {
+    float& mine = d[at + k * (n / K)];
+    const bool first = K == 1 || (!taken && mine == cos);
+    taken = taken || first;
+    mine = first ? value : 0.f;
+  }
+}
+
+// In place: cosines → what dL/dcos is but for its row's factor, and into the rows' totals as add_tile.
+template <int K, class M, int n>
+__device__ __forceinline__ void term_tile(float (&d)[n], const M& margined, const Row (&rows)[2], Totals (&totals)[2]) {
+  float sum[2] = {0, 0}, count[2] = {0, 0};
+#pragma unroll
+  for (int j = 0; j < n / 4 / K; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const int at = 4 * j + e, h = e / 2;
+      const float cos = class_cosine<K>(d, at);
+      const Phi<float> phi = margined(cos, rows[h].threshold);
+      totals[h].largest = Max{}(cos, totals[h].largest);
+      float value = term<M>(phi.value, rows[h], sum[h], count[h]);
+      if constexpr (!M::plain) value = cos > kNoCosine ? value * phi.slope : 0.f;
+      give_to_center<K>(d, at, cos, value);
+    }
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    totals[h].sum += sum[h];
+    if constexpr (M::binary) totals[h].count += count[h];
+  }
+}
+
+// In place: cosines → dL/dcos.  dots(k, j, v), where wanted, of 4 blocks j … j + 3 of the k-th centers, v[2·i + e]:
+// Σ dL/dcos·cos of the thread's two rows, of block j + i.
 template <int K, class M, int n, class Dots>
 __device__ __forceinline__ void score_tile(float (&d)[n], const M& margined, const Row (&rows)[2],
-                                           const float (&factor)[2], const float (&spread)[2], const Dots& dots) {
+                                           const float (&factor)[2], const float (&spread)[2], bool wanted,
+                                           const Dots& dots) {
   constexpr int kBlocks = n / 4 / K;
 #pragma unroll
   for (int j = 0; j < kBlocks; j += 4) {
@@ -176,15 +216,9 @@ __device__ __forceinline__ void score_tile(float (&d)[n], const M& margined, con
       if constexpr (!M::plain) score *= phi.slope;
       score = cos > kNoCosine ? score - spread[h] : 0.f;
       cosines[i] = cos > kNoCosine ? cos : 0.f;
-      bool taken = false;
-#pragma unroll
-      for (int k = 0; k < K; k++) {
-        float& mine = d[at + k * (n / K)];
-        const bool first = K == 1 || (!taken && mine == cos);
-        taken = taken || first;
-        mine = first ? score : 0.f;
-      }
+      give_to_center<K>(d, at, cos, score);
     }
+    if (!wanted) continue;
 #pragma unroll
     for (int k = 0; k < K; k++) {
       float v[8];

@@ -1,4 +1,4 @@
-// Defines run_totals and run_scores.  Included by a translation unit for each kind of negatives.
+// Defines run_totals, run_terms and run_scores.  Included by a translation unit for each kind of negatives.
 #pragma once
 #include "forward.cuh"
 #include "launch.h"
@@ -26,9 +26,19 @@ void run_totals(const Stream& stream, const DeviceHead<float>& head, const Bfloa
 }
 
 template <class Negative>
+void run_terms(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
+               const Margined<Negative>& margined) {
+  with_centers(head.K, [&](auto K) {
+    const ScoresWork<Margined<Negative>, K(), true> work(head, chunk, margined);
+    run_product(stream, work, work.clusters());
+  });
+}
+
+template <class Negative>
 void run_scores(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
                 const Margined<Negative>& margined) {
-  with_centers(head.K, [&](auto K) { run_tiles(stream, ScoresWork<Margined<Negative>, K()>(head, chunk, margined)); });
+  with_centers(head.K,
+               [&](auto K) { run_tiles(stream, ScoresWork<Margined<Negative>, K(), false>(head, chunk, margined)); });
 }
 
 }  // namespace fm::hopper

@@ -4,6 +4,8 @@ namespace fm::hopper {
 
 template void run_totals(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
                          const Margined<ReweightedNegative<float>>&, bool);
+template void run_terms(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
+                        const Margined<ReweightedNegative<float>>&);
 template void run_scores(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
                          const Margined<ReweightedNegative<float>>&);
 
