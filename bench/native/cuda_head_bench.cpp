@@ -145,8 +145,8 @@ void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memor
   std::printf(
       "{\"bench\":\"gpu-head\",\"peer\":\"ours\",\"path\":\"%s\",\"precision\":\"%s\",\"N\":%lld,\"D\":%lld,"
       "\"C\":%lld,\"K\":%lld,\"ms\":%.5g,\"min\":%.5g,\"max\":%.5g,\"roundMs\":[",
-      path && *path ? path : "auto", settings.head.precision == Precision::bfloat16 ? "bfloat16" : "float32", (long long)N,
-      (long long)D, (long long)C, (long long)K, ms, *fastest, *slowest);
+      path && *path ? path : "auto", settings.head.precision == Precision::bfloat16 ? "bfloat16" : "float32",
+      (long long)N, (long long)D, (long long)C, (long long)K, ms, *fastest, *slowest);
   for (size_t i = 0; i < rounds.size(); i++) std::printf("%s%.5g", i ? "," : "", rounds[i]);
   std::printf("],\"steps\":%zu,\"heads\":%zu,\"tflops\":%.4g,\"loss\":%.6g", all.size(), bench.heads(),
               6.0 * double(N) * double(C * K) * double(D) / ms / 1e9, bench.loss);

@@ -140,7 +140,7 @@ auto dispatch_float(Dtype dtype, F&& f) {
   if (dtype == Dtype::float32) return f(float{});
   FM_CHECK(
       type, dtype == Dtype::float64, "expected a tensor of dtype float32 or float64, got ", name_of(dtype),
-      dtype == Dtype::bfloat16 ? ", which a backbone's layers take on a CUDA device alone: cast it to float32" : "");
+      dtype == Dtype::bfloat16 ? ", which only a backbone's layers take, on a CUDA device: cast it to float32" : "");
   return f(double{});
 }
 // The same of an operation that takes bfloat16 too.

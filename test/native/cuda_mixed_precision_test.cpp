@@ -258,7 +258,7 @@ void refuses(const std::string& what, const char* part, F&& f) {
 
 void test_refusals() {
   constexpr const char* kRemedy =
-      "got bfloat16, which a backbone's layers take on a CUDA device alone: cast it to float32";
+      "got bfloat16, which only a backbone's layers take, on a CUDA device: cast it to float32";
   const Tensor x = tensor(kHalf, {2, 2, 2, 3}, halves(24)), rows = tensor(kHalf, {2, 3}, halves(6)),
                full = tensor(kFull, {2, 3}, halves(6)), half_slope = tensor(kHalf, {3}, halves(3)),
                weight = tensor(kHalf, {4, 3, 1, 1}, halves(12));

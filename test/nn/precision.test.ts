@@ -56,7 +56,7 @@ describe('cast', () => {
     expect(() => ops.cast(zeros([2], 'int32'), 'bfloat16')).toThrow(/cast: expected a tensor of dtype .*, got int32/);
     expect(() => ops.cast([1] as unknown as Tensor, 'bfloat16')).toThrow(/cast: expected x as a tensor/);
     for (const f of [() => ops.relu(x), () => ops.conv2d(x, W), () => ops.add(x, x), () => ops.flatten(x)])
-      expect(f).toThrow(/got bfloat16, which a backbone's layers take on a CUDA device alone: cast it to float32/);
+      expect(f).toThrow(/got bfloat16, which only a backbone's layers take, on a CUDA device: cast it to float32/);
     expect(() => x.set(new Float32Array(24))).toThrow(/expected a tensor.* bfloat16|of dtype float32, got bfloat16/);
   });
 });
