@@ -188,12 +188,23 @@ static void fill_rows(T* to, const T* from, int64_t n, int64_t padded, T missing
   for (int64_t i = 0; i < padded; i++) to[i] = from && i < n ? from[i] : missing;
 }
 
+// tile_epilogue or tile_moments of a Config, the negatives' type erased: one indirect call a tile, and class_sweep is
+// compiled once a kind, not once a kind of negatives as well.
+template <class T>
+using Epilogue = void (*)(const ClassSweep<T>& s, const SweepLayout<T>& layout, const Tile<T>& tile,
+                          const RowVectors<T>& rows, const void* negative, const Target*& next);
+
 template <class Config>
-static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Config::Negative& negative) {
-  using T = typename Config::Real;
-  using Operand = typename Config::Operand;
+static void epilogue_of(const ClassSweep<typename Config::Real>& s, const SweepLayout<typename Config::Real>& layout,
+                        const Tile<typename Config::Real>& tile, const RowVectors<typename Config::Real>& rows,
+                        const void* negative, const Target*& next) {
+  if constexpr (Config::kind == SweepKind::moments) tile_moments<Config>(s, layout, tile, rows, next);
+  else tile_epilogue<Config>(s, layout, tile, rows, *static_cast<const typename Config::Negative*>(negative), next);
+}
+
+template <class T, class Operand, SweepKind kind>
+static __attribute__((noinline)) void sweep_tiles(ClassSweep<T>& s, Epilogue<T> epilogue, const void* negative) {
   constexpr bool pairs = kPair<Operand> == 2;
-  constexpr SweepKind kind = Config::kind;
   constexpr bool features = adds_features(kind), weights = multiplies_gradient(kind), updates = updates_weight(kind);
   constexpr bool per_row = kind != SweepKind::update && kind != SweepKind::logits;
   constexpr int kSums = kind == SweepKind::moments ? kMoments : 2;  // a row: otherwise sums and counts
@@ -289,12 +300,8 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
                                 updates ? rows_ahead(s.states[0], tile.first, tile.first + tile.count) : Ahead{});
         if constexpr (kind == SweepKind::sums_and_features || kind == SweepKind::moments) keep_cosines(s, layout, tile);
         const Target* const first_target = next;
-        if constexpr (kind == SweepKind::moments) {
-          tile_moments<Config>(s, layout, tile, rows, next);
-        } else {
-          std::fill_n(tile_sums, 2 * layout.n, T(0));
-          tile_epilogue<Config>(s, layout, tile, rows, negative, next);
-        }
+        if constexpr (kind != SweepKind::moments) std::fill_n(tile_sums, 2 * layout.n, T(0));
+        epilogue(s, layout, tile, rows, negative, next);
         if constexpr (per_row)
           for (int k = 0; k < kSums; k++)
             for (int64_t i = 0; i < s.N; i++) sums[k * s.N + i] += tile_sums[k * layout.n + i];
@@ -347,4 +354,9 @@ static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Con
         store_part(to + k, total, int(std::min<int64_t>(kLanes<T>, s.D - k)));
       }
     });
+}
+
+template <class Config>
+static void class_sweep(ClassSweep<typename Config::Real>& s, const typename Config::Negative& negative) {
+  sweep_tiles<typename Config::Real, typename Config::Operand, Config::kind>(s, epilogue_of<Config>, &negative);
 }
