@@ -3,6 +3,7 @@
 // rounded and multiplied as float32.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <random>
 #include <tuple>
 
@@ -112,8 +113,13 @@ Matrix rounded(Matrix m) {
 struct Plain {
   Matrix lse, dx, dw;
 };
-template <class M, class Negative>
-Plain plain_bfloat16(const Problem& q, const M& method, const Negative& negative) {
+struct Formulas {
+  std::function<double(double cos)> margined;
+  std::function<Phi<double>(double cos)> target;
+  std::function<Phi<double>(double cos, double threshold)> negative;
+  bool binary;
+};
+Plain plain_bfloat16(const Problem& q, const Formulas& formulas) {
   const auto [N, C, D] = std::tuple(q.N, q.C, q.D);
   const MarginParams& p = q.p;
   const int64_t K = p.sub_centers, R = C * K;
@@ -148,21 +154,22 @@ Plain plain_bfloat16(const Problem& q, const M& method, const Negative& negative
     double target = -2;
     for (int64_t r = label * K; label >= 0 && r < (label + 1) * K; r++)
       if (product(&e[i * D], &v[r * D]) > target) target = product(&e[i * D], &v[r * D]), center[label] = r;
-    const double threshold = hard_above(p, label < 0 ? 2 : method.margined(target, p.margin));
+    const double threshold = hard_above(p, label < 0 ? 2 : formulas.margined(target));
     for (int64_t j = 0; j < C; j++) {
       const double c = cos[center[j]];
-      const Phi<double> made = j == label ? target_phi(method, p, c, p.margin) : negative.negative(c, threshold);
+      const Phi<double> made = j == label ? formulas.target(c) : formulas.negative(c, threshold);
       phi[j] = made.value, slope[j] = made.slope;
     }
     double top = -1e300, sum = 0;
     for (int64_t j = 0; j < C; j++) top = std::max(top, p.scale * phi[j]);
     for (int64_t j = 0; j < C; j++) sum += std::exp(p.scale * phi[j] - top);
-    out.lse[i] = M::binary ? 0 : top + std::log(sum);
+    out.lse[i] = formulas.binary ? 0 : top + std::log(sum);
     for (int64_t j = 0; j < C && label >= 0; j++) {
       const double z = p.scale * phi[j] + p.bias, smooth = p.label_smoothing;
       const double pull =
-          M::binary ? (j == label ? -p.positive_weight / (1 + std::exp(z)) : p.negative_weight / (1 + std::exp(-z)))
-                    : std::exp(p.scale * phi[j] - out.lse[i]) - smooth / C - (j == label ? 1 - smooth : 0);
+          formulas.binary
+              ? (j == label ? -p.positive_weight / (1 + std::exp(z)) : p.negative_weight / (1 + std::exp(-z)))
+              : std::exp(p.scale * phi[j] - out.lse[i]) - smooth / C - (j == label ? 1 - smooth : 0);
       g[i * R + center[j]] = bfloat16(p.scale / labelled * slope[j] * pull);
     }
   }
@@ -181,12 +188,19 @@ Plain plain_bfloat16(const Problem& q, const M& method, const Negative& negative
   return out;
 }
 Plain plain_bfloat16(const Problem& q) {
-  return dispatch_method(q.p.method, [&](auto tag) {
-    const typename decltype(tag)::template Of<double> method(q.p, kSineFloor<double>);
-    Plain out;
-    dispatch_negative<double>(q.p, [&](const auto& negative) { out = plain_bfloat16(q, method, negative); });
-    return out;
+  Formulas formulas;
+  dispatch_method(q.p.method, [&](auto tag) {
+    using M = typename decltype(tag)::template Of<double>;
+    const M method(q.p, kSineFloor<double>);
+    formulas.margined = [&q, method](double cos) { return method.margined(cos, q.p.margin); };
+    formulas.target = [&q, method](double cos) { return target_phi(method, q.p, cos, q.p.margin); };
+    formulas.binary = M::binary;
+    return 0;
   });
+  dispatch_negative<double>(q.p, [&](const auto& negative) {
+    formulas.negative = [negative](double cos, double threshold) { return negative.negative(cos, threshold); };
+  });
+  return plain_bfloat16(q, formulas);
 }
 
 const HeadOptions kModes[] = {
