@@ -47,6 +47,8 @@ export interface OptimizerParams {
   readonly beta2?: number;
   readonly eps?: number;
   readonly step?: number;
+  /** Of optimizerStep: what gradients are multiplied by. */
+  readonly gradientFactor?: number;
 }
 /** native/common/margin.h says what each field means. */
 export interface MarginParams {
@@ -218,6 +220,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
   sqrtBackward(dy: Handle, y: Handle): Handle;
   sum(x: Handle): number;
   dot(a: Handle, b: Handle): number;
+  sumOfSquares(xs: readonly Handle[]): number;
   dropout(x: Handle, rate: number, seed: number): Handle;
   imageToFloat(x: Handle): Handle;
   globalAvgPoolForward(x: Handle): Handle;

@@ -32,7 +32,10 @@ void define(Napi::Object exports, const char* name, F f) {
 template <class First, class... Rest>
 Backend& backend_for(const First& first, const Rest&... rest) {
   if constexpr (std::is_same_v<First, Tensor>) return backend_of(first.device());
-  else return backend_for(rest...);
+  else if constexpr (std::is_same_v<First, std::vector<Tensor>>) {
+    FM_CHECK(type, !first.empty(), "expected at least one tensor");
+    return backend_of(first[0].device());
+  } else return backend_for(rest...);
 }
 
 template <class R, class... Params, class... Args>

@@ -246,6 +246,7 @@ struct Js<OptimizerParams> {
     read_field(object, "beta2", p.beta2);
     read_field(object, "eps", p.eps);
     read_field(object, "step", p.step);
+    read_field(object, "gradientFactor", p.gradient_factor);
     return p;
   }
 };

@@ -30,6 +30,7 @@ void bind_ops(Napi::Object exports) {
   bind(exports, "sqrtBackward", &Backend::sqrt_backward);
   bind(exports, "sum", &Backend::sum);
   bind(exports, "dot", &Backend::dot);
+  bind(exports, "sumOfSquares", &Backend::sum_of_squares);
   bind(exports, "dropout", &Backend::dropout);
   bind(exports, "imageToFloat", &Backend::image_to_float);
   bind(exports, "globalAvgPoolForward", &Backend::global_avg_pool_forward);

@@ -1,4 +1,4 @@
-import { native } from '../binding.js';
+import { type Handle, native } from '../binding.js';
 import {
   ArgumentTypeError,
   checkOptions,
@@ -113,14 +113,12 @@ export abstract class Optimizer {
     for (const slot of this.#slots) if (slot.weight.grad) this.#checkSlot(operation, slot);
     named(operation, () => {
       const steps = this.#steps?.item() ?? 0;
-      const params = optimizerParams(this.type, { ...this.numbers, lr }, steps);
-      const factor = this.#clipFactor(operation);
+      const gradientFactor = this.#clipFactor(operation);
+      const params = { ...optimizerParams(this.type, { ...this.numbers, lr }, steps), gradientFactor };
       for (const { weight, states } of this.#slots) {
         if (!weight.grad) continue;
         const handles = states.map((state) => state.handle);
-        const clipped = factor < 1 ? native.scale(weight.grad.handle, factor) : undefined;
-        native.optimizerStep(weight.handle, handles, clipped ?? weight.grad.handle, params);
-        if (clipped) native.dispose(clipped);
+        native.optimizerStep(weight.handle, handles, weight.grad.handle, params);
         weight.grad.dispose();
         weight.grad = undefined;
       }
@@ -153,8 +151,16 @@ export abstract class Optimizer {
   /** What torch.nn.utils.clip_grad_norm_ multiplies gradients by; 1 where they are left as they are. */
   #clipFactor(operation: string): number {
     if (this.clipNorm === undefined) return 1;
-    const gradients = this.#slots.flatMap(({ weight }) => weight.grad?.handle ?? []);
-    const norm = Math.sqrt(gradients.reduce((sum, each) => sum + native.dot(each, each), 0));
+    const gradients = new Map<string, Handle[]>(); // of a device, whose number is waited for once
+    for (const { weight } of this.#slots) {
+      if (!weight.grad) continue;
+      const there = gradients.get(weight.device) ?? [];
+      there.push(weight.grad.handle);
+      gradients.set(weight.device, there);
+    }
+    let squares = 0;
+    for (const there of gradients.values()) squares += native.sumOfSquares(there);
+    const norm = Math.sqrt(squares);
     if (!Number.isFinite(norm)) {
       throw new NonFiniteError(`${operation}: expected gradients of a finite norm, got ${norm}`, {
         code: 'ERR_FM_NON_FINITE',

@@ -19,6 +19,7 @@ struct OptimizerParams {
   Optimizer type = Optimizer::sgd;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // of AdamW
   double step = 1;                                // of AdamW: t, this step counted
+  double gradient_factor = 1;                     // of Backend::optimizer_step alone
 };
 
 // Of a weight, each of its shape: SGD's velocity; AdamW's means of the gradient and of its square.

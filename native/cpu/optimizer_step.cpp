@@ -19,7 +19,7 @@ void CpuBackend::optimizer_step(const Tensor& weight, const OptimizerState& stat
       parallel_ranges(weight.numel(), 16384, [&](int64_t i, int64_t end) {
         T* states[kMostStates] = {};
         for (size_t k = 0; k < state.size(); k++) states[k] = state[k].template data<T>() + i;
-        kernel(weight.data<T>() + i, states, gradient.data<T>() + i, end - i, update);
+        kernel(weight.data<T>() + i, states, gradient.data<T>() + i, T(p.gradient_factor), end - i, update);
       });
     });
   });

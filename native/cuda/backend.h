@@ -57,6 +57,7 @@ class CudaBackend final : public Backend {
   Tensor sum_rows(const Tensor& x) override;
   double sum(const Tensor& x) override;
   double dot(const Tensor& a, const Tensor& b) override;
+  double sum_of_squares(const std::vector<Tensor>& xs) override;
   bool all_finite(const Tensor& x) override;
   Tensor global_avg_pool_forward(const Tensor& x) override;
   Tensor global_avg_pool_backward(const Tensor& dy, const Shape& x_shape) override;

@@ -10,12 +10,13 @@ template <class T, class Update>
 struct UpdateEach {
   T *weight, *states[Update::kStates];
   const T* gradient;
+  T factor;
   Update update;
   __device__ void operator()(int64_t i) const {
     T state[Update::kStates];
 #pragma unroll
     for (int k = 0; k < Update::kStates; k++) state[k] = states[k][i];
-    weight[i] = update(weight[i], gradient[i], state);
+    weight[i] = update(weight[i], factor == 1 ? gradient[i] : gradient[i] * factor, state);
 #pragma unroll
     for (int k = 0; k < Update::kStates; k++) states[k][i] = state[k];
   }
@@ -33,7 +34,8 @@ void CudaBackend::optimizer_step(const Tensor& weight, const OptimizerState& sta
   dispatch_float(weight.dtype, [&](auto zero) {
     using T = decltype(zero);
     OptimizerStep<T>(p).with([&](const auto& update) {
-      UpdateEach<T, std::decay_t<decltype(update)>> each{weight.data<T>(), {}, gradient.data<T>(), update};
+      UpdateEach<T, std::decay_t<decltype(update)>> each{
+          weight.data<T>(), {}, gradient.data<T>(), T(p.gradient_factor), update};
       for (size_t k = 0; k < state.size(); k++) each.states[k] = state[k].template data<T>();
       for_each(stream_, weight.numel(), each);
     });

@@ -3,6 +3,8 @@
 #include "columns.cuh"
 #include "reduce.cuh"
 
+#include <vector>
+
 namespace fm {
 namespace {
 
@@ -22,20 +24,27 @@ __global__ void __launch_bounds__(kBlock) sum_kernel(F f, int64_t n, double* par
   if (threadIdx.x == 0) parts[blockIdx.x] = total;
 }
 
-// The host adds the blocks, in order: it waits for the number in any case.
+constexpr int64_t sum_blocks(int64_t n) {
+  constexpr int64_t kMostBlocks = 512, kElements = 16 * kBlock;
+  return blocks_for(n, kElements) < kMostBlocks ? blocks_for(n, kElements) : kMostBlocks;
+}
+// The host adds the blocks' parts, in order: it waits for the number in any case.
+double read_sum(CudaBackend& on, const double* parts, int64_t count) {
+  std::vector<double> host(static_cast<size_t>(count));
+  on.read(host.data(), parts, host.size() * sizeof(double));
+  double total = 0;
+  for (double part : host) total += part;
+  return total;
+}
+
 template <class T, class F>
 double sum_of(CudaBackend& on, int64_t n, const F& f) {
   if (n == 0) return 0;
-  constexpr int64_t kMostBlocks = 512, kElements = 16 * kBlock;
-  const int64_t wanted = blocks_for(n, kElements), blocks = wanted < kMostBlocks ? wanted : kMostBlocks;
   const DeviceGuard guard(on.device());
   DeviceScratch scratch(on.allocator());
-  double* const parts = scratch.take<double>(blocks);
-  launch(on.stream(), unsigned(blocks), kBlock, sum_kernel<T, F>, f, n, parts);
-  double host[kMostBlocks], total = 0;
-  on.read(host, parts, size_t(blocks) * sizeof(double));
-  for (int64_t i = 0; i < blocks; i++) total += host[i];
-  return total;
+  double* const parts = scratch.take<double>(sum_blocks(n));
+  launch(on.stream(), unsigned(sum_blocks(n)), kBlock, sum_kernel<T, F>, f, n, parts);
+  return read_sum(on, parts, sum_blocks(n));
 }
 
 template <class S, class T = Computed<S>>
@@ -72,6 +81,30 @@ double CudaBackend::dot(const Tensor& a, const Tensor& b) {
     using S = decltype(zero);
     return sum_of<Computed<S>>(*this, a.numel(), Product<S>{a.data<S>(), b.data<S>()});
   });
+}
+
+double CudaBackend::sum_of_squares(const std::vector<Tensor>& xs) {
+  int64_t blocks = 0;
+  for (const Tensor& x : xs) {
+    check_here("x", x);
+    blocks += sum_blocks(x.numel());
+  }
+  if (blocks == 0) return 0;
+  const DeviceGuard guard(device_);
+  DeviceScratch scratch(allocator_);
+  double* const parts = scratch.take<double>(blocks);
+  int64_t first = 0;
+  for (const Tensor& x : xs) {
+    if (x.numel() == 0) continue;
+    dispatch_stored(x.dtype, [&](auto zero) {
+      using S = decltype(zero);
+      const Product<S> square{x.data<S>(), x.data<S>()};
+      launch(stream_, unsigned(sum_blocks(x.numel())), kBlock, sum_kernel<Computed<S>, Product<S>>, square, x.numel(),
+             parts + first);
+    });
+    first += sum_blocks(x.numel());
+  }
+  return read_sum(*this, parts, blocks);
 }
 
 bool CudaBackend::all_finite(const Tensor& x) {

@@ -2,15 +2,18 @@ import { describe, expect, it } from 'vitest';
 import { NonFiniteError } from '../../lib/errors.js';
 import { AdamW, Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';
-import { parameter, tensor } from '../../lib/tensor.js';
+import { parameter, type Tensor, tensor } from '../../lib/tensor.js';
+import { emulatedCuda } from '../emulatedCuda.js';
+
+if (emulatedCuda) process.env.FLASHMARGIN_CUDA ??= emulatedCuda;
 
 const sizes = [3, 40, 5001];
 const gradients = sizes.map((n, i) => Float64Array.from(normalArray(n, 1, new Random(i + 1))));
 const norm = Math.hypot(...gradients.flatMap((each) => [...each]));
 
 /** Weights after a step of rate 1 of plain SGD from 0: the gradients that it took, negated. */
-function taken(clipNorm: number | undefined, scale = 1): number[][] {
-  const weights = sizes.map((n) => parameter(tensor(new Float64Array(n), [n])));
+function taken(clipNorm: number | undefined, scale = 1, device = 'cpu'): number[][] {
+  const weights = sizes.map((n) => parameter(tensor(new Float64Array(n), [n], device)));
   const options = { momentum: 0, ...(clipNorm === undefined ? {} : { clipNorm }) };
   const sgd = new Sgd(
     weights.map((w, i) => [`w${i}`, w]),
@@ -20,6 +23,7 @@ function taken(clipNorm: number | undefined, scale = 1): number[][] {
     w.grad = tensor(
       (gradients[i] as Float64Array).map((g) => scale * g),
       w.shape,
+      device,
     );
   sgd.step(1);
   return weights.map((w) => Array.from(w.toArray()));
@@ -36,6 +40,25 @@ describe('clipNorm', () => {
   it('leaves gradients of a smaller norm as they are, bit for bit', () => {
     expect(taken(1.01 * norm)).toEqual(taken(undefined));
     expect(taken(5, 1e-3)).toEqual(taken(undefined, 1e-3));
+  });
+
+  it.skipIf(!emulatedCuda)('does the same on a GPU, and across devices', () => {
+    const wanted = taken(5);
+    for (const [i, values] of taken(5, 1, 'cuda').entries())
+      for (const [j, w] of values.entries()) expect(w).toBeCloseTo(wanted[i]?.[j] as number, 12);
+    expect(taken(1.01 * norm, 1, 'cuda')).toEqual(taken(undefined, 1, 'cuda'));
+    const [a, b] = (['cpu', 'cuda'] as const).map((device) => parameter(tensor(Float64Array.of(0), [1], device)));
+    const sgd = new Sgd(
+      [
+        ['a', a as Tensor],
+        ['b', b as Tensor],
+      ],
+      { momentum: 0, clipNorm: 1 },
+    );
+    (a as Tensor).grad = tensor(Float64Array.of(3), [1]);
+    (b as Tensor).grad = tensor(Float64Array.of(4), [1], 'cuda');
+    sgd.step(1);
+    expect([a?.item(), b?.item()].map((w) => w?.toFixed(6))).toEqual(['-0.600000', '-0.800000']);
   });
 
   // torch 1.13: clip_grad_norm_([[3, 4], [12]], 5), a norm of 13.
