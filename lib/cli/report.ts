@@ -19,7 +19,8 @@ export function reportCommand(): Command {
       const evaluation =
         config.evaluation &&
         (await evaluate(backbone, config.evaluation, { onNote: (message) => process.stderr.write(`${message}\n`) }));
-      const metrics = readMetrics(run);
+      // A run that was killed logged more steps than its checkpoint has.
+      const metrics = readMetrics(run).filter((line) => line.step <= step);
       const seconds = metrics.at(-1)?.seconds ?? 0;
       const facts = {
         out: run,

@@ -96,7 +96,7 @@ function reportData(summary: RunSummary, evaluation: Evaluation | undefined): Re
     config: summary.config,
     environment: summary.environment,
     summary: { ...summary, trainSeconds: summary.seconds, epochs: summary.config.epochs },
-    metrics: readMetrics(summary.out),
+    metrics: readMetrics(summary.out).filter(({ step }) => step <= summary.steps),
     tiers: evaluation ? tierReports(summary, evaluation) : [],
     baselines: summary.baselines.map(({ name, tiers }) => ({
       name,
