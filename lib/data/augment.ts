@@ -33,11 +33,12 @@ export function checkAugment(options: AugmentOptions, [height, width]: readonly 
     checkOptions('BatchLoader', affine, ['std', 'probability'], `${where}.affine`);
     const { std, probability } = affine;
     // Beyond 1 the map is more noise than identity.
-    expected(std >= 0 && std <= 1, `${where}.affine.std`, 'a number in [0, 1]', std);
-    expected(probability >= 0 && probability <= 1, `${where}.affine.probability`, 'a number in [0, 1]', probability);
+    const share = (x: unknown) => typeof x === 'number' && x >= 0 && x <= 1;
+    expected(share(std), `${where}.affine.std`, 'a number in [0, 1]', std);
+    expected(share(probability), `${where}.affine.probability`, 'a number in [0, 1]', probability);
   }
   expected(
-    border === 'replicate' || (border >= 0 && border <= 255),
+    border === 'replicate' || (typeof border === 'number' && border >= 0 && border <= 255),
     `${where}.border`,
     "'replicate' or a value in [0, 255]",
     border,

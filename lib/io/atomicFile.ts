@@ -10,13 +10,15 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
-import { DataError } from '../errors.js';
+import { checkPath, DataError, expected } from '../errors.js';
 
 /**
  * Writes a file so that a reader, or a crash at any moment, finds the old content or the new one, never a part:
  * a temporary file in the same folder, flushed, then renamed.
  */
 export function writeAtomically(file: string, write: (fd: number) => void): void {
+  checkPath('writeAtomically', 'the path of a file', file);
+  expected(typeof write === 'function', 'writeAtomically', 'a function that writes', write);
   const temporary = `${file}.${process.pid}.tmp`;
   try {
     mkdirSync(path.dirname(file), { recursive: true });
@@ -33,7 +35,7 @@ export function writeAtomically(file: string, write: (fd: number) => void): void
     closeSync(folder);
   } catch (error) {
     removeQuietly(temporary);
-    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
     throw new DataError(`cannot write ${file}: ${(error as Error).message}`, {
       code: 'ERR_FM_DATA',
       hint: 'check that the folder is writable and the disk not full; the previous file, if any, is untouched',
@@ -59,6 +61,8 @@ function removeQuietly(file: string): void {
 
 /** A text or binary file in one piece, atomically. */
 export function writeFileAtomically(file: string, content: string | Uint8Array): void {
+  const known = typeof content === 'string' || content instanceof Uint8Array;
+  expected(known, 'writeFileAtomically', 'a text or a Uint8Array', content);
   const bytes = typeof content === 'string' ? Buffer.from(content) : content;
   writeAtomically(file, (fd) => writeAll(fd, bytes));
 }

@@ -33,7 +33,13 @@ export type CheckpointParts = Readonly<Record<string, Iterable<readonly [string,
 export function saveCheckpoint(file: string, state: CheckpointState, parts: CheckpointParts): void {
   checkPath('saveCheckpoint', 'the path of a file', file);
   expected(typeof state === 'object' && state !== null, 'saveCheckpoint', 'the state of a run', state);
+  for (const count of ['step', 'epoch', 'batch'] as const)
+    expected(isCount(state[count]), 'saveCheckpoint', `state.${count}, an integer of at least 0`, state[count]);
   expected(typeof parts === 'object' && parts !== null, 'saveCheckpoint', PARTS, parts);
+  for (const [prefix, tensors] of Object.entries(parts)) {
+    const several = typeof (tensors as Iterable<unknown> | undefined)?.[Symbol.iterator] === 'function';
+    expected(several, 'saveCheckpoint', `parts.${prefix}, a name and a tensor each`, tensors);
+  }
   const entries = Object.entries(parts).flatMap(([prefix, tensors]) =>
     Array.from(
       tensors,

@@ -228,6 +228,10 @@ it.each([
     { batchSize: 8, augment: { affine: { std: 1e308, probability: 1 } } },
     'augment.affine.std: expected a number in [0, 1], got 1e+308',
   ],
+  [
+    { batchSize: 8, augment: { affine: { std: '0.5' as never, probability: 1 } } },
+    "augment.affine.std: expected a number in [0, 1], got '0.5'",
+  ],
   [{ batchSize: 8, augment: { border: 256 } }, "expected 'replicate' or a value in [0, 255], got 256"],
   [{ batchSize: 8, subset: [0, 103] }, 'expected positions in [0, 103) in subset, got 103'],
 ])('refuses %j', (options, message) => {
