@@ -1,6 +1,6 @@
 /** The optimizers of a backbone and of a head: what each takes, with its defaults, and what it keeps beside a weight. */
 import type { OptimizerParams } from './binding.js';
-import { checkFloat32, expected } from './errors.js';
+import { checkFloat32, expected, MOST_FLOAT32 } from './errors.js';
 
 export const optimizers = {
   sgd: { defaults: { momentum: 0.9, weightDecay: 0 }, states: ['velocity'] },
@@ -38,6 +38,9 @@ export function checkOptimizerName(operation: string, name: unknown): asserts na
   expected(known, operation, `optimizer ${names.map((each) => `'${each}'`).join(' or ')}`, name);
 }
 
+/** Of AdamW's eps. */
+export const LEAST_EPS = 2 ** -126;
+
 /** Throws unless these are numbers that an optimizer can take a step with; the weights keep what it is given. */
 export function checkOptimizer(operation: string, given: OptimizerNumbers & { lr?: number }): void {
   const { lr = 0, momentum = 0, betas = [0, 0], eps = 1, weightDecay = 0 } = given;
@@ -50,9 +53,13 @@ export function checkOptimizer(operation: string, given: OptimizerNumbers & { lr
   expected(pair, operation, 'betas, two numbers in [0, 1)', betas);
   // Without it a gradient of 0 is 0/0.
   expected(positive(eps) && eps > 0, operation, 'a finite eps above 0', eps);
-  expected(Math.fround(eps) > 0, operation, "eps of at least 1.5e-45, float32's least", eps);
+  // Kernels flush what is smaller to 0.
+  expected(eps >= LEAST_EPS, operation, "eps of at least 1.18e-38, float32's least normal number", eps);
   expected(positive(weightDecay), operation, 'a finite weightDecay of at least 0', weightDecay);
   checkFloat32(operation, { lr, eps, weightDecay });
+  // What AdamW's first step multiplies by.
+  const [beta1] = betas;
+  expected(lr / (1 - beta1) <= MOST_FLOAT32, operation, 'lr / (1 − β₁) of at most 3.4e38', lr);
 }
 
 /** A step as the addon takes it; steps: those before it. */

@@ -109,8 +109,9 @@ export abstract class Optimizer {
   step(lr: number): void {
     const operation = `${this.#name}.step`;
     expected(lr !== undefined, operation, 'a finite lr of at least 0', lr);
-    checkOptimizer(operation, { lr });
-    for (const slot of this.#slots) if (slot.weight.grad) this.#checkSlot(operation, slot);
+    checkOptimizer(operation, { ...this.numbers, lr });
+    const taken = new Set<Tensor>(this.#slots.flatMap(({ weight, states }) => [weight, ...states]));
+    for (const slot of this.#slots) if (slot.weight.grad) this.#checkSlot(operation, slot, taken);
     named(operation, () => {
       const steps = this.#steps?.item() ?? 0;
       const gradientFactor = this.#clipFactor(operation);
@@ -127,13 +128,16 @@ export abstract class Optimizer {
   }
 
   /** Throws what the update of a parameter would: none has moved yet. */
-  #checkSlot(operation: string, { name, weight, states }: Slot): void {
+  #checkSlot(operation: string, { name, weight, states }: Slot, taken: Set<Tensor>): void {
     checkAlive(operation, `parameter ${name}`, weight);
     for (const state of states) checkAlive(operation, `the state of ${name}`, state);
     const { grad } = weight;
     const what = `the gradient of ${name}`;
     checkTensor(operation, what, grad);
     checkAlive(operation, what, grad);
+    // It is freed with the update.
+    expected(!taken.has(grad), operation, `${what} to be a tensor of its own`, grad);
+    taken.add(grad);
     const [wanted, got] = [describe(weight), describe(grad)];
     if (grad.dtype !== weight.dtype) {
       throw new ArgumentTypeError(`${operation}: expected ${what} as ${wanted}, got ${got}`, { code: 'ERR_FM_TYPE' });
@@ -164,7 +168,7 @@ export abstract class Optimizer {
     if (!Number.isFinite(norm)) {
       throw new NonFiniteError(`${operation}: expected gradients of a finite norm, got ${norm}`, {
         code: 'ERR_FM_NON_FINITE',
-        hint: 'lower lr; no parameter was updated',
+        hint: 'lower lr; none of the parameters was updated',
       });
     }
     return Math.min(1, this.clipNorm / (norm + 1e-6));

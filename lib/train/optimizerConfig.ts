@@ -1,7 +1,7 @@
 /** The `optimizer` part of a configuration: an optimizer, and what it alone takes. */
 import { z } from 'zod';
 import { MOST_FLOAT32 } from '../errors.js';
-import { type OptimizerName, type OptimizerNumbers, optimizers, optionsOf } from '../optimizers.js';
+import { LEAST_EPS, type OptimizerName, type OptimizerNumbers, optimizers, optionsOf } from '../optimizers.js';
 import { expecting, wants } from './configProblems.js';
 
 const names = Object.keys(optimizers) as [OptimizerName, ...OptimizerName[]];
@@ -14,7 +14,7 @@ const fields = z.strictObject({
   lr: float32.positive().optional(),
   momentum: rate.optional(),
   betas: z.tuple([rate, rate], expecting('two numbers in [0, 1), such as [0.9, 0.999]')).optional(),
-  eps: float32.positive().optional(),
+  eps: float32.min(LEAST_EPS, expecting("at least 1.18e-38, float32's least normal number")).optional(),
   weightDecay: nonNegative.optional(),
   /** Of the head; the backbone's by default. */
   headWeightDecay: nonNegative.optional(),

@@ -11,10 +11,41 @@ const gone = () => {
   return w;
 };
 
+it('refuses an lr that AdamW makes infinite', () => {
+  const w = weight(1);
+  w.grad = tensor(Float32Array.of(1), [1]);
+  expect(() => new AdamW([['w', w]]).step(1.7e38)).toThrow(
+    /^AdamW\.step: expected lr \/ \(1 − β₁\) of at most 3\.4e38/,
+  );
+});
+
 describe.each([
   ['Sgd', Sgd],
   ['AdamW', AdamW],
 ] as const)('%s', (name, Optimizer) => {
+  it('refuses a gradient that two parameters share, or that is a parameter, before any moves', () => {
+    const [u, v] = [weight(1, 2), weight(3, 4)];
+    const optimizer = new Optimizer([
+      ['u', u],
+      ['v', v],
+    ]);
+    const shared = tensor(Float32Array.of(1, 1), [2]);
+    for (const [first, second] of [
+      [shared, shared],
+      [shared, u],
+    ] as const) {
+      u.grad = first;
+      v.grad = second;
+      expect(() => optimizer.step(0.1)).toThrow(
+        new RegExp(`^${name}\\.step: expected the gradient of v to be a tensor of its own`),
+      );
+      expect([...u.toArray(), ...v.toArray()]).toEqual([1, 2, 3, 4]);
+    }
+    v.grad = tensor(Float32Array.of(1, 1), [2]);
+    optimizer.step(0.1);
+    expect(u.toArray()).not.toEqual(Float32Array.of(1, 2));
+  });
+
   it.each<[string, () => unknown[], RegExp]>([
     ['an int32 tensor', () => [['w', tensor(Int32Array.of(1), [1])]], /parameter w in float32 or float64, got a int32/],
     ['a disposed tensor', () => [['w', gone()]], /parameter w: tensor \[2\] was disposed/],
@@ -147,8 +178,13 @@ it.each([1, 1.5, -0.1, Number.NaN])('refuses a momentum of %s, which forgets not
   expect(() => new Sgd([], { momentum })).toThrow(/^Sgd: expected momentum in \[0, 1\), got /);
 });
 
-it('refuses an eps that is 0 in float32', () => {
-  expect(() => new AdamW([], { eps: 1e-50 })).toThrow(/^AdamW: expected eps of at least 1\.5e-45/);
+it('refuses an eps that the kernels flush to 0, and takes the least that they do not', () => {
+  for (const eps of [1e-50, 1e-40, 1.17e-38])
+    expect(() => new AdamW([], { eps })).toThrow(/^AdamW: expected eps of at least 1\.18e-38/);
+  const w = weight(1, 2);
+  w.grad = tensor(new Float32Array(2), [2]);
+  new AdamW([['w', w]], { eps: 2 ** -126, weightDecay: 0 }).step(0.1);
+  expect(w.toArray()).toEqual(Float32Array.of(1, 2));
 });
 
 it('refuses rates that grow beyond float32 at milestones', () => {
