@@ -14,6 +14,7 @@ const rowSchema = z.discriminatedUnion('bench', [
     stage: z.string(),
     peer: z.string(),
     path: z.string().optional(),
+    graph: z.string().optional(),
     precision: z.enum(['float32', 'bfloat16']),
     N: count,
     D: count,

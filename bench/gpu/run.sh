@@ -319,23 +319,25 @@ done
 
 state before
 if $dry; then
-  plain_shapes=(7,32,150) kept_shapes=(7,32,150) tensor_shapes=(7,32,150) hopper_shapes=(7,32,150) few=(--steps 1 --rounds 2)
+  plain_shapes=(7,32,150) kept_shapes=(7,32,150) tensor_shapes=(7,32,150) hopper_shapes=(7,32,150)
+  launched_shapes=(7,32,150) few=(--steps 1 --rounds 2)
   torch_shapes=(8,32,200) torch_device=(--device cpu --steps 2) quick=(--steps 1 --rounds 2) profile_shape=7,32,150
 else
   plain_shapes=(1024,512,10000 1024,512,100000 1024,512,1000000) few=(--steps 3)
   tensor_shapes=(1024,512,10000 1024,512,100000 1024,512,1000000 1024,512,333333,3 1024,512,10000000)
   hopper_shapes=(1024,512,10000 1024,512,100000 512,512,100000 1024,512,1000000 4096,512,1000000
     1024,512,333333,3 1024,512,10000000)
-  kept_shapes=(1024,512,100000 1024,512,1000000 1024,512,333333,3)
+  kept_shapes=(1024,512,100000 1024,512,1000000 1024,512,333333,3) launched_shapes=(1024,512,10000 1024,512,1000000)
   torch_shapes=(1024,512,10000 1024,512,100000 1024,512,1000000) torch_device=(--device cuda) quick=(--steps 10)
   profile_shape=1024,512,100000
 fi
-head_times() { # NAME PATH LIMIT OPTIONS SHAPES...: a process each, whose peak memory is that of one shape
+# A process each, whose peak memory is that of one shape.  graph=off: every step by plain launches.
+head_times() { # NAME PATH LIMIT OPTIONS SHAPES...
   local name=$1 path=$2 limit=$3 there
   shift 3
   there=$(on_path "$path")
   needs "head-$name" "$limit" cuda="$no_cuda" head_bench="$unbuilt" there="see path-$path" -- \
-    env FLASHMARGIN_CUDA_HEAD="$path" bash -c 'code=0
+    env FLASHMARGIN_CUDA_HEAD="$path" FLASHMARGIN_CUDA_GRAPH="${graph:-}" bash -c 'code=0
       options=()
       for each; do
         case $each in
@@ -349,6 +351,8 @@ head_times hopper hopper 60 "${quick[@]}" "${hopper_shapes[@]}"
 head_times hopper-kept hopper 30 --keep all "${quick[@]}" "${kept_shapes[@]}" # 2·N·C bytes of terms
 head_times tensor tensor 50 "${quick[@]}" "${tensor_shapes[@]}"
 head_times plain plain 40 "${few[@]}" "${plain_shapes[@]}"
+graph=off head_times hopper-launched hopper 20 "${quick[@]}" "${launched_shapes[@]}"
+graph=off head_times tensor-launched tensor 20 "${quick[@]}" "${launched_shapes[@]}"
 
 no_torch='no python3 here has torch; FLASHMARGIN_PYTHON names one'
 torch_head() { # MODE LIMIT

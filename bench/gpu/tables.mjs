@@ -21,9 +21,9 @@ const about = {
   'torch filtered': 'the same, small tiles left out (not exact)',
   'cuBLAS gemm3': 'cuBLAS, the three products alone',
 };
-const nameOf = ({ peer, path, precision, keep }) =>
+const nameOf = ({ peer, path, precision, keep, graph }) =>
   peer === 'ours'
-    ? `**flashmargin**, ${path} path, ${precision}${keep ? `, ${keep} of the terms kept` : ''}`
+    ? `**flashmargin**, ${path} path, ${precision}${keep ? `, ${keep} of the terms kept` : ''}${graph === 'off' ? ', without a CUDA graph' : ''}`
     : (about[peer] ?? peer);
 const settingsOf = ({ settings = {}, precision, netPrecision = 'float32' }) =>
   `, network ${netPrecision}, head ${precision}${Object.entries(settings)

@@ -2,7 +2,8 @@
 //
 //   cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--steps S] [--rounds R] N,D,C[,K] …
 //
-// FLASHMARGIN_CUDA and FLASHMARGIN_CUDA_HEAD choose the library and the kernels.  A step's time runs to the loss on the
+// FLASHMARGIN_CUDA and FLASHMARGIN_CUDA_HEAD choose the library and the kernels, FLASHMARGIN_CUDA_GRAPH whether steps are
+// replayed, which those of each copy are from its third on: before that nothing is timed.  A step's time runs to the loss on the
 // host.  Steps take turns over as many copies of weight and velocity as overfill the L2 cache, and over several batches;
 // all are random, since a GPU multiplies zeros faster.  Memory is of the first shape alone: its peak cannot be reset.
 #include <algorithm>
@@ -26,6 +27,7 @@ using namespace fm;
 
 constexpr double kMebi = 1 << 20;
 constexpr double kBeyondL2 = 256 * kMebi;  // no GPU has half as much of it
+constexpr double kMostHeads = 8;           // that have a CUDA graph at a time
 constexpr int kBatches = 4;
 
 struct Settings {
@@ -80,7 +82,7 @@ class Bench {
     margin_.method = Method::arcface;
     margin_.sub_centers = int(K);
     const Normals weights(0.01f), velocities(1e-4f), features(1);
-    const size_t heads = size_t(std::clamp(kBeyondL2 / (8.0 * C * K * D), 1.0, 64.0));
+    const size_t heads = size_t(std::clamp(kBeyondL2 / (8.0 * C * K * D), 1.0, kMostHeads));
     for (size_t i = 0; i < heads; i++) {
       heads_.push_back({device.empty(Dtype::float32, {C * K, D}), device.empty(Dtype::float32, {C * K, D})});
       weights.fill(device, heads_.back().weight);
@@ -131,7 +133,7 @@ class Bench {
 void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memory) {
   const auto [N, D, C, K] = shape;
   Bench bench(backend_of(Device{0}), shape);
-  for (size_t i = 0; i < std::max(bench.heads(), size_t(3)); i++) bench.step(settings.head);
+  for (size_t i = 0; i < 3 * bench.heads(); i++) bench.step(settings.head);
   std::vector<double> all, rounds;
   for (int round = 0; round < settings.rounds; round++) {
     std::vector<double> times;
@@ -141,12 +143,15 @@ void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memor
   }
   const auto [fastest, slowest] = std::minmax_element(all.begin(), all.end());
   const char* path = std::getenv("FLASHMARGIN_CUDA_HEAD");
+  const char* graph = std::getenv("FLASHMARGIN_CUDA_GRAPH");
   const double ms = median(all);
   std::printf(
-      "{\"bench\":\"gpu-head\",\"peer\":\"ours\",\"path\":\"%s\",\"precision\":\"%s\",\"N\":%lld,\"D\":%lld,"
+      "{\"bench\":\"gpu-head\",\"peer\":\"ours\",\"path\":\"%s\",\"graph\":\"%s\",\"precision\":\"%s\",\"N\":%lld,"
+      "\"D\":%lld,"
       "\"C\":%lld,\"K\":%lld,\"ms\":%.5g,\"min\":%.5g,\"max\":%.5g,\"roundMs\":[",
-      path && *path ? path : "auto", settings.head.precision == Precision::bfloat16 ? "bfloat16" : "float32",
-      (long long)N, (long long)D, (long long)C, (long long)K, ms, *fastest, *slowest);
+      path && *path ? path : "auto", graph && *graph ? graph : "auto",
+      settings.head.precision == Precision::bfloat16 ? "bfloat16" : "float32", (long long)N, (long long)D, (long long)C,
+      (long long)K, ms, *fastest, *slowest);
   for (size_t i = 0; i < rounds.size(); i++) std::printf("%s%.5g", i ? "," : "", rounds[i]);
   std::printf("],\"steps\":%zu,\"heads\":%zu,\"tflops\":%.4g,\"loss\":%.6g", all.size(), bench.heads(),
               6.0 * double(N) * double(C * K) * double(D) / ms / 1e9, bench.loss);

@@ -108,6 +108,11 @@ struct OptimizerStep {
     if (type == Optimizer::adamw) f(adamw);
     else f(sgd);
   }
+  template <class Update>
+  FM_HD const Update& of() const {
+    if constexpr (std::is_same_v<Update, AdamWUpdate<T>>) return adamw;
+    else return sgd;
+  }
 };
 
 // Throws unless these are numbers for a step, and state is what it keeps of this weight.

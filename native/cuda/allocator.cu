@@ -43,13 +43,16 @@ DeviceAllocator::DeviceAllocator(int device) : device_(device), cache_(DeviceBlo
 
 void* DeviceAllocator::allocate(size_t bytes) {
   void* data = cache_.take(bytes);
+  if (!data && give_up_ && give_up_()) data = cache_.take(bytes);
   if (data) return data;
   const DeviceGuard guard(device_);
   size_t free = 0, total = 0;
   FM_CUDA(cudaMemGetInfo(&free, &total));
-  fail(ErrorKind::device, "cudaErrorMemoryAllocation allocating ", gibibytes(bytes), " GiB (", gibibytes(total - free),
-       " of ", gibibytes(total), " in use, ", gibibytes(cache_.use().used),
-       " by this process's tensors): ", remedy_for(cudaErrorMemoryAllocation));
+  std::ostringstream message;
+  message << "cudaErrorMemoryAllocation allocating " << gibibytes(bytes) << " GiB (" << gibibytes(total - free)
+          << " of " << gibibytes(total) << " in use, " << gibibytes(cache_.use().used)
+          << " by this process's tensors): " << remedy_for(cudaErrorMemoryAllocation);
+  throw OutOfMemory(ErrorKind::device, message.str());
 }
 
 CudaMemory DeviceAllocator::use() {

@@ -1,6 +1,9 @@
 // A device's memory, kept for reuse: cudaMalloc and cudaFree wait for the device.
 // A block may be handed out again at once, because all work of a device is on its one stream.
 #pragma once
+#include <functional>
+#include <utility>
+
 #include "../common/block_cache.h"
 #include "../common/cuda_plugin.h"
 
@@ -12,6 +15,10 @@ struct DeviceBlocks {
   void give(void* data);
 };
 
+struct OutOfMemory : Error {
+  using Error::Error;
+};
+
 class DeviceAllocator {
  public:
   explicit DeviceAllocator(int device);
@@ -19,9 +26,12 @@ class DeviceAllocator {
   void* try_allocate(size_t bytes) { return cache_.take(bytes); }  // nullptr when there is none
   void release(void* data, size_t bytes) { cache_.give(data, bytes); }
   CudaMemory use();
+  // give_up() gives back what can be done without, and says whether there was any: called before an allocation fails.
+  void on_shortage(std::function<bool()> give_up) { give_up_ = std::move(give_up); }
 
  private:
   int device_;
+  std::function<bool()> give_up_;
   BlockCache<DeviceBlocks> cache_;
 };
 
@@ -31,37 +41,50 @@ int64_t scratch_bytes();
 // Scratch of one call.  It may end before the kernels that use it have run: whoever gets its memory next runs after them.
 class DeviceScratch {
  public:
-  explicit DeviceScratch(DeviceAllocator& from) : from_(from) {}
+  // again: hands out that one's blocks, in the order in which it took them, and leaves them to it.
+  explicit DeviceScratch(DeviceAllocator& from, const DeviceScratch* again = nullptr) : from_(from), again_(again) {}
   ~DeviceScratch() {
-    for (const Block& block : blocks_) from_.release(block.data, block.bytes);
+    for (const Block& block : blocks_)
+      if (block.data) from_.release(block.data, block.bytes);
   }
   DeviceScratch(const DeviceScratch&) = delete;
   DeviceScratch& operator=(const DeviceScratch&) = delete;
   template <class T>
   T* take(int64_t count) {
-    return static_cast<T*>(keep(&DeviceAllocator::allocate, size_t(count) * sizeof(T)));
+    return static_cast<T*>(keep(&DeviceScratch::allocate, size_t(count) * sizeof(T)));
   }
   // nullptr where it would be more than half of what this process has not taken yet.
   template <class T>
   T* take_if_affordable(int64_t count) {
     const size_t bytes = size_t(count) * sizeof(T);
-    const CudaMemory use = from_.use();
-    return use.used + 2 * bytes > use.total ? nullptr : static_cast<T*>(keep(&DeviceAllocator::try_allocate, bytes));
+    return static_cast<T*>(keep(&DeviceScratch::allocate_if_affordable, bytes));
   }
 
  private:
-  void* keep(void* (DeviceAllocator::*allocate)(size_t), size_t bytes) {
+  void* allocate(size_t bytes) { return from_.allocate(bytes); }
+  void* allocate_if_affordable(size_t bytes) {
+    const CudaMemory use = from_.use();
+    return use.used + 2 * bytes > use.total ? nullptr : from_.try_allocate(bytes);
+  }
+  void* keep(void* (DeviceScratch::*allocate)(size_t), size_t bytes) {
+    if (again_) {
+      FM_CHECK(device, taken_ < again_->blocks_.size() && again_->blocks_[taken_].bytes == bytes,
+               "a step that was to be repeated takes other memory");
+      return again_->blocks_[taken_++].data;
+    }
     blocks_.reserve(blocks_.size() + 1);
-    void* const data = (from_.*allocate)(bytes);
-    if (data) blocks_.push_back({data, bytes});
+    void* const data = (this->*allocate)(bytes);
+    blocks_.push_back({data, bytes});
     return data;
   }
 
   struct Block {
-    void* data;
+    void* data;  // or none
     size_t bytes;
   };
   DeviceAllocator& from_;
+  const DeviceScratch* again_;
+  size_t taken_ = 0;
   std::vector<Block> blocks_;
 };
 

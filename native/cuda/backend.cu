@@ -36,7 +36,10 @@ CudaBackend::CudaBackend(int device)
       stream_(device),
       allocator_(device),
       staging_(device),
-      libraries_(stream_, allocator_, capability_) {}
+      libraries_(stream_, allocator_, capability_),
+      graphs_(device) {
+  allocator_.on_shortage([this] { return graphs_.give_up_memory(); });
+}
 
 void CudaBackend::check_here(const char* what, const Tensor& x) const {
   FM_CHECK(device, x.device() == Device{device_}, "expected ", what, " on ", name_, ", got ", x.device());

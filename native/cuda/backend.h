@@ -7,6 +7,7 @@
 #include "cuda_raii.h"
 #include "library_ops.h"
 #include "staging.h"
+#include "step_graph.h"
 
 namespace fm {
 
@@ -15,7 +16,10 @@ class CudaBackend final : public Backend {
   explicit CudaBackend(int device);
   const char* name() const override { return name_.c_str(); }
   CudaMemory memory() { return allocator_.use(); }
-  void release(void* data, size_t bytes) { allocator_.release(data, bytes); }
+  void release(void* data, size_t bytes) {
+    graphs_.forget(data);
+    allocator_.release(data, bytes);
+  }
 
   // backend.cu
   Tensor empty(Dtype dtype, const Shape& shape) override;
@@ -141,6 +145,7 @@ class CudaBackend final : public Backend {
   int device() const { return device_; }
   const Stream& stream() const { return stream_; }
   DeviceAllocator& allocator() { return allocator_; }
+  StepGraphs& graphs() { return graphs_; }
   int capability() const { return capability_; }  // 90 is compute capability 9.0
 
  private:
@@ -150,6 +155,7 @@ class CudaBackend final : public Backend {
   DeviceAllocator allocator_;
   Staging staging_;
   LibraryOps libraries_;
+  StepGraphs graphs_;
 };
 
 // One a device, made at first use.  Throws when the device is not there.

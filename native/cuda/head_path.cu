@@ -41,6 +41,15 @@ HeadPathReport report_head_path(CudaBackend& gpu) {
     else if (!reason.empty()) report.chosen += "not by " + std::string(path->about) + ": " + reason + "; ";
     if (!reason.empty() || !disagreement.empty()) continue;
     report.chosen += "bfloat16 by " + std::string(path->about);
+    if (StepGraphs::wish() == StepGraphs::Wish::off) {
+      report.chosen += "; steps are launched, FLASHMARGIN_CUDA_GRAPH=off";
+      return report;
+    }
+    const std::string off = gpu.graphs().off(), why_launched = off.empty() ? graph_disagreement(gpu, *path) : off;
+    if (why_launched.empty()) report.chosen += "; steps that repeat are replayed as a CUDA graph";
+    else
+      report.warning += std::string(report.warning.empty() ? "" : "; ") +
+                        "the head's steps are not replayed as a CUDA graph: " + why_launched;
     return report;
   }
   return report;

@@ -67,8 +67,8 @@ const HeadPath<T, E>& head_path(CudaBackend& gpu, const HeadCase& of) {
   else return plain_head_path<T, E>();
 }
 
-// In words: which path heads of one center a class take, and which of the table disagree with the plain path; empty
-// where none does.
+// In words: which path heads of one center a class take and whether their steps are replayed, and what disagrees with the
+// plain path or with plain launches; empty where nothing does.
 struct HeadPathReport {
   std::string chosen, warning;
 };
@@ -79,10 +79,11 @@ struct StuckPath : Error {
   using Error::Error;
 };
 
-// margin_softmax.cu: a step on this path.
-HeadStep step_on_path(CudaBackend& gpu, const Bfloat16Path& path, const Tensor& features, const Tensor& weight,
+// margin_softmax.cu: a step on this path, by plain launches.
+template <class T, class E>
+HeadStep step_on_path(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,
-                      const OptimizerParams& optimizer, HeadOptions options);
+                      const OptimizerParams& optimizer, double keep_bytes);
 // head_check.cu: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
 std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path);
 

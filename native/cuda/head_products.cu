@@ -19,7 +19,7 @@ void run_weights_product(const Stream& stream, const DeviceHead<T>& head, const 
                     unsigned(blocks_for(head.D, Tile<T>::kColumns)));
   task.with_update([&](const auto& update) {
     using Update = std::decay_t<decltype(update)>;
-    launch(stream, blocks, Tile<T>::kThreads, weights_product_kernel<T, E, Update>, head, chunk, task, update);
+    launch(stream, blocks, Tile<T>::kThreads, weights_product_kernel<T, E, Update>, head, chunk, task);
   });
 }
 

@@ -44,13 +44,20 @@ struct WeightTask {
   T* d_weight;   // [R, D]
   // in place of d_weight, with the targets' part:
   T *weight, *states[kMostStates];  // [R, D] each
-  OptimizerStep<T> optimizer;
+  Optimizer optimizer;
+  const OptimizerStep<T>* numbers;  // on the device: a launch that is recorded once serves steps of other numbers
 
-  // Runs f(update), what becomes of a row.
+  // Runs f with an update of the type that a row gets; its numbers are the device's.
   template <class F>
   void with_update(F&& f) const {
-    if (weight) optimizer.with(f);
-    else f(NoUpdate{});
+    if (!weight) f(NoUpdate{});
+    else if (optimizer == Optimizer::adamw) f(AdamWUpdate<T>{});
+    else f(SgdUpdate<T>{});
+  }
+  template <class Update>
+  __device__ Update update() const {
+    if constexpr (Update::kStates > 0) return numbers->template of<Update>();
+    else return {};
   }
 };
 
@@ -101,7 +108,7 @@ struct WeightRow {
 // dW = scoresᵀ·e.  Blocks: centers, axes.
 template <class T, class E, class Update>
 __global__ void __launch_bounds__(256, 2)
-    weights_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, WeightTask<T> task, Update update) {
+    weights_product_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, WeightTask<T> task) {
   using S = Tile<T>;
   constexpr bool kUpdate = Update::kStates > 0;
   __shared__ Four<T> staging[S::kStaging / 4];
@@ -116,6 +123,7 @@ __global__ void __launch_bounds__(256, 2)
                                                     int(chunk.depth)},
                    sums);
 
+  const Update update = task.template update<Update>();
   const int64_t row_tiles = (head.N + S::kRows - 1) / S::kRows;
 #pragma unroll
   for (int r = 0; r < S::kThreadRows; r++) {

@@ -23,6 +23,11 @@ __global__ void fill_rows_kernel(T* x, int64_t n, T value) {
 }
 
 template <class T>
+__global__ void store_kernel(T value, T* to) {
+  *to = value;
+}
+
+template <class T>
 __global__ void clear_report_kernel(DeviceHead<T> head) {
   constexpr unsigned long long none = HeadReport::kNone;
   *head.report = HeadReport{none, none, none, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 0};

@@ -17,7 +17,7 @@ void run_tensor_weights(const Stream& stream, const DeviceHead<float>& head, con
                     unsigned(blocks_for(head.D, TensorTile::kColumns)));
   task.with_update([&](const auto& update) {
     using Update = std::decay_t<decltype(update)>;
-    launch(stream, blocks, TensorTile::kThreads, tensor_weights_kernel<float, Update>, head, chunk, task, update);
+    launch(stream, blocks, TensorTile::kThreads, tensor_weights_kernel<float, Update>, head, chunk, task);
   });
 }
 

@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(TensorTile::kThreads, 1)
 // dW = scoresᵀ·e, on the tangent of its row.  Blocks: centers, axes.
 template <class T, class Update>
 __global__ void __launch_bounds__(TensorTile::kThreads, 1)
-    tensor_weights_kernel(DeviceHead<T> head, HeadChunk<T, Bfloat16> chunk, WeightTask<T> task, Update update) {
+    tensor_weights_kernel(DeviceHead<T> head, HeadChunk<T, Bfloat16> chunk, WeightTask<T> task) {
   if constexpr (kHasTensorCores) {
     using S = TensorTile;
     constexpr bool kUpdate = Update::kStates > 0;
@@ -66,6 +66,7 @@ __global__ void __launch_bounds__(TensorTile::kThreads, 1)
     begin_tensor_tile(staging, scores, embeddings, 0, N);
     finish_tensor_tile(staging, scores, embeddings, 0, N, sums);
 
+    const Update update = task.template update<Update>();
     const TensorPlace place;
 #pragma unroll
     for (int m = 0; m < 2; m++)

@@ -120,7 +120,7 @@ void stuck() {
 // What a step leaves beside its weight is what the weight is read as, until something else writes there.
 void unit_rows() {
   unsetenv("FLASHMARGIN_CUDA_HEAD");
-  const int64_t N = 9, C = 150, D = 264;
+  const int64_t N = 9, C = 150, D = 272;
   const MarginParams p = params(Method::arcface, 64);
   const Problem q = problem_for({"", p}, N, C, D, 3);
   const Tensor x = on_gpu({N, D}, q.x), labels = on_gpu<int32_t>({N}, Matrix(q.labels.begin(), q.labels.end()));
@@ -165,6 +165,16 @@ void unit_rows() {
     expect(w.storage->derived == nullptr, name, " forgets the unit rows");
     as_read_anew(w, name);
   }
+  // The same memory as rows of another length.
+  const Tensor w2 = stepped();
+  const int64_t halves = 2 * C, half = D / 2;
+  Tensor reshaped = w2, x2 = on_gpu({N, half}, Matrix(q.x.begin(), q.x.begin() + N * half));
+  reshaped.shape = {halves, half};
+  const auto lse_of_halves = [&](const Tensor& weight) {
+    return from_gpu(gpu().margin_softmax_forward(x2, weight, labels, {}, p, Precision::bfloat16).lse);
+  };
+  expect(lse_of_halves(reshaped) == lse_of_halves(on_gpu({halves, half}, from_gpu(w2))),
+         "a reshaped weight does not take the unit rows of its other shape");
   // Rows that only their exact norm has a direction for are read anew.
   Matrix tiny = q.w;
   for (int64_t d = 0; d < D; d++) tiny[size_t(d)] = 1e-15;

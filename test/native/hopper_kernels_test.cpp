@@ -78,6 +78,7 @@ struct Problem {
   Aligned<double> group_sums, group_counts;
   Aligned<int32_t> labels, first, next;
   Aligned<HeadReport> report;
+  Aligned<OptimizerStep<float>> numbers;
   std::vector<double> cos;  // [N, classes, K]
   DeviceHead<float> head{};
   BfloatChunk chunk{};
@@ -113,7 +114,8 @@ struct Problem {
         labels(N),
         first(C * K),
         next(N),
-        report(1) {
+        report(1),
+        numbers(1) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     std::uniform_real_distribution<float> uniform(0, 1);
@@ -254,7 +256,8 @@ struct Problem {
     t.project = project;
     if (!optimizer) return t.d_weight = d_weight.data, t;
     t.weight = weight.data, t.states[0] = velocity.data, t.states[1] = squares.data;
-    t.optimizer = OptimizerStep<float>(*optimizer);
+    numbers[0] = OptimizerStep<float>(*optimizer);
+    t.optimizer = optimizer->type, t.numbers = numbers.data;
     return t;
   }
 

@@ -90,6 +90,20 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     expect(summary.tiers[0].auc).toBeCloseTo(onCuda.auc, 6);
   });
 
+  it('replays the steps of a head, to the same bits', () => {
+    const config = write('replayed', { evaluation: undefined });
+    const run = (out: string, env: Readonly<Record<string, string>>) =>
+      flashmargin(['train', config, '--out', at(out), '--device', 'cuda'], env);
+    const replayed = run('replayed', { FLASHMARGIN_CUDA_GRAPH: 'on' });
+    expect(replayed.status, replayed.stderr).toBe(0);
+    expect(run('launched', { FLASHMARGIN_CUDA_GRAPH: 'off' }).status).toBe(0);
+    expect(tensorsOf('replayed')).toEqual(tensorsOf('launched'));
+    const failing = run('failing', { FLASHMARGIN_CUDA_GRAPH: 'on', FM_EMULATED_FAILURE: 'cudaGraphLaunch' });
+    expect(failing.stderr).toMatch(
+      /FLASHMARGIN_CUDA_GRAPH=on does not suit: cudaErrorIllegalAddress .*cudaGraphLaunch/,
+    );
+  });
+
   it('trains with AdamW as the CPU does', () => {
     const config = write('adamw', { optimizer: { type: 'adamw', lr: 0.01, eps: 1e-4 }, evaluation: undefined });
     expect(flashmargin(['train', config]).status).toBe(0);

@@ -46,9 +46,9 @@ void weights_product(const Stream& stream, const DeviceHead<float>& head, const 
                      const WeightTask<float>& task) {
   task.with_update([&](const auto& update) {
     using Update = std::decay_t<decltype(update)>;
-    if (head.D <= 256) run_tiles(stream, WeightsWork<Update, 1>(head, chunk, task, update));
-    else if (whole_rows(head.D)) run_tiles(stream, WeightsWork<Update, 2>(head, chunk, task, update));
-    else run_tiles(stream, WeightsWork<Update, 0>(head, chunk, task, update));
+    if (head.D <= 256) run_tiles(stream, WeightsWork<Update, 1>(head, chunk, task));
+    else if (whole_rows(head.D)) run_tiles(stream, WeightsWork<Update, 2>(head, chunk, task));
+    else run_tiles(stream, WeightsWork<Update, 0>(head, chunk, task));
   });
 }
 

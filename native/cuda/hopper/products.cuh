@@ -425,19 +425,16 @@ struct WeightsWork {
   CUtensorMap scores, rows;
   DeviceHead<float> head;
   WeightTask<float> task;
-  Update update;
   const float* dots;
   Bfloat16* units;  // [columns, depth] to be renewed; or none
   int64_t columns, depth;
   int classes, first_class, steps, class_pairs, axis_tiles;
 
-  WeightsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const WeightTask<float>& task,
-              const Update& update)
+  WeightsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const WeightTask<float>& task)
       : scores(map_scores(head, chunk, 64, 64)),
         rows(map_rows(head, chunk, 64)),
         head(head),
         task(task),
-        update(update),
         dots(chunk.dots),
         units(kUpdate ? chunk.units : nullptr),
         columns(chunk.columns),
@@ -470,6 +467,7 @@ struct WeightsWork {
     const int thread = int(threadIdx.x) % kWarpgroup, lane = thread % kWarp, warp = thread / kWarp;
     const int axis0 = tile.column0 + (kGroups == 2 ? me * kColumns : 0);  // of the warpgroup
     const int row0 = tile.row0 + (kGroups == 2 ? 0 : me * 64) + warp * 16 + lane / 4;
+    const Update update = task.update<Update>();
     float dot[2] = {0, 0};
     // Of row h: computed where needed, which leaves the registers to the sums.
     const auto inside = [&](int h) { return row0 + 8 * h < classes; };

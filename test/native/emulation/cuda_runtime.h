@@ -7,12 +7,17 @@
 //   FM_EMULATED_SEED     of the order in which threads run
 //   FM_EMULATED_CAPABILITY  10 times the compute capability   (default 80)
 //   FM_EMULATED_WRONG_MMA   1: tensor cores that lose a product
+//   FM_EMULATED_WRONG_GRAPH   1: graphs that lose their last launch
+//
+// Between the beginning and the end of a capture, launches, copies and memory sets of its stream are recorded with their
+// arguments and done by each launch of the graph.  What would wait or allocate then fails, and makes the capture invalid.
 #pragma once
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <string>
+#include <tuple>
 #include <type_traits>
 
 #include "../cuda_emulation.h"
@@ -32,8 +37,16 @@ enum cudaError_t {
   cudaErrorMisalignedAddress = 716,
   cudaErrorLaunchFailure = 719,
   cudaErrorSystemDriverMismatch = 803,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorIllegalState = 401,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 
 struct alignas(8) float2 {
@@ -50,7 +63,15 @@ struct cudaDeviceProp {
 };
 using cudaStream_t = struct EmulatedStream*;
 using cudaEvent_t = struct EmulatedEvent*;
-struct EmulatedStream {};
+using cudaGraph_t = struct EmulatedGraph*;
+using cudaGraphExec_t = struct EmulatedGraph*;
+struct EmulatedGraph {
+  std::vector<std::function<void()>> work;
+};
+struct EmulatedStream {
+  EmulatedGraph* capture = nullptr;
+  bool invalid = false;
+};
 struct EmulatedEvent {};
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
 struct cudaLaunchAttribute {
@@ -77,12 +98,31 @@ struct Devices {
   std::map<void*, std::pair<int, size_t>> blocks;  // device, bytes
   std::map<int, size_t> used;
   uint64_t launches = 0;
+  uint64_t graph_launches = 0;
 };
 inline Devices& devices() {
   static auto* one = new Devices;
   return *one;
 }
 inline thread_local int current_device = 0;
+// The stream that this thread captures, other than in the relaxed mode.
+inline thread_local EmulatedStream* capturing = nullptr;
+
+// Now, or where the stream is captured, whenever the graph is launched.
+template <class F>
+cudaError_t enqueue(EmulatedStream* stream, F&& work) {
+  if (!stream || !stream->capture) return work(), cudaSuccess;
+  if (stream->invalid) return cudaErrorStreamCaptureInvalidated;
+  stream->capture->work.emplace_back(std::forward<F>(work));
+  return cudaSuccess;
+}
+// What must not be called while a stream is captured, by the thread that does so or of that stream.
+inline cudaError_t while_capturing(EmulatedStream* stream = nullptr) {
+  if (!stream || !stream->capture) stream = capturing;
+  if (!stream || !stream->capture) return cudaSuccess;
+  stream->invalid = true;
+  return cudaErrorStreamCaptureUnsupported;
+}
 
 inline uint64_t setting(const char* name, uint64_t otherwise) {
   const char* value = std::getenv(name);
@@ -106,8 +146,15 @@ inline cudaError_t fault(const char* call) {
 
 }  // namespace cuda_emulation
 
+// For a test that opens a library of these sources: how many graphs were launched.
+extern "C" __attribute__((visibility("default"), used)) inline uint64_t fm_emulated_graph_launches() {
+  return cuda_emulation::devices().graph_launches;
+}
+
 #define FM_EMULATED_CALL \
   if (const cudaError_t error = ::cuda_emulation::fault(__func__)) return error
+#define FM_NOT_WHILE_CAPTURING(...) \
+  if (const cudaError_t error = ::cuda_emulation::while_capturing(__VA_ARGS__)) return error
 
 inline const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
@@ -117,6 +164,8 @@ inline const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     default: return "cudaErrorOther";
   }
 }
@@ -127,6 +176,8 @@ inline const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
     case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
     default: return "another error";
   }
 }
@@ -175,6 +226,7 @@ inline cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 // New memory holds NaN, so that what a kernel forgets to write shows.
 inline cudaError_t cudaMalloc(void** data, size_t bytes) {
   FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING();
   auto& all = cuda_emulation::devices();
   std::lock_guard<std::mutex> hold(all.lock);
   size_t& used = all.used[cuda_emulation::current_device];
@@ -188,6 +240,7 @@ inline cudaError_t cudaMalloc(void** data, size_t bytes) {
 }
 inline cudaError_t cudaFree(void* data) {
   FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING();
   auto& all = cuda_emulation::devices();
   std::lock_guard<std::mutex> hold(all.lock);
   const auto it = all.blocks.find(data);
@@ -199,6 +252,7 @@ inline cudaError_t cudaFree(void* data) {
 }
 inline cudaError_t cudaMallocHost(void** data, size_t bytes) {
   FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING();
   *data = std::malloc(bytes);
   return *data ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -206,15 +260,13 @@ inline cudaError_t cudaFreeHost(void* data) {
   std::free(data);
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   FM_EMULATED_CALL;
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
+  return cuda_emulation::enqueue(stream, [=] { std::memcpy(to, from, bytes); });
 }
-inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   FM_EMULATED_CALL;
-  std::memset(to, value, bytes);
-  return cudaSuccess;
+  return cuda_emulation::enqueue(stream, [=] { std::memset(to, value, bytes); });
 }
 
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -226,10 +278,49 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING(stream);
   return cudaSuccess;
 }
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  FM_EMULATED_CALL;
+  if (stream->capture) return cudaErrorIllegalState;
+  stream->capture = new EmulatedGraph, stream->invalid = false;
+  if (mode != cudaStreamCaptureModeRelaxed) cuda_emulation::capturing = stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  if (!stream->capture) return cudaErrorIllegalState;
+  *graph = std::exchange(stream->capture, nullptr);
+  cuda_emulation::capturing = nullptr;
+  FM_EMULATED_CALL;
+  if (!stream->invalid) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return cudaErrorStreamCaptureInvalidated;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* launchable, cudaGraph_t graph, unsigned long long) {
+  FM_EMULATED_CALL;
+  *launchable = new EmulatedGraph(*graph);
+  if (cuda_emulation::setting("FM_EMULATED_WRONG_GRAPH", 0)) (*launchable)->work.pop_back();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  FM_EMULATED_CALL;
+  cuda_emulation::devices().graph_launches++;
+  for (const auto& work : graph->work)
+    if (const cudaError_t error = cuda_emulation::enqueue(stream, work)) return error;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   FM_EMULATED_CALL;
   *event = new EmulatedEvent;
@@ -240,12 +331,14 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t stream) {
   FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING(stream);  // legal, but nothing here knows what it would mean
   return cudaSuccess;
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
   FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING();
   return cudaSuccess;
 }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
@@ -273,9 +366,13 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   for (unsigned i = 0; i < config->numAttrs; i++)
     if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) cluster = config->attrs[i].val.clusterDim.x;
   if (cluster == 0 || cluster > 8 || grid.x % cluster != 0) return cudaErrorInvalidValue;
-  const uint64_t seed = cuda_emulation::setting("FM_EMULATED_SEED", 1) + 7919 * cuda_emulation::devices().launches++;
-  cuda_emulation::emulate(
-      {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, seed, [&] { kernel(std::decay_t<P>(arguments)...); },
-      cluster, config->dynamicSmemBytes);
-  return cudaSuccess;
+  const size_t shared_bytes = config->dynamicSmemBytes;
+  return cuda_emulation::enqueue(config->stream, [grid, block, cluster, shared_bytes, kernel,
+                                                  values = std::tuple<std::decay_t<P>...>(arguments...)] {
+    const uint64_t seed = cuda_emulation::setting("FM_EMULATED_SEED", 1) + 7919 * cuda_emulation::devices().launches++;
+    cuda_emulation::emulate(
+        {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, seed,
+        [&] { std::apply([&](const auto&... value) { kernel(std::decay_t<P>(value)...); }, values); }, cluster,
+        shared_bytes);
+  });
 }
