@@ -85,7 +85,7 @@ class CudaBackend final : public Backend {
   // search.cu
   Neighbours nearest(const Tensor& queries, const Tensor& gallery, int64_t k) override;
 
-  // margin_softmax.cu
+  // margin_softmax.cu, head_step.cu
   MarginSoftmaxForward margin_softmax_forward(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                               const OptionalTensor& margins, const MarginParams& p,
                                               Precision precision) override;

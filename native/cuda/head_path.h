@@ -1,4 +1,4 @@
-// The paths of the head: who multiplies.  One table of them, in order of preference; Head in margin_softmax.cu calls them
+// The paths of the head: who multiplies.  One table of them, in order of preference; Head in head_call.cuh calls them
 // and knows nothing more of them.
 //
 // A path of Bfloat16 operands is for float32 tensors with Precision::bfloat16: it gets unit rows that are rounded
@@ -79,7 +79,7 @@ struct StuckPath : Error {
   using Error::Error;
 };
 
-// margin_softmax.cu: a step on this path, by plain launches.
+// head_step.cu: a step on this path, by plain launches.
 template <class T, class E>
 HeadStep step_on_path(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,

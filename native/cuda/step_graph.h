@@ -100,7 +100,7 @@ class StepGraphs {
 template <class T, class E>
 struct HeadPath;
 
-// margin_softmax.cu: a step to be kept, of weight and state as they lie.
+// head_step.cu: a step to be kept, of weight and state as they lie.
 template <class T, class E>
 std::shared_ptr<KeptStep> kept_step(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features,
                                     const Tensor& weight, const OptimizerState& state, const OptionalTensor& margins,
