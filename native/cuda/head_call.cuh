@@ -175,20 +175,24 @@ class Head {
     SweepTask<T> task = sweep_task();
     task.totals = totals;
     if (totals) clear_groups();
+    // All memory is taken before the first row of weight changes.
+    E* scores = nullptr;
+    T* dots = nullptr;
+    if (kept_ < on_.C) {
+      scores = scratch_.take<E>(N * on_.K * in_steps(most, kScoreStep));
+      if (!path_->whole_rows(D)) dots = scratch_.take<T>(row_tiles * most * on_.K);
+    }
     if (kept_) {
+      E* const scaled = scratch_.take<E>(N * depth_);
       // The factors of the rows: of dX when it is added up, of dW in the rows that it is added up of.
       HeadChunk<T, E> chunk = kept_chunk();
       path_->features_product(stream_, on_, chunk, slabs_, splits_);
       launch(stream_, unsigned(blocks_for(splits_ * N * D, kRowThreads)), kRowThreads, scale_slabs_kernel<T>, on_,
              slabs_, splits_);
-      E* const scaled = scratch_.take<E>(N * depth_);
       round_rows(on_.embeddings, on_.factor, N, scaled);
       chunk.embeddings = scaled;
       path_->weights_product(stream_, on_, chunk, weights);
     }
-    if (kept_ == on_.C) return;
-    E* const scores = scratch_.take<E>(N * on_.K * in_steps(most, kScoreStep));
-    T* const dots = path_->whole_rows(D) ? nullptr : scratch_.take<T>(row_tiles * most * on_.K);
     for_chunks(kept_, most, [&](HeadChunk<T, E> chunk) {
       chunk.scores = scores;
       chunk.dots = dots;
