@@ -1,6 +1,5 @@
 // A path's first recorded step on a device: small steps by replays and by plain launches, which must be the same bits.
 #include <cstring>
-#include <map>
 
 #include "head_path.h"
 #include "small_head.h"
@@ -68,19 +67,7 @@ std::string compare(CudaBackend& gpu, const HeadPath<T, E>& path) {
 
 template <class T, class E>
 std::string graph_disagreement(CudaBackend& gpu, const HeadPath<T, E>& path) {
-  static auto* lock = new std::mutex;
-  static auto* known = new std::map<std::pair<CudaBackend*, const HeadPath<T, E>*>, std::string>;
-  std::lock_guard<std::mutex> hold(*lock);
-  const auto [at, unknown] = known->try_emplace({&gpu, &path});
-  if (unknown) {
-    try {
-      at->second = compare(gpu, path);
-    } catch (...) {
-      known->erase(at);  // whoever asked is told, and may ask again
-      throw;
-    }
-  }
-  return at->second;
+  return once_a_device<compare<T, E>>(gpu, path);
 }
 
 template std::string graph_disagreement(CudaBackend&, const HeadPath<float, float>&);

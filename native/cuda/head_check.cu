@@ -1,7 +1,5 @@
 // A path's first use on a device: small steps on it and on the plain path, which multiplies the same rounded operands.
 #include <cmath>
-#include <map>
-#include <mutex>
 #include <sstream>
 
 #include "head_path.h"
@@ -88,19 +86,7 @@ std::string compare(CudaBackend& gpu, const Bfloat16Path& path) {
 
 std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path) {
   if (&path == &plain_head_path<float, Bfloat16>()) return "";
-  static auto* lock = new std::mutex;
-  static auto* known = new std::map<std::pair<CudaBackend*, const Bfloat16Path*>, std::string>;
-  std::lock_guard<std::mutex> hold(*lock);
-  const auto [at, unknown] = known->try_emplace({&gpu, &path});
-  if (unknown) {
-    try {
-      at->second = compare(gpu, path);
-    } catch (...) {
-      known->erase(at);  // whoever asked is told, and may ask again
-      throw;
-    }
-  }
-  return at->second;
+  return once_a_device<compare>(gpu, path);
 }
 
 }  // namespace fm

@@ -1,5 +1,9 @@
-// A small head for what is checked once a device: ragged edges, rows without a target, and a target that rows share.
+// What a path is checked by once a device: a small head with ragged edges, rows without a target, and a target that rows
+// share.
 #pragma once
+#include <map>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "backend.h"
@@ -45,6 +49,24 @@ struct SmallHead {
  private:
   uint32_t seed_ = 1;
 };
+
+// What check(gpu, path) says, asked once for each device and path.
+template <auto check, class Path>
+std::string once_a_device(CudaBackend& gpu, const Path& path) {
+  static auto* lock = new std::mutex;
+  static auto* known = new std::map<std::pair<CudaBackend*, const Path*>, std::string>;
+  std::lock_guard<std::mutex> hold(*lock);
+  const auto [at, unknown] = known->try_emplace({&gpu, &path});
+  if (unknown) {
+    try {
+      at->second = check(gpu, path);
+    } catch (...) {
+      known->erase(at);  // whoever asked is told, and may ask again
+      throw;
+    }
+  }
+  return at->second;
+}
 
 template <class T>
 std::vector<T> values_of(CudaBackend& gpu, const Tensor& t) {
