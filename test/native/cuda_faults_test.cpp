@@ -1,9 +1,6 @@
 // What fails in the CUDA library under the host emulation: memory that runs out at every allocation of every operation,
 // and runtime calls that fail.  An error says so in CUDA's words, nothing is leaked, and where the device survives the
 // operation works afterwards.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +10,7 @@
 
 #include "../../native/common/devices.h"
 #include "../../native/common/methods.h"
+#include "in_a_process.h"
 
 namespace {
 
@@ -160,23 +158,7 @@ std::vector<char> bytes_of(const std::vector<Tensor>& tensors) {
 }
 
 // A process each: a device's memory, once taken, stays in the library's cache.
-void in_a_process(const std::string& what, const std::function<bool()>& claim) {
-  std::fflush(stdout);
-  const pid_t child = fork();
-  if (child == 0) {
-    bool ok = false;
-    try {
-      ok = claim();
-    } catch (const std::exception& error) {
-      std::printf("%s: %s\n", what.c_str(), error.what());
-    }
-    std::fflush(stdout);
-    _exit(ok ? 0 : 1);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  check(WIFEXITED(status) && WEXITSTATUS(status) == 0, what);
-}
+void alone(const std::string& what, const std::function<bool()>& claim) { check(in_a_process(what, claim), what); }
 
 template <class F>
 std::string error_of(F&& f) {
@@ -191,7 +173,7 @@ std::string error_of(F&& f) {
 // The device has 512 bytes more at each try, the grain of its allocator, until the operation has what it needs: so each
 // of its allocations is the first to fail once.
 void memory_runs_out(const Family& family) {
-  in_a_process(std::string(family.name) + ": memory runs out at any allocation", [&] {
+  alone(std::string(family.name) + ": memory runs out at any allocation", [&] {
     const std::vector<char> wanted = bytes_of(family.run());
     const uint64_t peak = cuda_memory(0).peak;
     int failures = 0;
@@ -221,7 +203,7 @@ void memory_runs_out(const Family& family) {
 
 void calls_fail(const Family& family) {
   for (const char* call : {"cudaLaunchKernelEx", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaEventRecord"})
-    in_a_process(std::string(family.name) + ": " + call + " fails", [&] {
+    alone(std::string(family.name) + ": " + call + " fails", [&] {
       const std::vector<char> wanted = bytes_of(family.run());
       setenv("FM_EMULATED_FAILURE", call, 1);
       const std::string error = error_of([&] { bytes_of(family.run()); });

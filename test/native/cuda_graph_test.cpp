@@ -2,13 +2,12 @@
 // path; and what ends a graph, or leaves it unmade.
 #include <cuda_runtime.h>
 #include <dlfcn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <functional>
 
 #include "cuda_head_test.h"
 #include "error_of.h"
+#include "in_a_process.h"
 
 namespace {
 
@@ -307,23 +306,12 @@ bool emulation() {
 }
 
 // What is known of a device is known once a process, so each case has its own.
-void in_a_process(const std::string& what, const std::function<bool()>& claim) {
-  std::fflush(stdout);
-  const pid_t child = fork();
-  if (child == 0) {
+void alone(const std::string& what, const std::function<bool()>& claim) {
+  const auto with_what_it_expects = [&] {
     failed = 0;
-    bool ok = false;
-    try {
-      ok = claim();
-    } catch (const std::exception& error) {
-      std::printf("%s: %s\n", what.c_str(), error.what());
-    }
-    std::fflush(stdout);
-    _exit(ok && failed == 0 ? 0 : 1);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, what);
+    return claim() && failed == 0;
+  };
+  expect(in_a_process(what, with_what_it_expects), what);
 }
 
 }  // namespace
@@ -332,21 +320,21 @@ int main() {
   setenv("FLASHMARGIN_CUDA", FM_EMULATED_CUDA, 1);
   setenv("FLASHMARGIN_CUDA_SCRATCH", "0.01", 1);  // MiB: several chunks of classes
   for (const char* path : {"plain", "tensor", "hopper"})
-    in_a_process(std::string("replays on the path ") + path, [&] {
+    alone(std::string("replays on the path ") + path, [&] {
       setenv("FM_EMULATED_CAPABILITY", path == std::string("hopper") ? "90" : "80", 1);
       every_path(path);
       return passed > 0;
     });
-  in_a_process("a replay refuses its batch", refusals);
-  in_a_process("another weight or parameter", other_steps);
+  alone("a replay refuses its batch", refusals);
+  alone("another weight or parameter", other_steps);
   for (const char* call : {"cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch"})
-    in_a_process(std::string(call) + " fails", [&] { return fails(call); });
-  in_a_process("a graph fails after the check", fails_later);
-  in_a_process("replays that differ", differs);
-  in_a_process("memory runs out", memory);
-  in_a_process("more heads than are kept", many);
-  in_a_process("settings", settings);
-  in_a_process("the emulation of captures", emulation);
+    alone(std::string(call) + " fails", [&] { return fails(call); });
+  alone("a graph fails after the check", fails_later);
+  alone("replays that differ", differs);
+  alone("memory runs out", memory);
+  alone("more heads than are kept", many);
+  alone("settings", settings);
+  alone("the emulation of captures", emulation);
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed != 0;
 }
