@@ -8,6 +8,9 @@
 // The first step of a key is launched as any other, and so is the second; but the second keeps its memory, and its
 // launches are then recorded.  Nothing is allocated while recording, a recording that fails costs no step, and it is on
 // a stream of its own, so that no other thread's launches get into it.
+//
+// A replay begins with the unit rows that the last step left.  Where something else has written into the weight since, the
+// step is launched, and recorded anew.
 #pragma once
 #include <functional>
 #include <memory>
