@@ -95,6 +95,12 @@ export function checkObject(operation: string, wanted: string, value: unknown): 
   expected(typeof value === 'object' && value !== null, operation, wanted, value);
 }
 
+/** Throws unless it can be walked with for … of, and is no text: `checkIterable('Sgd', 'parameters', parameters)`. */
+export function checkIterable(operation: string, wanted: string, value: unknown): asserts value is Iterable<unknown> {
+  const walks = typeof value === 'object' && value !== null && Symbol.iterator in value;
+  expected(walks, operation, wanted, value);
+}
+
 /** Throws unless each value, by its name, is an array, typed or not. */
 export function checkLists(operation: string, lists: Readonly<Record<string, unknown>>): void {
   for (const [name, value] of Object.entries(lists))

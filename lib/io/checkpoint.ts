@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { HostDtype } from '../binding.js';
-import { ArgumentTypeError, checkPath, DataError, expected } from '../errors.js';
+import { ArgumentTypeError, checkIterable, checkPath, DataError, expected } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import { removeTemporaries } from './atomicFile.js';
 import { type FileTensor, readSafetensors, writeSafetensors } from './safetensors.js';
@@ -36,10 +36,8 @@ export function saveCheckpoint(file: string, state: CheckpointState, parts: Chec
   for (const count of ['step', 'epoch', 'batch'] as const)
     expected(isCount(state[count]), 'saveCheckpoint', `state.${count}, an integer of at least 0`, state[count]);
   expected(typeof parts === 'object' && parts !== null, 'saveCheckpoint', PARTS, parts);
-  for (const [prefix, tensors] of Object.entries(parts)) {
-    const several = typeof (tensors as Iterable<unknown> | undefined)?.[Symbol.iterator] === 'function';
-    expected(several, 'saveCheckpoint', `parts.${prefix}, a name and a tensor each`, tensors);
-  }
+  for (const [prefix, tensors] of Object.entries(parts))
+    checkIterable('saveCheckpoint', `parts.${prefix}, a name and a tensor each`, tensors);
   const entries = Object.entries(parts).flatMap(([prefix, tensors]) =>
     Array.from(
       tensors,

@@ -1,7 +1,7 @@
 /** The safetensors format: a little-endian 64-bit header length, a JSON header, raw little-endian data. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import zlib from 'node:zlib';
-import { checkPath, DataError, expected } from '../errors.js';
+import { checkIterable, checkPath, DataError } from '../errors.js';
 import type { HostArray } from '../tensor.js';
 import { writeAll, writeAtomically } from './atomicFile.js';
 
@@ -51,8 +51,7 @@ export function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): void {
   checkPath('writeSafetensors', 'the path of a file', file);
-  const several = typeof (tensors as Iterable<unknown> | undefined)?.[Symbol.iterator] === 'function';
-  expected(several, 'writeSafetensors', 'tensors, a name and a source each', tensors);
+  checkIterable('writeSafetensors', 'tensors, a name and a source each', tensors);
   const sources = [...tensors];
   const header: Record<string, unknown> = { __metadata__: { ...metadata, [CHECKSUM]: '00000000' } };
   let offset = 0;

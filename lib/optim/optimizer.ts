@@ -1,6 +1,7 @@
 import { type Handle, native } from '../binding.js';
 import {
   ArgumentTypeError,
+  checkIterable,
   checkOptions,
   DeviceError,
   describe,
@@ -67,8 +68,7 @@ export abstract class Optimizer {
     parameters: Iterable<[string, Tensor]>,
     options: OptimizerNumbers & ClipOptions,
   ) {
-    const iterable = typeof (parameters as Iterable<unknown> | undefined)?.[Symbol.iterator] === 'function';
-    expected(iterable, name, 'parameters, a name and a tensor each', parameters);
+    checkIterable(name, 'parameters, a name and a tensor each', parameters);
     checkOptions(name, options, [...optionsOf(type), 'clipNorm']);
     const { clipNorm, ...numbers } = options;
     checkOptimizer(name, numbers);
@@ -138,13 +138,9 @@ export abstract class Optimizer {
     // It is freed with the update.
     expected(!taken.has(grad), operation, `${what} to be a tensor of its own`, grad);
     taken.add(grad);
-    const [wanted, got] = [describe(weight), describe(grad)];
-    if (grad.dtype !== weight.dtype) {
-      throw new ArgumentTypeError(`${operation}: expected ${what} as ${wanted}, got ${got}`, { code: 'ERR_FM_TYPE' });
-    }
-    if (grad.shape.join() !== weight.shape.join()) {
-      throw new ShapeError(`${operation}: expected ${what} as ${wanted}, got ${got}`, { code: 'ERR_FM_SHAPE' });
-    }
+    const otherwise = () => `${operation}: expected ${what} as ${describe(weight)}, got ${describe(grad)}`;
+    if (grad.dtype !== weight.dtype) throw new ArgumentTypeError(otherwise(), { code: 'ERR_FM_TYPE' });
+    if (grad.shape.join() !== weight.shape.join()) throw new ShapeError(otherwise(), { code: 'ERR_FM_SHAPE' });
     if (grad.device !== weight.device) {
       throw new DeviceError(`${operation}: expected ${what} on ${weight.device}, got it on ${grad.device}`, {
         code: 'ERR_FM_DEVICE',
