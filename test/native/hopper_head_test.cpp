@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "../../native/common/devices.h"
+#include "error_of.h"
 #include "margin_cases.h"
 #include "optimizer_reference.h"
 
@@ -186,6 +187,35 @@ void unit_rows() {
   as_read_anew(w, "a step of a tiny row");
 }
 
+// Wherever in a step memory runs out, the weight is as it was.
+void memory_runs_out() {
+  unsetenv("FLASHMARGIN_CUDA_HEAD");
+  const int64_t N = 300, C = 600, D = 24;
+  const MarginParams p = params(Method::arcface, 64);
+  const Problem q = problem_for({"", p}, N, C, D, 3);
+  const Tensor x = on_gpu({N, D}, q.x), labels = on_gpu<int32_t>({N}, Matrix(q.labels.begin(), q.labels.end())),
+               w = on_gpu({C, D}, q.w), v = on_gpu({C, D}, Matrix(size_t(C * D), 0.1));
+  HeadOptions options;
+  options.precision = Precision::bfloat16;
+  options.keep_bytes = double(N) * 256 * 2;  // of 256 classes
+  const Matrix before = from_gpu(w);
+  const auto step = [&] {
+    return error_of([&] { gpu().head_step(x, w, {v}, labels, {}, p, {0.3, 0.7, 0.01}, options); });
+  };
+  const size_t used = size_t(cuda_memory(0).used);
+  int failures = 0;
+  for (size_t more = 0; more < 4 << 20; more += 12 << 10) {
+    setenv("FM_EMULATED_MEMORY", "0", 1);
+    error_of([] { gpu().empty(Dtype::uint8, {1 << 20}); });  // gives back what is kept for reuse
+    setenv("FM_EMULATED_MEMORY", std::to_string(used + more).c_str(), 1);
+    if (step() == "no error") break;
+    failures++;
+    expect(from_gpu(w) == before, "with ", more, " bytes a step that fails leaves the weight alone");
+  }
+  unsetenv("FM_EMULATED_MEMORY");
+  expect(failures > 10 && from_gpu(w) != before, "memory ran out ", failures, " times before the step");
+}
+
 // Without a wish it is hopper's, and where that does not suit the tensor cores'.
 void choice() {
   MarginParams p = params(Method::arcface, 64);
@@ -224,6 +254,7 @@ int main() {
   agree({"arcface, scale 128", p}, 70, 300, 64, seed++);
   try {
     unit_rows();
+    memory_runs_out();
     choice();
     stuck();
   } catch (const std::exception& error) {
