@@ -212,7 +212,8 @@ FM_RESULT(PreluGradients, dx, d_slope)
 FM_RESULT(WeightedSumGradients, d_weights, dx)
 FM_RESULT(MarginSoftmaxForward, loss, regularizer, row_loss, lse, correct, labelled)
 FM_RESULT(MarginSoftmaxGradients, d_features, d_weight, d_margins, d_scale, d_bias)
-FM_RESULT(HeadStep, loss, regularizer, correct, labelled, row_loss, lse, d_features, d_margins, d_scale, d_bias)
+FM_RESULT(HeadStep, loss, regularizer, correct, labelled, row_loss, lse, d_features, d_margins, d_scale, d_bias,
+          filtered)
 FM_RESULT(MarginTransformSums, d_scale, d_bias)
 FM_RESULT(Neighbours, index, score)
 FM_RESULT(NegativeSums, lse, moments, cosines)
@@ -259,6 +260,9 @@ struct Js<HeadOptions> {
     read_field(object, "moments", options.moments);
     read_field(object, "cosines", options.cosines);
     read_field(object, "momentsScale", options.moments_scale);
+    read_field(object, "gradientFilter", options.gradient_filter);
+    FM_CHECK(range, options.gradient_filter >= 0 && options.gradient_filter < 1,
+             "expected gradientFilter to be at least 0 and below 1, got ", options.gradient_filter);
     const Napi::Value memory = object.Get("memory");
     if (memory.IsString() && Js<std::string>::from(memory) == "fast")
       options.keep_bytes = std::numeric_limits<double>::infinity();

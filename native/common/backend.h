@@ -69,6 +69,7 @@ struct HeadStep {
   double loss, regularizer, correct, labelled;
   Tensor row_loss, lse, d_features, d_margins;  // [N], [N], [N, D], [N]
   double d_scale, d_bias;
+  double filtered;  // of the tiles of dL/dcos, how many gradient_filter left out: 0 to 1
 };
 // Of the classes other than each row's target, with plain cosines and the scale s.
 struct NegativeSums {
@@ -103,6 +104,9 @@ struct HeadOptions {
   // On a GPU the paths that can (HeadPath::whole_rows) keep what dL/dcos is but for its row's factor, in bfloat16; below
   // 0 all in 12 MiB, or none.
   double keep_bytes = -1;
+  // What of a row's probability head_step may leave out of dL/dcos, 0 to 1: on a GPU the paths that can
+  // (HeadPath::classes_a_mass) leave out tiles whose part is small in every row.  Nothing with label smoothing.
+  double gradient_filter = 0;
   // What negative_sums gave for this step's features, weight and labels, with these options: a step whose scale is near
   // moments_scale then computes its cosines once more instead of twice.
   OptionalTensor moments{}, cosines{};

@@ -20,6 +20,15 @@ struct Bfloat16 {
   }
   FM_HD explicit operator float() const { return float_of(uint32_t(bits) << 16); }
 
+  // The smallest that is no smaller, of a value that is not negative.
+  FM_HD static Bfloat16 above(float value) {
+    uint32_t whole;
+    std::memcpy(&whole, &value, sizeof whole);
+    Bfloat16 up;
+    up.bits = value == value ? uint16_t((whole + 0xffff) >> 16) : uint16_t(0x7fc0);
+    return up;
+  }
+
   FM_HD static float float_of(uint32_t whole) {
     float value;
     std::memcpy(&value, &whole, sizeof value);

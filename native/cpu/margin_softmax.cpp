@@ -416,7 +416,7 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
     check_optimizer(optimizer, weight, state);
     // All memory first: a step that fails has moved nothing.
     const auto of_rows = [&] { return cpu_empty<T>({head.N}); };
-    HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), cpu_empty<T>(features.shape), of_rows(), 0, 0};
+    HeadStep out{0, 0, 0, 0, of_rows(), of_rows(), cpu_empty<T>(features.shape), of_rows(), 0, 0, 0};
     const Tensor& d_features = out.d_features;
     const Scratch<double> scratch(head.N * head.D);
     const double delta = p.scale - options.moments_scale;

@@ -9,11 +9,11 @@ namespace {
 
 // Steps with other features and another lr each; replays from the second on, or none.
 template <class T, class E>
-std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, Optimizer type, double keep_bytes,
+std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, Optimizer type, StepTerms terms,
                                   bool replayed) {
   SmallHead<T> q(gpu, 1, Negatives::curricular, type);
   std::shared_ptr<KeptStep> kept;
-  if (replayed) kept = kept_step(gpu, path, q.features, q.weight, q.state, std::nullopt, q.p, type, keep_bytes);
+  if (replayed) kept = kept_step(gpu, path, q.features, q.weight, q.state, std::nullopt, q.p, type, terms);
   std::vector<std::vector<T>> all;
   for (int turn = 0; turn < 3; turn++) {
     q.optimizer.lr = 0.5 / (1 + turn), q.optimizer.step = 1 + turn;
@@ -26,8 +26,9 @@ std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, 
                  gpu.empty(q.features.dtype, q.features.shape),
                  gpu.empty(q.features.dtype, q.labels.shape),
                  0,
+                 0,
                  0};
-    if (!kept) out = step_on_path(gpu, path, q.features, q.weight, q.state, q.labels, q.p, q.optimizer, keep_bytes);
+    if (!kept) out = step_on_path(gpu, path, q.features, q.weight, q.state, q.labels, q.p, q.optimizer, terms);
     else out = kept->run(q.features, q.weight, q.labels, std::nullopt, q.optimizer, std::move(out));
     if (kept && turn == 0) kept->record(Stream(gpu.device()));
     for (const Tensor& result : {out.row_loss, out.lse, out.d_features, out.d_margins})
@@ -43,10 +44,10 @@ template <class T, class E>
 std::string compare(CudaBackend& gpu, const HeadPath<T, E>& path) {
   const char* const names[] = {"row_loss", "lse", "d_features", "d_margins"};
   for (Optimizer type : {Optimizer::sgd, Optimizer::adamw}) {
-    const double keep_bytes = type == Optimizer::sgd ? 0 : -1;  // terms of none, and of all
-    std::vector<std::vector<T>> wanted = steps(gpu, path, type, keep_bytes, false), got;
+    const StepTerms terms{type == Optimizer::sgd ? 0.0 : -1.0};  // terms of none, and of all
+    std::vector<std::vector<T>> wanted = steps(gpu, path, type, terms, false), got;
     try {
-      got = steps(gpu, path, type, keep_bytes, true);
+      got = steps(gpu, path, type, terms, true);
     } catch (const OutOfMemory&) {
       throw;
     } catch (const Error& error) {

@@ -19,6 +19,7 @@ struct HeadReport {
   unsigned long long stuck, half_stepped;
   // Set where the update left a row of weight whose norm takes more than a sum of squares: its unit row is not there.
   unsigned long long unusual;
+  unsigned long long tiles;  // of LiveTiles, where some may be left out
 
   FM_HD bool given_up() const { return stuck || half_stepped; }
   FM_HD bool failed() const {
@@ -59,6 +60,18 @@ struct DeviceHead {
 // Rows of bfloat16 operands begin at multiples of 16 bytes, and their depth is in whole steps of a tile.
 constexpr int64_t kDepthStep = 32, kScoreStep = 8;
 
+// The tiles of dL/dcos that a step has, where it leaves others out: of kFilterRows rows and kFilterClasses of a chunk's
+// classes, counted from its first (head_filter.cuh).
+constexpr int kFilterRows = 256, kFilterClasses = 256;
+FM_HD int64_t filter_blocks(int64_t classes) { return (classes + kFilterClasses - 1) / kFilterClasses; }
+FM_HD int64_t filter_row_blocks(int64_t N) { return (N + kFilterRows - 1) / kFilterRows; }
+struct LiveTiles {
+  int32_t* tiles = nullptr;   // class block·row blocks + row block, ascending; none: all tiles are there
+  int32_t* begins = nullptr;  // [class blocks + 1] where a class block's tiles begin
+  int32_t* blocks = nullptr;  // [row blocks, class blocks] of each block of rows its class blocks, ascending
+  int32_t* counts = nullptr;  // [row blocks] how many
+};
+
 // A chunk of classes, as the head's three products read and write it.  E is what they multiply: T, or Bfloat16.  Of
 // Bfloat16 the rows of weight are unit rows, and all rows are 0 from D on.
 template <class T, class E>
@@ -72,6 +85,7 @@ struct HeadChunk {
   E* scores;                                 // [N, stride] dL/dcos, 0 of the target's class, in a path's order; or none
   T* dots;                                   // [row tiles, columns] Σᵢ dL/dcos·cos of the tile's rows; with scores
   E* units;                                  // weight, to be renewed by a step; or none
+  LiveTiles live{};                          // what of the scores is there and is read
 };
 
 // Of a row of weight, as DeviceHead::inverse has it.

@@ -5,11 +5,13 @@
 // that.  Each call reads one small report at its end, and waits for nothing before.
 //
 // Of the first classes, as many as HeadOptions::keep_bytes holds, a path may keep what the sweep for the loss has found,
-// but for a factor of the row: then dL/dcos is not computed a second time.
+// but for a factor of the row: then dL/dcos is not computed a second time.  And tiles of dL/dcos that no row has much of
+// may be left out (head_filter.cuh).
 #pragma once
 #include "../common/head_checks.h"
 #include "../common/methods.h"
 #include "backend.h"
+#include "head_filter.cuh"
 #include "head_path.h"
 #include "head_rows.cuh"
 
@@ -126,14 +128,28 @@ class Head {
   // Whether a step in this head's memory finds what its last one left, or needs nothing.
   bool has_unit_rows_of(const Tensor& weight) const { return !kept_rows_ || weight.storage->derived == kept_rows_; }
 
+  // After prepare_sweeps and before keep_terms: how much of a row's probability sweep_gradients may leave out, if the path
+  // can.
+  void filter(double most) {
+    if (!(most > 0) || !path_->classes_a_mass || on_.p.label_smoothing > 0) return;
+    left_out_ = most;
+    classes_a_mass_ = path_->classes_a_mass(on_.K);
+    masses_ = scratch_.take<Bfloat16>(blocks_for(on_.C, classes_a_mass_) * on_.N);
+  }
+  // Of all tiles, those that were.
+  double filtered(const HeadReport& report) const {
+    return masses_ ? 1 - double(report.tiles) / double(filter_blocks(on_.C) * filter_row_blocks(on_.N)) : 0;
+  }
+
   // After prepare_sweeps: of how many classes add_up leaves the terms for sweep_gradients.
   void keep_terms(double bytes) {
     if (!path_->whole_rows(on_.D) || on_.p.label_smoothing > 0 || !units_) return;
+    const int64_t whole = classes_a_cut();
     const double a_class = double(on_.N) * on_.K * sizeof(E);
     if (bytes < 0) kept_ = a_class * in_steps(on_.C, kScoreStep) <= kLeanBytes ? on_.C : 0;
     else if (a_class * in_steps(on_.C, kScoreStep) <= bytes) kept_ = on_.C;
-    else kept_ = int64_t(bytes / a_class) / classes_a_tile() * classes_a_tile();
-    kept_ = std::min(kept_, kMostColumns / on_.K / classes_a_tile() * classes_a_tile());
+    else kept_ = int64_t(bytes / a_class) / whole * whole;
+    kept_ = std::min(kept_, kMostColumns / on_.K / whole * whole);
     if (kept_) terms_ = scratch_.take<E>(on_.N * on_.K * in_steps(kept_, kScoreStep));
   }
 
@@ -150,6 +166,11 @@ class Head {
     SweepTask<T> task = sweep_task();
     task.totals = true;
     clear_groups();
+    if (masses_) {
+      task.masses = masses_;
+      const size_t bytes = size_t(blocks_for(on_.C, classes_a_mass_) * on_.N) * sizeof(Bfloat16);
+      FM_CUDA(cudaMemsetAsync(masses_, 0, bytes, stream_));
+    }
     if (kept_) {
       SweepTask<T> keeping = task;
       keeping.terms = true;
@@ -182,10 +203,16 @@ class Head {
       scores = scratch_.take<E>(N * on_.K * in_steps(most, kScoreStep));
       if (!path_->whole_rows(D)) dots = scratch_.take<T>(row_tiles * most * on_.K);
     }
+    E* const scaled = kept_ ? scratch_.take<E>(N * depth_) : nullptr;
+    const ClassChunks chunks{on_.C, kept_, most};
+    LiveTiles live{};
+    if (masses_) live = find_live_tiles(chunks);
+    int64_t met = 0;  // chunks
+    const auto live_of_next = [&] { return live.tiles ? live_tiles_of(live, chunks, met++, N) : LiveTiles{}; };
     if (kept_) {
-      E* const scaled = scratch_.take<E>(N * depth_);
       // The factors of the rows: of dX when it is added up, of dW in the rows that it is added up of.
       HeadChunk<T, E> chunk = kept_chunk();
+      chunk.live = live_of_next();
       path_->features_product(stream_, on_, chunk, slabs_, splits_);
       launch(stream_, unsigned(blocks_for(splits_ * N * D, kRowThreads)), kRowThreads, scale_slabs_kernel<T>, on_,
              slabs_, splits_);
@@ -196,6 +223,7 @@ class Head {
     for_chunks(kept_, most, [&](HeadChunk<T, E> chunk) {
       chunk.scores = scores;
       chunk.dots = dots;
+      chunk.live = live_of_next();
       path_->sweep(stream_, on_, chunk, task, false);
       path_->features_product(stream_, on_, chunk, slabs_, splits_);
       path_->weights_product(stream_, on_, chunk, weights);
@@ -255,13 +283,15 @@ class Head {
   }
 
   int64_t classes_a_tile() const { return path_->classes_a_tile(on_.K); }
+  // What the classes may be cut at.
+  int64_t classes_a_cut() const { return masses_ ? kFilterClasses : classes_a_tile(); }
 
   // As many as the scratch holds, in whole tiles; whether or not units_ are there, so that memory does not decide in what
   // order is added up.  bytes: of a row of weight, besides itself.
   int64_t classes_a_chunk(int64_t bytes) const {
     if (kRounds) bytes += depth_ * int64_t(sizeof(E));
-    const int64_t a_tile = classes_a_tile(), affordable = std::min(scratch_bytes() / bytes, kMostColumns) / on_.K;
-    return std::min(on_.C, std::max<int64_t>(1, affordable / a_tile) * a_tile);
+    const int64_t cut = classes_a_cut(), affordable = std::min(scratch_bytes() / bytes, kMostColumns) / on_.K;
+    return std::min(on_.C, std::max<int64_t>(1, affordable / cut) * cut);
   }
 
   // The unit rows that are with the weight, or room for them.  True where they are there.
@@ -374,6 +404,21 @@ class Head {
     launch(stream_, unsigned(axes), kRowThreads, add_centers_kernel<T>, on_, parts, chunks);
   }
 
+  LiveTiles find_live_tiles(const ClassChunks& chunks) {
+    const int64_t N = on_.N, blocks = filter_blocks(on_.C), row_blocks = filter_row_blocks(N);
+    double* const limits = scratch_.take<double>(N);
+    uint8_t* const live = scratch_.take<uint8_t>(blocks * row_blocks);
+    const LiveTiles all{scratch_.take<int32_t>(blocks * row_blocks), scratch_.take<int32_t>(blocks + chunks.count()),
+                        scratch_.take<int32_t>(blocks * row_blocks),
+                        scratch_.take<int32_t>(chunks.count() * row_blocks)};
+    per_row(filter_limits_kernel<T>, left_out_, limits);
+    launch(stream_, unsigned(blocks), kFilterRows, find_live_kernel, N, on_.C, static_cast<const Bfloat16*>(masses_),
+           classes_a_mass_, static_cast<const double*>(limits), live);
+    launch(stream_, unsigned(chunks.count()), kListThreads, list_live_kernel, N, chunks,
+           static_cast<const uint8_t*>(live), all, on_.report);
+    return all;
+  }
+
   void find_chains() {
     on_.next = scratch_.take<int32_t>(on_.N);
     on_.first = scratch_.take<int32_t>(on_.R);
@@ -419,8 +464,11 @@ class Head {
   int64_t depth_ = 0;
   bool renews_ = false;
   std::shared_ptr<UnitRows> kept_rows_;
-  int64_t kept_ = 0;    // classes, from 0 on
-  E* terms_ = nullptr;  // [N, K·kept_ in steps] theirs
+  int64_t kept_ = 0;            // classes, from 0 on
+  E* terms_ = nullptr;          // [N, K·kept_ in steps] theirs
+  Bfloat16* masses_ = nullptr;  // SweepTask's, where tiles are left out
+  int64_t classes_a_mass_ = 0;
+  double left_out_ = 0;  // at most, of a row's probability
   T* slabs_ = nullptr;
   int64_t splits_ = 0;
 };

@@ -13,19 +13,19 @@ struct Outcome {
   std::vector<float> lse, d_features, weight, state;
 };
 
-// Rows of D; keep_bytes as HeadOptions has it.
+// Rows of D.
 struct Case {
   int K;
   Negatives negatives;
   Optimizer type;
   int64_t D;
-  double keep_bytes;
+  StepTerms terms;
 };
 
 Outcome steps(CudaBackend& gpu, const Bfloat16Path& path, const Case& of) {
   SmallHead<float> q(gpu, of.K, of.negatives, of.type, of.D);
   const auto step = [&] {
-    return step_on_path(gpu, path, q.features, q.weight, q.state, q.labels, q.p, q.optimizer, of.keep_bytes);
+    return step_on_path(gpu, path, q.features, q.weight, q.state, q.labels, q.p, q.optimizer, of.terms);
   };
   step();
   q.optimizer.step = 2;
@@ -47,10 +47,10 @@ double distance(const std::vector<float>& got, const std::vector<float>& wanted)
 std::string compare(CudaBackend& gpu, const Bfloat16Path& path) {
   using Small = SmallHead<float>;
   // Rows of one, two and more tiles of axes; terms of none, all and some classes kept.
-  for (const Case& small :
-       {Case{1, Negatives::curricular, Optimizer::sgd, 72, 0},
-        Case{3, Negatives::mv_adaptive, Optimizer::adamw, 264, 1e9},
-        Case{3, Negatives::plain, Optimizer::sgd, 512, 1.5e4}, Case{2, Negatives::plain, Optimizer::adamw, 520, 0}}) {
+  for (const Case& small : {Case{1, Negatives::curricular, Optimizer::sgd, 72, {0}},
+                            Case{3, Negatives::mv_adaptive, Optimizer::adamw, 264, {1e9}},
+                            Case{3, Negatives::plain, Optimizer::sgd, 512, {1.5e4}},
+                            Case{2, Negatives::plain, Optimizer::adamw, 520, {0}}}) {
     if (!path.why_not({gpu.capability(), Small::N, Small::C, small.K, small.D}).empty()) continue;
     const std::string where =
         "on a small case with " + std::to_string(small.K) + (small.K == 1 ? " center" : " centers") + " a class its ";

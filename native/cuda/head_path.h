@@ -32,6 +32,8 @@ struct HeadPath {
   // Of rows of D, weights_product has whole ones at once: then it needs no dots, renews unit rows with the rows, and the
   // sweep can keep terms.
   bool (*whole_rows)(int64_t D);
+  // Of SweepTask::masses; none of a path that leaves no tiles out.
+  int64_t (*classes_a_mass)(int64_t K);
   decltype(&run_sweep<T, E>) sweep;  // adds to group_sums, group_counts and group_largest
   decltype(&run_features_product<T, E>) features_product;
   decltype(&run_weights_product<T, E>) weights_product;
@@ -48,6 +50,7 @@ const HeadPath<T, E>& plain_head_path() {
                                    512,
                                    [](int64_t K) { return K < Tile<T>::kColumns ? Tile<T>::kColumns / K : 1; },
                                    [](int64_t) { return false; },
+                                   nullptr,
                                    run_sweep<T, E>,
                                    run_features_product<T, E>,
                                    run_weights_product<T, E>};
@@ -83,7 +86,7 @@ struct StuckPath : Error {
 template <class T, class E>
 HeadStep step_on_path(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,
-                      const OptimizerParams& optimizer, double keep_bytes);
+                      const OptimizerParams& optimizer, StepTerms terms);
 // head_check.cu: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
 std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path);
 

@@ -30,7 +30,7 @@ __global__ void store_kernel(T value, T* to) {
 template <class T>
 __global__ void clear_report_kernel(DeviceHead<T> head) {
   constexpr unsigned long long none = HeadReport::kNone;
-  *head.report = HeadReport{none, none, none, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  *head.report = HeadReport{none, none, none, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 }
 
 // --- before the sweeps -------------------------------------------------------------------------------------------

@@ -19,10 +19,11 @@ WeightTask<T> weight_task(const Tensor& weight, const OptimizerState& state, con
 // A step up to its results.
 template <class T, class E>
 void sweep_step(Head<T, E>& head, const HeadPath<T, E>& path, const Tensor& weight, const WeightTask<T>& weights,
-                double keep_bytes) {
+                StepTerms terms) {
   head.renew_unit_rows();
   head.prepare_sweeps(weight, &path);
-  head.keep_terms(keep_bytes);
+  head.filter(terms.gradient_filter);
+  head.keep_terms(terms.keep_bytes);
   changed(weight);
   head.add_up();
   head.set_gradient(1);
@@ -45,22 +46,23 @@ HeadStep finish_step(Head<T, E>& head, const Tensor& weight, HeadStep out) {
   out.labelled = report.labelled;
   out.d_scale = report.d_scale;
   out.d_bias = report.d_bias;
+  out.filtered = head.filtered(report);
   return out;
 }
 
 HeadStep room_for_step(CudaBackend& gpu, const Tensor& features, const Tensor& labels) {
   const auto of_rows = [&] { return gpu.empty(features.dtype, labels.shape); };
-  return {0, 0, 0, 0, of_rows(), of_rows(), gpu.empty(features.dtype, features.shape), of_rows(), 0, 0};
+  return {0, 0, 0, 0, of_rows(), of_rows(), gpu.empty(features.dtype, features.shape), of_rows(), 0, 0, 0};
 }
 
 template <class T, class E>
 HeadStep launch_step(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
                      const OptimizerState& state, const Tensor& labels, const OptionalTensor& margins,
-                     const MarginParams& p, const OptimizerParams& optimizer, double keep_bytes, HeadStep out) {
+                     const MarginParams& p, const OptimizerParams& optimizer, StepTerms terms, HeadStep out) {
   Head<T, E> head(gpu, features, weight, labels, margins, p);
   WeightTask<T> weights = weight_task<T>(weight, state, p, optimizer.type);
   weights.numbers = head.store_numbers(optimizer);
-  sweep_step(head, path, weight, weights, keep_bytes);
+  sweep_step(head, path, weight, weights, terms);
   return finish_step(head, weight, std::move(out));
 }
 
@@ -93,11 +95,11 @@ class KeptHead final : public KeptStep {
  public:
   KeptHead(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
            const OptimizerState& state, const OptionalTensor& margins, const MarginParams& p, Optimizer optimizer,
-           double keep_bytes)
+           StepTerms terms)
       : gpu_(gpu),
         path_(path),
         p_(p),
-        keep_bytes_(keep_bytes),
+        terms_(terms),
         weight_(unowned(weight)),
         features_(gpu.empty(features.dtype, features.shape)),
         labels_(gpu.empty(Dtype::int32, {features.dim(0)})),
@@ -128,7 +130,7 @@ class KeptHead final : public KeptStep {
     } else {
       graph_.reset();
       head_.emplace(gpu_, features_, weight_, labels_, margins_, p_);
-      sweep_step(*head_, path_, weight, weights_, keep_bytes_);
+      sweep_step(*head_, path_, weight, weights_, terms_);
     }
     out = finish_step(*head_, weight, std::move(out));
     repeats_ = head_->has_unit_rows_of(weight);
@@ -143,7 +145,7 @@ class KeptHead final : public KeptStep {
     std::lock_guard<std::mutex> hold(lock_);
     graph_.emplace(stream, [&] {
       Head<T, E> again(gpu_, features_, weight_, labels_, margins_, p_, stream, &*head_);
-      sweep_step(again, path_, weight_, weights_, keep_bytes_);
+      sweep_step(again, path_, weight_, weights_, terms_);
     });
   }
 
@@ -151,7 +153,7 @@ class KeptHead final : public KeptStep {
   CudaBackend& gpu_;
   const HeadPath<T, E>& path_;
   MarginParams p_;
-  double keep_bytes_;
+  StepTerms terms_;
   Tensor weight_, features_, labels_, numbers_;
   OptionalTensor margins_;
   WeightTask<T> weights_;
@@ -163,32 +165,33 @@ class KeptHead final : public KeptStep {
 
 template <class T, class E>
 StepKey key_of(const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight, const OptimizerState& state,
-               const OptionalTensor& margins, const MarginParams& p, Optimizer optimizer, double keep_bytes) {
+               const OptionalTensor& margins, const MarginParams& p, Optimizer optimizer, StepTerms terms) {
   StepKey key{{&path, weight.raw()}, numbers_of(p)};
   for (const Tensor& each : state) key.places.push_back(each.raw());
   for (int64_t number : {features.dim(0), features.dim(1), weight.dim(0), int64_t(margins.has_value()),
                          int64_t(optimizer), scratch_bytes()})
     key.numbers.push_back(double(number));
-  key.numbers.push_back(keep_bytes);
+  key.numbers.push_back(terms.keep_bytes);
+  key.numbers.push_back(terms.gradient_filter);
   return key;
 }
 
 template <class T, class E>
 HeadStep step(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const OptimizerState& state,
               const Tensor& labels, const OptionalTensor& margins, const MarginParams& p,
-              const OptimizerParams& optimizer, double keep_bytes) {
+              const OptimizerParams& optimizer, StepTerms terms) {
   check_call(gpu, features, weight, labels, margins, p);
   check_optimizer(optimizer, weight, state);
   const HeadPath<T, E>& path = head_path<T, E>(
       gpu, {gpu.capability(), features.dim(0), weight.dim(0) / p.sub_centers, p.sub_centers, weight.dim(1)});
   HeadStep out = room_for_step(gpu, features, labels);
   const auto by_launches = [&] {
-    return launch_step(gpu, path, features, weight, state, labels, margins, p, optimizer, keep_bytes, std::move(out));
+    return launch_step(gpu, path, features, weight, state, labels, margins, p, optimizer, terms, std::move(out));
   };
   StepGraphs& graphs = gpu.graphs();
   const StepGraphs::Wish wish = StepGraphs::wish();
   if (wish == StepGraphs::Wish::off) return by_launches();
-  const StepKey key = key_of(path, features, weight, state, margins, p, optimizer.type, keep_bytes);
+  const StepKey key = key_of(path, features, weight, state, margins, p, optimizer.type, terms);
   std::shared_ptr<KeptStep> kept = graphs.find(key);
   if (!kept && !graphs.met_before(key)) return by_launches();
   try {
@@ -197,7 +200,7 @@ HeadStep step(CudaBackend& gpu, const Tensor& features, const Tensor& weight, co
       FM_CHECK(range, reason.empty() || wish != StepGraphs::Wish::on,
                "FLASHMARGIN_CUDA_GRAPH=on does not suit: ", reason);
       if (!reason.empty()) return by_launches();
-      kept = kept_step(gpu, path, features, weight, state, margins, p, optimizer.type, keep_bytes);
+      kept = kept_step(gpu, path, features, weight, state, margins, p, optimizer.type, terms);
     }
     out = kept->run(features, weight, labels, margins, optimizer, std::move(out));
   } catch (const OutOfMemory&) {  // before anything was changed
@@ -221,32 +224,32 @@ HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, co
   const DeviceGuard guard(device_);
   return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) {
     return step<decltype(zero), decltype(operand)>(*this, features, weight, state, labels, margins, p, optimizer,
-                                                   options.keep_bytes);
+                                                   {options.keep_bytes, options.gradient_filter});
   });
 }
 
 template <class T, class E>
 HeadStep step_on_path(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,
-                      const OptimizerParams& optimizer, double keep_bytes) {
-  return launch_step(gpu, path, features, weight, state, labels, std::nullopt, p, optimizer, keep_bytes,
+                      const OptimizerParams& optimizer, StepTerms terms) {
+  return launch_step(gpu, path, features, weight, state, labels, std::nullopt, p, optimizer, terms,
                      room_for_step(gpu, features, labels));
 }
 
 template <class T, class E>
 std::shared_ptr<KeptStep> kept_step(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features,
                                     const Tensor& weight, const OptimizerState& state, const OptionalTensor& margins,
-                                    const MarginParams& p, Optimizer optimizer, double keep_bytes) {
-  return std::make_shared<KeptHead<T, E>>(gpu, path, features, weight, state, margins, p, optimizer, keep_bytes);
+                                    const MarginParams& p, Optimizer optimizer, StepTerms terms) {
+  return std::make_shared<KeptHead<T, E>>(gpu, path, features, weight, state, margins, p, optimizer, terms);
 }
 
 #define FM_STEPS(T, E)                                                                                              \
   template HeadStep step_on_path(CudaBackend&, const HeadPath<T, E>&, const Tensor&, const Tensor&,                 \
                                  const OptimizerState&, const Tensor&, const MarginParams&, const OptimizerParams&, \
-                                 double);                                                                           \
+                                 StepTerms);                                                                        \
   template std::shared_ptr<KeptStep> kept_step(CudaBackend&, const HeadPath<T, E>&, const Tensor&, const Tensor&,   \
                                                const OptimizerState&, const OptionalTensor&, const MarginParams&,   \
-                                               Optimizer, double)
+                                               Optimizer, StepTerms)
 FM_STEPS(float, float);
 FM_STEPS(double, double);
 FM_STEPS(float, Bfloat16);

@@ -23,6 +23,9 @@ struct SweepTask {
   T* logits = nullptr;   // [N, C] s·φ, except the targets'; or none
   // With totals, of a path that keeps terms: the scores are dL/dcos without their rows' factor, which is not known yet.
   bool terms = false;
+  // With totals, of a path that filters (HeadPath::classes_a_mass): each row's part of the sums (binary: of the slopes)
+  // in every so many classes, [of all classes, N], rounded up.  0 where a part is with another's.  Or none.
+  Bfloat16* masses = nullptr;
 };
 
 // Of one row of the batch, in the registers of its warp.

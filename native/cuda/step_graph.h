@@ -103,11 +103,16 @@ class StepGraphs {
 template <class T, class E>
 struct HeadPath;
 
+// Of HeadOptions: which terms of dL/dcos a step keeps, and which it leaves out.
+struct StepTerms {
+  double keep_bytes = -1, gradient_filter = 0;
+};
+
 // head_step.cu: a step to be kept, of weight and state as they lie.
 template <class T, class E>
 std::shared_ptr<KeptStep> kept_step(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features,
                                     const Tensor& weight, const OptimizerState& state, const OptionalTensor& margins,
-                                    const MarginParams& p, Optimizer optimizer, double keep_bytes);
+                                    const MarginParams& p, Optimizer optimizer, StepTerms terms);
 // graph_check.cu: empty where replayed steps are bit for bit those of plain launches, or how they are not.  Compared once
 // a device and path.
 template <class T, class E>

@@ -28,6 +28,7 @@ const Bfloat16Path kTensorPath{"tensor",
                                256,
                                classes_a_tile,
                                [](int64_t) { return false; },
+                               nullptr,
                                run_tensor_sweep,
                                run_tensor_features,
                                run_tensor_weights};

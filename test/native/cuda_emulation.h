@@ -339,6 +339,20 @@ inline int __any_sync(unsigned, int predicate) {
   return any;
 }
 
+inline unsigned __ballot_sync(unsigned, int predicate) {
+  const int* const all = ::cuda_emulation::block->exchange(int(predicate != 0));
+  unsigned votes = 0;
+  for (size_t lane = 0; lane < ::cuda_emulation::block->lanes(); lane++) votes |= unsigned(all[lane]) << lane;
+  return votes;
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+template <class T>
+T atomicAdd(T* at, T value) {
+  const T before = *at;
+  *at += value;
+  return before;
+}
 template <class T>
 T atomicMin(T* at, T value) {
   const T before = *at;

@@ -16,7 +16,7 @@ namespace fm::hopper {
 template <int K>
 struct ForwardTile {
   static constexpr int kRows = 128, kThreads = 3 * kWarpgroup;
-  static constexpr int kColumns = K == 3 ? 96 : 128, kClasses = kColumns / K, kShare = kClasses / int(kMostBlocks);
+  static constexpr int kClasses = classes_a_mass(K), kColumns = kClasses * K, kShare = kClasses / int(kMostBlocks);
   static constexpr uint32_t kStageBytes = kColumns * kRowBytes, kRowsBytes = kRows * kRowBytes;
   static constexpr uint32_t kTotalsBytes = kRows * 3 * sizeof(float);
 
@@ -36,6 +36,7 @@ struct ForwardTask {
   CUtensorMap rows, centers;
   DeviceHead<float> head;
   M margined;
+  Bfloat16* masses;                 // or none
   int classes, first_class, tiles;  // of the chunk
   int steps, stages;                // 64 of the depth each
 };
@@ -144,6 +145,7 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
       skip(steps);
 
       const int class0 = tile * S::kClasses, left = task.classes - class0;
+      Bfloat16* const masses = masses_of(task.masses, head.N, class0 + task.first_class, S::kClasses);
 #pragma unroll
       for (int m = 0; m < 2; m++) {
         if (has_exceptions(row[m], class0 + task.first_class, S::kClasses, left)) {
@@ -153,7 +155,7 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
             seen[h] = !kMaximum && row_of(m, h) < head.N ? head.seen_target_cos + row_of(m, h) : nullptr;
           take_out<K>(d[m], row[m], class0 + task.first_class, left, seen);
         }
-        add_tile<K, kMaximum>(d[m], task.margined, row[m], totals[m]);
+        store_masses(masses, head.N, row_of(m, 0), add_tile<K, kMaximum>(d[m], task.margined, row[m], totals[m]));
       }
     }
 
@@ -189,12 +191,20 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
 }
 
 template <bool kMaximum, int K, class M>
-void run_forward(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined) {
+void run_forward(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined,
+                 Bfloat16* masses) {
   using S = ForwardTile<K>;
   const int64_t steps = blocks_for(chunk.depth, 64), classes = chunk.last_class - chunk.first_class;
-  ForwardTask<M> task{
-      map_rows(head, chunk, S::kRows), map_centers(head, chunk, S::kShare),   head,       margined,        int(classes),
-      int(chunk.first_class),          int(blocks_for(classes, S::kClasses)), int(steps), S::stages(steps)};
+  ForwardTask<M> task{map_rows(head, chunk, S::kRows),
+                      map_centers(head, chunk, S::kShare),
+                      head,
+                      margined,
+                      masses,
+                      int(classes),
+                      int(chunk.first_class),
+                      int(blocks_for(classes, S::kClasses)),
+                      int(steps),
+                      S::stages(steps)};
   launch_clusters(stream, unsigned(kMostBlocks * blocks_for(head.N, 2 * S::kRows) * head.groups), S::kThreads,
                   kMostBlocks, S::shared_bytes(steps, task.stages), forward_kernel<M, K, kMaximum>, task);
 }

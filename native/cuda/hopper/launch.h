@@ -8,14 +8,16 @@ namespace fm::hopper {
 // Rows up to this deep are kept in shared memory by a sweep for totals.
 constexpr int64_t kDeepestRows = 512;
 
+// masses: SweepTask's.
+
 // What the rows add up to, or with `maximum` their largest φ; K is one of kCenters.
 template <class Negative>
 void run_totals(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
-                const Margined<Negative>& margined, bool maximum);
+                const Margined<Negative>& margined, bool maximum, Bfloat16* masses);
 // The rows' totals and the scores but for their rows' factors, in one sweep.
 template <class Negative>
 void run_terms(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
-               const Margined<Negative>& margined);
+               const Margined<Negative>& margined, Bfloat16* masses);
 template <class Negative>
 void run_scores(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk,
                 const Margined<Negative>& margined);

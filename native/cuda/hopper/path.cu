@@ -25,8 +25,8 @@ void sweep(const Stream& stream, const DeviceHead<float>& head, const BfloatChun
            bool plain) {
   const auto go = [&](const auto& negative) {
     const Margined<std::decay_t<decltype(negative)>> margined{negative, task.cosine_limit, task.slope_outside};
-    if (task.terms) return run_terms(stream, head, chunk, margined);
-    if (task.totals || task.maximum) run_totals(stream, head, chunk, margined, task.maximum);
+    if (task.terms) return run_terms(stream, head, chunk, margined, task.masses);
+    if (task.totals || task.maximum) run_totals(stream, head, chunk, margined, task.maximum, task.masses);
     if (chunk.scores) run_scores(stream, head, chunk, margined);
   };
   if (plain) return go(PlainNegative<float>{});
@@ -66,6 +66,7 @@ const Bfloat16Path kHopperPath{"hopper",
                                256,
                                hopper::classes_a_tile,
                                hopper::whole_rows,
+                               [](int64_t K) { return int64_t(hopper::classes_a_mass(int(K))); },
                                hopper::sweep,
                                hopper::features_product,
                                hopper::weights_product};

@@ -27,7 +27,7 @@ constexpr int cosine_columns(int K) {
   return K == 3 ? 192 : (M::plain && K != 2) || K == 8 ? 256 : 128;
 }
 
-// Of a block: its rows, the columns, and its part of the depth in steps of 64.
+// Of a block: its rows, the columns, and its part of the depth in steps of 64, one at least.
 struct WorkTile {
   int row0, column0, first_step, last_step, split;
 };
@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
   const uint32_t a0 = shared_memory(), b0 = a0 + S::kStages * S::kA, own = b0 + S::kStages * S::kB;
   const uint32_t full = own + Work::kBytes, empty = full + 8 * S::kStages;
   const uint32_t rank = cluster_rank();
+  const int tiles = work.tiles();
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::kStages; i++)
       init_barrier(full + 8 * i, 1), init_barrier(empty + 8 * i, 2 * kMostBlocks);  // two warpgroups of each block
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
     if (threadIdx.x == 0) {
       int stage = 0;
       uint32_t phase = 0;
-      for (int at = first_tile(); at < work.tiles(); at += int(gridDim.x / kMostBlocks)) {
+      for (int at = first_tile(); at < tiles; at += int(gridDim.x / kMostBlocks)) {
         const WorkTile tile = work.tile(at, rank);
 #pragma unroll 1
         for (int k = tile.first_step; k < tile.last_step; k++) {
@@ -104,7 +105,7 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
     float d[S::kColumns / 2];
     int stage = 0;
     uint32_t phase = 0;
-    for (int at = first_tile(); at < work.tiles(); at += int(gridDim.x / kMostBlocks)) {
+    for (int at = first_tile(); at < tiles; at += int(gridDim.x / kMostBlocks)) {
       const WorkTile tile = work.tile(at, rank);
       int before = 0;
 #pragma unroll 1
@@ -146,7 +147,7 @@ void run_product(const Stream& stream, const Work& work, int64_t clusters) {
 template <class Work>
 void run_tiles(const Stream& stream, const Work& work) {
   constexpr int kClusters = 66;
-  run_product(stream, work, work.tiles() < kClusters ? work.tiles() : kClusters);
+  run_product(stream, work, work.most_tiles() < kClusters ? work.most_tiles() : kClusters);
 }
 
 // --- the rows' sums ----------------------------------------------------------------------------------------------------
@@ -181,13 +182,15 @@ struct TotalsWork {
   CUtensorMap rows, centers;
   DeviceHead<float> head;
   M margined;
+  Bfloat16* masses;  // or none
   int classes, first_class, steps, row_pairs, class_tiles;
 
-  TotalsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined)
+  TotalsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined, Bfloat16* masses)
       : rows(map_rows(head, chunk, kTileRows)),
         centers(map_centers(head, chunk, kShare)),
         head(head),
         margined(margined),
+        masses(masses),
         classes(int(classes_of(chunk))),
         first_class(int(chunk.first_class)),
         steps(int(blocks_for(chunk.depth, 64))),
@@ -221,7 +224,8 @@ struct TotalsWork {
         seen[h] = !kMaximum && mine + 8 * h < head.N ? head.seen_target_cos + mine + 8 * h : nullptr;
       take_out<K>(d, row, class0, left, seen);
     }
-    add_tile<K, kMaximum>(d, margined, row, state.totals);
+    store_masses(masses_of(masses, head.N, class0, classes_a_mass(K)), head.N, mine,
+                 add_tile<K, kMaximum>(d, margined, row, state.totals));
   }
   __device__ void end(State& state) const { state.add_to(head, tile(first_tile(), cluster_rank())); }
 };
@@ -233,7 +237,8 @@ struct TotalsWork {
 template <class M, int K_, bool kTerms>
 struct ScoresWork {
   static constexpr int K = K_, kColumns = kTerms && K == 4 ? 128 : cosine_columns<M>(K);
-  static constexpr int kClasses = kColumns / K, kShare = kClasses / 2;
+  static constexpr int kClasses = kColumns / K, kShare = kClasses / 2, kLivePart = kFilterClasses / kClasses;
+  static_assert(kFilterClasses % kClasses == 0 && kFilterRows == 2 * kTileRows);
   // The tile as bfloat16 on its way to memory, and four warps' Σ dL/dcos·cos, of each warpgroup.
   static constexpr uint32_t kBytes = 2 * kColumns * (kRowBytes + 4 * sizeof(float));
   static constexpr int kBoxClasses = kClasses < 64 ? kClasses : 64;
@@ -245,16 +250,20 @@ struct ScoresWork {
   DeviceHead<float> head;
   M margined;
   float* dots;  // [row tiles of 64, columns]; or none
+  LiveTiles live;
+  Bfloat16* masses;  // with kTerms; or none
   int64_t columns;
   int classes, first_class, steps, row_pairs, class_tiles;
 
-  ScoresWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined)
+  ScoresWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const M& margined, Bfloat16* masses = nullptr)
       : rows(map_rows(head, chunk, kTileRows)),
         centers(map_centers(head, chunk, kShare)),
         out(map_scores(head, chunk, kBoxClasses, 64)),
         head(head),
         margined(margined),
         dots(chunk.dots),
+        live(chunk.live),
+        masses(masses),
         columns(chunk.columns),
         classes(int(classes_of(chunk))),
         first_class(int(chunk.first_class)),
@@ -263,14 +272,18 @@ struct ScoresWork {
         class_tiles(int(blocks_for(classes, kClasses))) {}
 
   FM_HD int64_t clusters() const { return row_pairs * head.groups; }
-  FM_HD int tiles() const { return row_pairs * class_tiles; }
+  FM_HD int most_tiles() const { return row_pairs * class_tiles; }
+  __device__ int tiles() const { return live.tiles ? live.begins[filter_blocks(classes)] * kLivePart : most_tiles(); }
   __device__ HeadReport* report() const { return head.report; }
   __device__ void disown() const { report()->stuck = 1; }
   __device__ bool refused() const { return false; }
   __device__ WorkTile tile(int at, uint32_t rank) const {
-    const int class_tile = at / row_pairs;
-    return {(at % row_pairs * 2 + int(rank)) * kTileRows, class_tile * kClasses, 0, steps,
-            int(class_tile % head.groups)};
+    int class_tile = at / row_pairs, pair = at % row_pairs;
+    if (live.tiles) {
+      const int found = live.tiles[at / kLivePart];
+      class_tile = found / row_pairs * kLivePart + at % kLivePart, pair = found % row_pairs;
+    }
+    return {(pair * 2 + int(rank)) * kTileRows, class_tile * kClasses, 0, steps, int(class_tile % head.groups)};
   }
   __device__ void load(const WorkTile& tile, int k, uint32_t a, uint32_t b, uint32_t barrier, uint32_t rank) const {
     load_box(a, &rows, barrier, 64 * k, 0, tile.row0);
@@ -297,8 +310,9 @@ struct ScoresWork {
 
     if (thread == 0) wait_stores_read();
     named_barrier(1 + me, kWarpgroup);  // the staging is free
+    Masses had{};
     if constexpr (kTerms) {
-      term_tile<K>(d, margined, row, state.totals);
+      had = term_tile<K>(d, margined, row, state.totals);
     } else {
       score_tile<K>(d, margined, row, factor, spread, dots != nullptr, [&](int k, int j, float dot) {
         const int column = k * kClasses + (j + lane / 8) * 8 + lane % 4 * 2 + lane / 4 % 2;
@@ -326,7 +340,10 @@ struct ScoresWork {
                   box * kBoxClasses / kClasses, row0);
       commit_stores();
     }
-    if constexpr (!kTerms) {
+    if constexpr (kTerms) {
+      store_masses(masses_of(masses, head.N, class0, classes_a_mass(K)), head.N, mine,
+                   had);  // the scores' registers are free
+    } else {
       if (!dots || row0 >= head.N) return;
       for (int column = thread; column < kColumns; column += kWarpgroup) {
         if (column % kClasses >= left) continue;
@@ -347,6 +364,7 @@ struct ScoresWork {
 
 struct FeaturesWork {
   static constexpr uint32_t kBytes = 0;
+  static constexpr int kBlockSteps = kFilterClasses / 64;
   static constexpr int kColumns = 256;
   using Shape = Product<Along::depth, Along::rows, kColumns, 4, kBytes>;
   struct State {};
@@ -355,7 +373,8 @@ struct FeaturesWork {
   HeadReport* to_report;
   float* slabs;  // [splits, N, D]
   int64_t N, D;
-  int row_pairs, axis_tiles, class_steps, steps, splits;
+  int row_pairs, axis_tiles, class_steps, steps, splits, block_steps, class_blocks;
+  LiveTiles live;
 
   FeaturesWork(const DeviceHead<float>& head, const BfloatChunk& chunk, float* slabs, int64_t splits)
       : scores(map_scores(head, chunk, 64, kTileRows)),
@@ -368,19 +387,32 @@ struct FeaturesWork {
         axis_tiles(int(blocks_for(D, kColumns))),
         class_steps(int(blocks_for(classes_of(chunk), 64))),
         steps(int(head.K) * class_steps),
-        splits(int(splits < steps ? splits : steps)) {}
+        splits(int(splits < steps ? splits : steps)),
+        block_steps(int(head.K) * kBlockSteps),
+        class_blocks(int(filter_blocks(classes_of(chunk)))),
+        live(chunk.live) {}
 
-  FM_HD int tiles() const { return row_pairs * axis_tiles * splits; }
+  FM_HD int most_tiles() const { return row_pairs * axis_tiles * splits; }
+  __device__ int tiles() const { return most_tiles(); }
   __device__ HeadReport* report() const { return to_report; }
   __device__ void disown() const { report()->stuck = 1; }
   __device__ bool refused() const { return false; }
   __device__ WorkTile tile(int at, uint32_t rank) const {
-    const int axis_tile = at % axis_tiles, split = at / axis_tiles / row_pairs;
-    return {(at / axis_tiles % row_pairs * 2 + int(rank)) * kTileRows, axis_tile * kColumns,
-            int(int64_t(steps) * split / splits), int(int64_t(steps) * (split + 1) / splits), split};
+    const int axis_tile = at % axis_tiles, pair = at / axis_tiles % row_pairs, split = at / axis_tiles / row_pairs;
+    const int64_t there = live.tiles ? live.counts[pair] * block_steps : steps;
+    int first = int(there * split / splits), last = int(there * (split + 1) / splits);
+    if (first == last) first = int(there), last = first + 1;  // a step of zeros
+    return {(pair * 2 + int(rank)) * kTileRows, axis_tile * kColumns, first, last, split};
   }
   __device__ void load(const WorkTile& tile, int k, uint32_t a, uint32_t b, uint32_t barrier, uint32_t rank) const {
-    const int center = k / class_steps, at = k % class_steps * 64;
+    int center = k / class_steps, at = k % class_steps * 64;
+    if (live.tiles) {
+      const int pair = tile.row0 / kFilterRows, block = k / block_steps, step = k % block_steps;
+      const bool there = block < live.counts[pair];
+      center = step / kBlockSteps;
+      at = (there ? live.blocks[int64_t(pair) * class_blocks + block] : class_blocks) * kFilterClasses +
+           step % kBlockSteps * 64;
+    }
     load_box(a, &scores, barrier, at, center, tile.row0);
     share_half<kColumns>(
         b, rank, [&](uint32_t to, int axis) { share_box(to, &centers, barrier, tile.column0 + axis, center, at, 3); });
@@ -414,7 +446,7 @@ struct FeaturesWork {
 template <class Update, int groups>
 struct WeightsWork {
   static constexpr bool kUpdate = Update::kStates > 0, kWhole = groups > 0;
-  static constexpr int kColumns = 256, kGroups = kWhole ? groups : 1;
+  static constexpr int kColumns = 256, kGroups = kWhole ? groups : 1, kBlockSteps = kFilterRows / 64;
   // Two numbers that the warpgroups of a row tell each other, and the two before them.
   static constexpr uint32_t kBytes = kGroups == 2 ? 2 * 2 * 64 * sizeof(float) : 0;
   using Shape = Product<Along::rows, Along::rows, kColumns, kGroups == 2 ? 3 : 4, kBytes, kGroups>;
@@ -428,7 +460,8 @@ struct WeightsWork {
   const float* dots;
   Bfloat16* units;  // [columns, depth] to be renewed; or none
   int64_t columns, depth;
-  int classes, first_class, steps, class_pairs, axis_tiles;
+  int classes, first_class, steps, class_pairs, axis_tiles, row_blocks;
+  LiveTiles live;
 
   WeightsWork(const DeviceHead<float>& head, const BfloatChunk& chunk, const WeightTask<float>& task)
       : scores(map_scores(head, chunk, 64, 64)),
@@ -443,19 +476,23 @@ struct WeightsWork {
         first_class(int(chunk.first_class)),
         steps(int(blocks_for(head.N, 64))),
         class_pairs(int(blocks_for(classes, 2 * Shape::kRows))),
-        axis_tiles(int(blocks_for(head.D, kGroups * kColumns))) {}
+        axis_tiles(int(blocks_for(head.D, kGroups * kColumns))),
+        row_blocks(int(filter_row_blocks(head.N))),
+        live(chunk.live) {}
 
   // A tile's row is a class; the centers are taken one after the other.
-  FM_HD int tiles() const { return int(head.K) * class_pairs * axis_tiles; }
+  FM_HD int most_tiles() const { return int(head.K) * class_pairs * axis_tiles; }
+  __device__ int tiles() const { return most_tiles(); }
   __device__ HeadReport* report() const { return head.report; }
   __device__ void disown() const { (kUpdate ? report()->half_stepped : report()->stuck) = 1; }
   __device__ bool refused() const { return kUpdate && head.report->failed(); }
   __device__ WorkTile tile(int at, uint32_t rank) const {
-    const int pair = at / axis_tiles;
-    return {(pair % class_pairs * 2 + int(rank)) * Shape::kRows, at % axis_tiles * kColumns, 0, steps,
-            pair / class_pairs};
+    const int pair = at / axis_tiles, row0 = (pair % class_pairs * 2 + int(rank)) * Shape::kRows;
+    const int there = live.tiles ? live_rows(row0) * kBlockSteps : steps;
+    return {row0, at % axis_tiles * kColumns, 0, there > 0 ? there : 1, pair / class_pairs};
   }
   __device__ void load(const WorkTile& tile, int k, uint32_t a, uint32_t b, uint32_t barrier, uint32_t rank) const {
+    if (live.tiles) k = live_step(tile.row0, k);
 #pragma unroll
     for (int i = 0; i < Shape::kRows / 64; i++)
       load_box(a + i * kBoxBytes, &scores, barrier, tile.row0 + 64 * i, tile.split, 64 * k);
@@ -507,7 +544,10 @@ struct WeightsWork {
               dot[h] = fmaf(d[at + 1], w.y, dot[h]);
             });
         } else {
-          for (int64_t t = lane % 4; t < row_tiles; t += 4) dot[h] += dots[t * columns + column(h)];
+          for (int k = lane % 4; k < tile.last_step; k += 4) {
+            const int64_t t = live.tiles ? live_step(tile.row0, k) : k;
+            if (t < row_tiles) dot[h] += dots[t * columns + column(h)];
+          }
         }
       }
       over_row(dot, own, me, state);
@@ -545,6 +585,18 @@ struct WeightsWork {
   __device__ void end(const State&) const {}
 
  private:
+  // Of the blocks of rows that are there for the classes of a tile from row0 on: how many, and the k-th step of them, one
+  // beyond the batch where there is none.
+  __device__ int live_rows(int row0) const {
+    const int block = row0 / kFilterClasses;  // of both blocks of a cluster
+    return live.begins[block + 1] - live.begins[block];
+  }
+  __device__ int live_step(int row0, int k) const {
+    if (live_rows(row0) == 0) return row_blocks * kBlockSteps;
+    const int found = live.tiles[live.begins[row0 / kFilterClasses] + k / kBlockSteps];
+    return found % row_blocks * kBlockSteps + k % kBlockSteps;
+  }
+
   // The sum over the threads that have a row, to all of them, in the order of weight_rows_kernel.
   __device__ __forceinline__ void over_row(float (&values)[2], uint32_t own, int me, State& state) const {
     const int thread = int(threadIdx.x) % kWarpgroup, row = thread / kWarp * 16 + thread % kWarp / 4;

@@ -119,11 +119,45 @@ __device__ __forceinline__ void take_out(float (&d)[n], const Row (&rows)[2], in
     }
 }
 
+// What this thread's two rows have in a tile: Σ e^…, or of a binary loss Σ 1/(1 + e^−z).
+struct Masses {
+  float of[2];
+};
+
+template <class M>
+__device__ __forceinline__ Masses add_to_totals(const float (&sum)[2], const float (&count)[2], Totals (&totals)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    totals[h].sum += sum[h];
+    if constexpr (M::binary) totals[h].count += count[h];
+  }
+  if constexpr (M::binary) return {{count[0], count[1]}};
+  return {{sum[0], sum[1]}};
+}
+
+// How many classes have a mass (SweepTask::masses): a tile of forward.cuh, the smallest.
+FM_HD constexpr int classes_a_mass(int K) { return (K == 3 ? 96 : 128) / K; }
+// Where a tile's go from its first class on; or none.
+__device__ __forceinline__ Bfloat16* masses_of(Bfloat16* all, int64_t N, int first_class, int a_mass) {
+  return all ? all + int64_t(first_class / a_mass) * N : nullptr;
+}
+// Of rows i and i + 8, by one of the four threads that have a row.
+__device__ __forceinline__ void store_masses(Bfloat16* to, int64_t N, int64_t i, Masses masses) {
+  if (!to) return;
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    float& mine = masses.of[h];
+    mine += __shfl_xor_sync(0xffffffffu, mine, 1);
+    mine += __shfl_xor_sync(0xffffffffu, mine, 2);
+    if (threadIdx.x % 4 == 0 && i + 8 * h < N) to[i + 8 * h] = Bfloat16::above(mine);
+  }
+}
+
 // A tile's cosines into its rows' totals.  A tile is added up before it is added to the rest, so that the rounding is
 // that of two short sums.
 template <int K, bool kMaximum, class M, int n>
-__device__ __forceinline__ void add_tile(const float (&d)[n], const M& margined, const Row (&rows)[2],
-                                         Totals (&totals)[2]) {
+__device__ __forceinline__ Masses add_tile(const float (&d)[n], const M& margined, const Row (&rows)[2],
+                                           Totals (&totals)[2]) {
   float sum[2] = {0, 0}, count[2] = {0, 0};
 #pragma unroll
   for (int j = 0; j < n / 4 / K; j++)
@@ -138,11 +172,7 @@ __device__ __forceinline__ void add_tile(const float (&d)[n], const M& margined,
         term<M>(phi, rows[h], sum[h], count[h]);
       }
     }
-#pragma unroll
-  for (int h = 0; h < 2; h++) {
-    totals[h].sum += sum[h];
-    if constexpr (M::binary) totals[h].count += count[h];
-  }
+  return add_to_totals<M>(sum, count, totals);
 }
 
 // Of 8 values a thread, v[i], the sum over the 8 threads that share l%4, i the thread's l/4: halves are exchanged, so
@@ -176,7 +206,8 @@ __device__ __forceinline__ void give_to_center(float (&d)[n], int at, float cos,
 
 // In place: cosines → what dL/dcos is but for its row's factor, and into the rows' totals as add_tile.
 template <int K, class M, int n>
-__device__ __forceinline__ void term_tile(float (&d)[n], const M& margined, const Row (&rows)[2], Totals (&totals)[2]) {
+__device__ __forceinline__ Masses term_tile(float (&d)[n], const M& margined, const Row (&rows)[2],
+                                            Totals (&totals)[2]) {
   float sum[2] = {0, 0}, count[2] = {0, 0};
 #pragma unroll
   for (int j = 0; j < n / 4 / K; j++)
@@ -190,11 +221,7 @@ __device__ __forceinline__ void term_tile(float (&d)[n], const M& margined, cons
       if constexpr (!M::plain) value = cos > kNoCosine ? value * phi.slope : 0.f;
       give_to_center<K>(d, at, cos, value);
     }
-#pragma unroll
-  for (int h = 0; h < 2; h++) {
-    totals[h].sum += sum[h];
-    if constexpr (M::binary) totals[h].count += count[h];
-  }
+  return add_to_totals<M>(sum, count, totals);
 }
 
 // In place: cosines → dL/dcos.  dots(k, j, v), where wanted, of 4 blocks j … j + 3 of the k-th centers, v[2·i + e]:

@@ -3,9 +3,9 @@
 namespace fm::hopper {
 
 template void run_totals(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
-                         const Margined<BinaryNegative<float>>&, bool);
+                         const Margined<BinaryNegative<float>>&, bool, Bfloat16*);
 template void run_terms(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
-                        const Margined<BinaryNegative<float>>&);
+                        const Margined<BinaryNegative<float>>&, Bfloat16*);
 template void run_scores(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
                          const Margined<BinaryNegative<float>>&);
 

@@ -3,9 +3,9 @@
 namespace fm::hopper {
 
 template void run_totals(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
-                         const Margined<PlainNegative<float>>&, bool);
+                         const Margined<PlainNegative<float>>&, bool, Bfloat16*);
 template void run_terms(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
-                        const Margined<PlainNegative<float>>&);
+                        const Margined<PlainNegative<float>>&, Bfloat16*);
 template void run_scores(const Stream&, const DeviceHead<float>&, const BfloatChunk&,
                          const Margined<PlainNegative<float>>&);
 
