@@ -93,6 +93,8 @@ export interface HeadOptions {
   readonly precision: Precision;
   /** Which cosines a step keeps for its second sweep: native/common/backend.h, keep_bytes. */
   readonly memory: 'lean' | 'fast' | number;
+  /** What of a row's probability a step may leave out of its gradient: native/common/backend.h, gradient_filter. */
+  readonly gradientFilter: number;
   /** What negativeSums gave for the same batch with the same options, and its scale. */
   readonly moments?: Handle | undefined;
   readonly cosines?: Handle | undefined;
@@ -114,6 +116,7 @@ export interface NativeHeadStep {
   readonly dMargins: Handle;
   readonly dScale: number;
   readonly dBias: number;
+  readonly filtered: number;
 }
 export interface NativeHeadRows {
   readonly norm: Handle;

@@ -188,10 +188,11 @@ inline std::string camel_case(const char* name) {
 #define FM_EACH8(f, a, ...) f(a) FM_EACH7(f, __VA_ARGS__)
 #define FM_EACH9(f, a, ...) f(a) FM_EACH8(f, __VA_ARGS__)
 #define FM_EACH10(f, a, ...) f(a) FM_EACH9(f, __VA_ARGS__)
-#define FM_PICK(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, name, ...) name
-#define FM_EACH(f, ...)                                                                                           \
-  FM_PICK(__VA_ARGS__, FM_EACH10, FM_EACH9, FM_EACH8, FM_EACH7, FM_EACH6, FM_EACH5, FM_EACH4, FM_EACH3, FM_EACH2, \
-          FM_EACH1)                                                                                               \
+#define FM_EACH11(f, a, ...) f(a) FM_EACH10(f, __VA_ARGS__)
+#define FM_PICK(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, name, ...) name
+#define FM_EACH(f, ...)                                                                                            \
+  FM_PICK(__VA_ARGS__, FM_EACH11, FM_EACH10, FM_EACH9, FM_EACH8, FM_EACH7, FM_EACH6, FM_EACH5, FM_EACH4, FM_EACH3, \
+          FM_EACH2, FM_EACH1)                                                                                      \
   (f, __VA_ARGS__)
 
 // A result: a JavaScript object with the same names, in camelCase.

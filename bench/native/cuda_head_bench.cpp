@@ -77,7 +77,8 @@ struct Batch {
 
 class Bench {
  public:
-  Bench(Backend& device, const ShapeOfHead& shape) : device_(device) {
+  // learned: features that lie at their class's center.
+  Bench(Backend& device, const ShapeOfHead& shape, bool learned) : device_(device) {
     const auto [N, D, C, K] = shape;
     margin_.method = Method::arcface;
     margin_.sub_centers = int(K);
@@ -95,6 +96,12 @@ class Bench {
       features.fill(device, batches_.back().features);
       for (int32_t& label : labels) label = int32_t(random() % uint64_t(C));
       device.copy_from_host(batches_.back().labels, labels.data(), labels.size() * sizeof(int32_t));
+      if (!learned) continue;
+      std::vector<int32_t> rows;
+      for (int32_t label : labels) rows.push_back(int32_t(label * K));
+      const Tensor index = device.empty(Dtype::int32, {N});
+      device.copy_from_host(index, rows.data(), index.bytes());
+      batches_.back().features = device.gather_rows(heads_.front().weight, index);  // all heads began alike
     }
   }
 
@@ -113,14 +120,13 @@ class Bench {
     const Batch& batch = batches_[turn_ % batches_.size()];
     turn_++;
     const double began = now();
-    loss = device_
-               .head_step(batch.features, head.weight, {head.velocity}, batch.labels, std::nullopt, margin_,
-                          OptimizerParams{1e-3, 0.9, 5e-4}, options)
-               .loss;
+    const HeadStep made = device_.head_step(batch.features, head.weight, {head.velocity}, batch.labels, std::nullopt,
+                                            margin_, OptimizerParams{1e-3, 0.9, 5e-4}, options);
+    loss = made.loss, filtered = made.filtered;
     return 1e3 * (now() - began);
   }
 
-  double loss = 0;
+  double loss = 0, filtered = 0;
 
  private:
   Backend& device_;
@@ -132,7 +138,8 @@ class Bench {
 
 void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memory) {
   const auto [N, D, C, K] = shape;
-  Bench bench(backend_of(Device{0}), shape);
+  const double filter = settings.head.gradient_filter;
+  Bench bench(backend_of(Device{0}), shape, filter > 0);
   for (size_t i = 0; i < 3 * bench.heads(); i++) bench.step(settings.head);
   std::vector<double> all, rounds;
   for (int round = 0; round < settings.rounds; round++) {
@@ -157,6 +164,7 @@ void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memor
               6.0 * double(N) * double(C * K) * double(D) / ms / 1e9, bench.loss);
   const double keep = settings.head.keep_bytes;
   if (keep >= 0) std::printf(std::isinf(keep) ? ",\"keep\":\"all\"" : ",\"keep\":\"%g MiB\"", keep / kMebi);
+  if (filter > 0) std::printf(",\"filter\":%g,\"filtered\":%.4f", filter, bench.filtered);
   if (with_memory) std::printf(",\"extraMiB\":%.1f", (double(cuda_memory(0).peak) - bench.held()) / kMebi);
   std::printf("}\n");
   std::fflush(stdout);
@@ -174,8 +182,9 @@ bool parse(const std::string& text, ShapeOfHead& shape) {
 int usage(const std::string& what) {
   std::fprintf(stderr,
                "cuda_head_bench: %s\n"
-               "usage: cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--steps S] [--rounds R] "
-               "N,D,C[,K] ...\n",
+               "usage: cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--filter SHARE] "
+               "[--steps S] [--rounds R] N,D,C[,K] ...\n",
+
                what.c_str());
   return 2;
 }
@@ -193,6 +202,8 @@ int main(int argc, char** argv) {
     else if (name == "--keep" && value == "all") settings.head.keep_bytes = INFINITY, i++;
     else if (name == "--keep" && std::atof(value.c_str()) > 0)
       settings.head.keep_bytes = std::atof(value.c_str()) * kMebi, i++;
+    else if (name == "--filter" && std::atof(value.c_str()) > 0 && std::atof(value.c_str()) < 1)
+      settings.head.gradient_filter = std::atof(value.c_str()), i++;
     else if (name == "--steps" && std::atoi(value.c_str()) > 0) settings.steps = std::atoi(value.c_str()), i++;
     else if (name == "--rounds" && std::atoi(value.c_str()) > 0) settings.rounds = std::atoi(value.c_str()), i++;
     else if (parse(name, shape)) shapes.push_back(shape);

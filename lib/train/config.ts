@@ -56,7 +56,7 @@ const fields = z.strictObject({
   loss: lossSchema.optional(),
   /** Beside `margin`. */
   centerLoss: centerLossSchema.optional(),
-  /** How the head computes: MarginHead's precision and memory. */
+  /** How the head computes: MarginHead's precision, memory and gradientFilter. */
   head: headSchema.prefault({}),
   optimizer: optimizerSchema.prefault({}),
   schedule: z

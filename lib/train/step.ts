@@ -11,11 +11,13 @@ import { type Tensor, tensor, tidy } from '../tensor.js';
 /** What turns features into a loss: a MarginHead or a MetricHead. */
 export interface TrainingHead {
   readonly device: string;
+  /** MarginHead's, where it has one. */
+  readonly gradientFilter?: number;
   stepSync(
     features: Tensor,
     labels: Int32Array,
     options: { lr: number },
-  ): { loss: number; accuracy: number; gradEmbeddings: Tensor };
+  ): { loss: number; accuracy: number; filtered?: number; gradEmbeddings: Tensor };
   namedTensors(): Iterable<[string, Tensor]>;
 }
 
@@ -34,7 +36,7 @@ export function trainStep(
   imageShape: readonly number[],
   lr: number,
   blame: (error: NonFiniteError, features: Tensor) => Error = (error) => error,
-): { loss: number; accuracy: number; headSeconds: number } {
+): { loss: number; accuracy: number; filtered: number; headSeconds: number } {
   return tidy(() => {
     const x = imageToFloat(tensor(images, [labels.length, ...imageShape], head.device));
     const groups = backbone instanceof GroupedBackbone ? backbone : undefined;
@@ -56,6 +58,6 @@ export function trainStep(
     const headSeconds = (performance.now() - began) / 1000;
     backwardFrom([[features, result.gradEmbeddings], ...beside.map((each) => [each] as const)]);
     blamed(() => optimizer.step(lr));
-    return { loss, accuracy: result.accuracy, headSeconds };
+    return { loss, accuracy: result.accuracy, filtered: result.filtered ?? 0, headSeconds };
   });
 }

@@ -36,6 +36,8 @@ export interface StepMetrics {
   readonly epoch: number;
   readonly loss: number;
   readonly accuracy: number;
+  /** What the head's gradientFilter left out, where it has one. */
+  readonly filtered?: number;
   readonly lr: number;
   readonly imagesPerSecond: number;
   /** Share of the time spent in the head's forward, backward and update. */
@@ -185,7 +187,7 @@ export class Trainer {
       reuse: true,
       start: { epoch: Math.floor(progress.step / this.batchesPerEpoch), batch: progress.step % this.batchesPerEpoch },
     });
-    const window = new Window(progress);
+    const window = new Window(progress, Boolean(this.#o.head.gradientFilter));
     try {
       while (progress.step < this.totalSteps) {
         if (signal?.aborted) {
@@ -196,7 +198,7 @@ export class Trainer {
         const { value: batch } = await loader.next();
         const waited = performance.now() - began;
         const lr = this.#o.schedule(progress.step);
-        const { loss, accuracy, headSeconds } = trainStep(
+        const { loss, accuracy, filtered, headSeconds } = trainStep(
           this.#o,
           batch as Batch,
           dataset.imageShape,
@@ -207,6 +209,7 @@ export class Trainer {
         window.add({
           loss,
           accuracy,
+          filtered,
           headSeconds,
           waited: waited / 1000,
           seconds: (performance.now() - began) / 1000,
@@ -364,16 +367,21 @@ export class Trainer {
 
 /** Sums since the last line of metrics. */
 class Window {
-  #sums = { loss: 0, accuracy: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
+  #sums = { loss: 0, accuracy: 0, filtered: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
   readonly #progress: Progress;
 
-  constructor(progress: Progress) {
+  /** Whether lines tell what the head left out. */
+  readonly #filters: boolean;
+
+  constructor(progress: Progress, filters: boolean) {
     this.#progress = progress;
+    this.#filters = filters;
   }
 
   add(step: {
     loss: number;
     accuracy: number;
+    filtered: number;
     headSeconds: number;
     waited: number;
     seconds: number;
@@ -387,13 +395,14 @@ class Window {
 
   flush({ step, seconds }: Progress, totalSteps: number, batchesPerEpoch: number, lr: number): StepMetrics {
     const s = this.#sums;
-    this.#sums = { loss: 0, accuracy: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
+    this.#sums = { loss: 0, accuracy: 0, filtered: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
     return {
       step,
       totalSteps,
       epoch: Math.floor((step - 1) / batchesPerEpoch) + 1,
       loss: s.loss / s.steps,
       accuracy: s.accuracy / s.steps,
+      ...(this.#filters && { filtered: s.filtered / s.steps }),
       lr,
       imagesPerSecond: s.images / s.seconds,
       headShare: s.headSeconds / s.seconds,

@@ -92,9 +92,9 @@ describe('precision and memory of a step', () => {
 
 describe('head of a configuration', () => {
   const data = { train: 'x.rec' };
-  it('has precision and memory', () => {
-    expect(resolveConfig({ data }).head).toEqual({ precision: 'float32', memory: 'lean' });
-    const head = { precision: 'bfloat16', memory: 5e8 };
+  it('has precision, memory and a filter', () => {
+    expect(resolveConfig({ data }).head).toEqual({ precision: 'float32', memory: 'lean', gradientFilter: 0 });
+    const head = { precision: 'bfloat16', memory: 5e8, gradientFilter: 1e-4 };
     expect(resolveConfig({ data, head }).head).toEqual(head);
   });
   it.each([

@@ -104,6 +104,23 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     );
   });
 
+  it("tells what the head's filter left out", () => {
+    const run = (name: string, gradientFilter: number, capability: string) => {
+      const head = { precision: 'bfloat16', gradientFilter };
+      const margin = { method: 'softmax', scale: 1 };
+      const config = write(name, { head, margin, evaluation: undefined });
+      const { stderr, status } = flashmargin(['train', config, '--device', 'cuda'], {
+        FM_EMULATED_CAPABILITY: capability,
+      });
+      expect(status, stderr).toBe(0);
+      return readMetrics(at(name)).map(({ filtered }) => filtered);
+    };
+    // A share that every tile is within: what is left is the targets' pull.
+    expect(run('filtered', 0.9999, '90').every((share) => share === 1)).toBe(true);
+    expect(run('without', 0.9999, '80').every((share) => share === 0)).toBe(true);
+    expect(run('unfiltered', 0, '90').every((share) => share === undefined)).toBe(true);
+  });
+
   it('trains with AdamW as the CPU does', () => {
     const config = write('adamw', { optimizer: { type: 'adamw', lr: 0.01, eps: 1e-4 }, evaluation: undefined });
     expect(flashmargin(['train', config]).status).toBe(0);
