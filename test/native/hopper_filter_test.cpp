@@ -55,7 +55,7 @@ struct Way {
   double filter = 0;
   double keep_bytes = 0;
   Optimizer type = Optimizer::sgd;
-  int steps = 2;
+  int steps = 1;
   const char* path = "hopper";
   OptimizerParams optimizer{0.3, 0.7, 0.01};
 };
@@ -105,7 +105,7 @@ void agrees(const std::string& name, const Problem& q, const MarginParams& p, Wa
 
 // A row loses at most its share, and so does a row of weight.
 void bound() {
-  const int64_t N = 300, C = 700, D = 24;
+  const int64_t N = 264, C = 522, D = 24;
   const double scale = 8, filter = 0.05;
   const Problem q = clusters(N, C, 1, D, 1, 5);
   for (Method method : {Method::arcface, Method::cosface}) {
@@ -113,7 +113,7 @@ void bound() {
     const OptimizerParams plain{1, 0, 0};  // w moves by dW
     const Way whole{0, 0, Optimizer::sgd, 1, "hopper", plain}, some{filter, 0, Optimizer::sgd, 1, "hopper", plain};
     const Stepped a = step(q, p, whole), b = step(q, p, some);
-    expect(b.filtered > 0.2 && b.filtered < 1, "of tiles with a part of the sum ", b.filtered, " are left out");
+    expect(b.filtered > 0.1 && b.filtered < 1, "of tiles with a part of the sum ", b.filtered, " are left out");
     const double labelled = double(std::count_if(q.labels.begin(), q.labels.end(), [](int y) { return y >= 0; }));
     const auto apart = [&](const Matrix& x, const Matrix& y, int64_t row) {
       double sum = 0;
@@ -152,32 +152,31 @@ int main() {
   setenv("FLASHMARGIN_CUDA_SCRATCH", "0.4", 1);  // MiB: chunks of one block or two
   const MarginParams p = params(Method::arcface, 64);
   constexpr double filter = 1e-6, kAll = 1e9;
-  const double kept = 600.0 * kBlock * 2;  // the terms of the first 256 classes
   // Three blocks of rows, the last not whole, on two of six blocks of classes each.
-  const Problem q = clusters(600, 1400, 1, 24, 3, 1);
-  agrees("computed again", q, p, {filter}, 2 / 3.0);
-  agrees("some kept", q, p, {filter, kept, Optimizer::adamw}, 2 / 3.0);
-  agrees("all kept", q, p, {filter, kAll}, 2 / 3.0);
-  agrees("replayed", q, p, {filter, kept, Optimizer::adamw, 4}, 2 / 3.0);
+  const double kept = 520.0 * kBlock * 2;  // the terms of the first 256 classes
+  agrees("some kept, replayed", clusters(520, 1290, 1, 24, 3, 1), p, {filter, kept, Optimizer::adamw, 3}, 2 / 3.0);
+  // Two blocks of rows, on a block of classes each.
+  const Problem q = clusters(264, 300, 1, 24, 0, 2);
+  agrees("computed again", q, p, {filter}, 1 / 2.0);
+  agrees("all kept", q, p, {filter, kAll}, 1 / 2.0);
   agrees("nothing to leave out", q, params(Method::arcface, 4), {1e-30}, 0);
   MarginParams many = p;
   for (int K : {2, 3, 8}) {
     many.sub_centers = K;
-    agrees(std::to_string(K) + " centers", clusters(300, 600, K, 24, 1, unsigned(K)), many, {filter, kept / 2},
-           1 / 3.0);
+    agrees(std::to_string(K) + " centers", clusters(264, 300, K, 24, 0, unsigned(K)), many, {filter, kept / 2},
+           1 / 2.0);
   }
-  const Problem small = clusters(300, 600, 1, 24, 1, 2);
   for (Negatives negatives : {Negatives::curricular, Negatives::mv_adaptive}) {
     MarginParams hard = p;
     hard.negatives = negatives, hard.t = 0.3;
-    agrees("negatives " + std::to_string(int(negatives)), small, hard, {filter}, 1 / 3.0);
+    agrees("negatives " + std::to_string(int(negatives)), q, hard, {filter}, 1 / 2.0);
   }
   MarginParams binary = params(Method::sphereface2, 64, 0.2);
   binary.bias = -64, binary.power = 1;
-  agrees("sphereface2", small, binary, {filter}, 1 / 3.0);
-  agrees("a scale that needs a shift", small, params(Method::cosface, 128), {filter}, 1 / 3.0);
-  agrees("rows of both warpgroups", clusters(300, 600, 1, 304, 1, 3), p, {filter}, 1 / 3.0);
-  agrees("rows longer than a tile", clusters(70, 600, 1, 520, 1, 4), p, {filter}, 1 / 3.0);
+  agrees("sphereface2", q, binary, {filter}, 1 / 2.0);
+  agrees("a scale that needs a shift", q, params(Method::cosface, 128), {filter}, 1 / 2.0);
+  agrees("rows of both warpgroups", clusters(20, 300, 1, 304, 0, 3), p, {filter}, 1 / 2.0);
+  agrees("rows longer than a tile", clusters(20, 300, 1, 520, 0, 4), p, {filter}, 1 / 2.0);
   // Each row at its own class and far from all others: no tile is there, and weight still decays.
   Problem far = clusters(8, 300, 1, 64, 1, 7, 3);
   for (int64_t i = 0; i < far.N; i++) {
