@@ -196,11 +196,8 @@ class Backend {
   virtual Tensor sqrt_backward(const Tensor& dy, const Tensor& y) { missing("sqrt"); }         // 0 where dy is 0
   virtual double sum(const Tensor& x) { missing("sum"); }
   virtual double dot(const Tensor& a, const Tensor& b) { missing("dot"); }  // Σ a·b
-  virtual double sum_of_squares(const std::vector<Tensor>& xs) {            // of all of them together
-    double total = 0;
-    for (const Tensor& x : xs) total += dot(x, x);
-    return total;
-  }
+  // Of all of them together; the squares of float32 are not rounded to it.
+  virtual double sum_of_squares(const std::vector<Tensor>& xs) { missing("sumOfSquares"); }
   // A counter-based mask: element i is kept, times 1/(1 − rate), when random(seed, i) ≥ rate.  Its own backward.
   virtual Tensor dropout(const Tensor& x, double rate, double seed) { missing("dropout"); }
   // x / 127.5 − 1 from uint8, to float32.

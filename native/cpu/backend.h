@@ -44,6 +44,7 @@ class CpuBackend final : public Backend {
   Tensor sqrt_backward(const Tensor& dy, const Tensor& y) override;
   double sum(const Tensor& x) override;
   double dot(const Tensor& a, const Tensor& b) override;
+  double sum_of_squares(const std::vector<Tensor>& xs) override;
   Tensor dropout(const Tensor& x, double rate, double seed) override;
   Tensor image_to_float(const Tensor& x) override;
   Tensor global_avg_pool_forward(const Tensor& x) override;

@@ -11,18 +11,24 @@
 namespace fm {
 namespace {
 constexpr int64_t kGrain = 65536;  // elements a chunk
+
+// Σ part(first, count) over chunks, added up in their order.
+template <class Part>
+double sum_of_parts(int64_t n, Part&& part) {
+  std::vector<double> parts((n + kGrain - 1) / kGrain);
+  parallel_ranges(n, kGrain, [&](int64_t i, int64_t end) { parts[i / kGrain] = part(i, end - i); });
+  double total = 0;
+  for (double each : parts) total += each;
+  return total;
 }
+}  // namespace
 
 double CpuBackend::sum(const Tensor& x) {
   return dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const T* from = x.data<T>();
-    std::vector<double> parts((x.numel() + kGrain - 1) / kGrain);
     const auto kernel = FM_KERNEL(sum_range<T>);
-    parallel_ranges(x.numel(), kGrain, [&](int64_t i, int64_t end) { parts[i / kGrain] = kernel(from + i, end - i); });
-    double total = 0;
-    for (double part : parts) total += part;
-    return total;
+    return sum_of_parts(x.numel(), [&](int64_t i, int64_t count) { return kernel(from + i, count); });
   });
 }
 
@@ -31,14 +37,22 @@ double CpuBackend::dot(const Tensor& a, const Tensor& b) {
   return dispatch_float(a.dtype, [&](auto zero) {
     using T = decltype(zero);
     const T *left = a.data<T>(), *right = b.data<T>();
-    std::vector<double> parts((a.numel() + kGrain - 1) / kGrain);
     const auto kernel = FM_KERNEL(dot_range<T>);
-    parallel_ranges(a.numel(), kGrain,
-                    [&](int64_t i, int64_t end) { parts[i / kGrain] = kernel(left + i, right + i, end - i); });
-    double total = 0;
-    for (double part : parts) total += part;
-    return total;
+    return sum_of_parts(a.numel(), [&](int64_t i, int64_t count) { return kernel(left + i, right + i, count); });
   });
+}
+
+double CpuBackend::sum_of_squares(const std::vector<Tensor>& xs) {
+  double total = 0;
+  for (const Tensor& x : xs) {
+    total += dispatch_float(x.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      const T* from = x.data<T>();
+      const auto kernel = FM_KERNEL(squares_range<T>);
+      return sum_of_parts(x.numel(), [&](int64_t i, int64_t count) { return kernel(from + i, count); });
+    });
+  }
+  return total;
 }
 
 bool CpuBackend::all_finite(const Tensor& x) {

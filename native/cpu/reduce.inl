@@ -22,6 +22,27 @@ static double dot_range(const T* a, const T* b, int64_t count) {
   return total;
 }
 
+// Σ x², squared and summed in double, where no float32 is too large or too small for it.
+template <class T>
+static double squares_range(const T* x, int64_t count) {
+  constexpr int kWide = kLanes<double>;
+  typedef T Part __attribute__((vector_size(kWide * sizeof(T)), aligned(alignof(T)), may_alias));
+  const auto square = [x](int64_t i) FM_BODY {
+    const Vec<double> wide = __builtin_convertvector(*reinterpret_cast<const Part*>(x + i), Vec<double>);
+    return wide * wide;
+  };
+  constexpr int kSums = 4;  // that wait for none of the others
+  Vec<double> sums[kSums]{};
+  int64_t i = 0;
+  for (; i + kSums * kWide <= count; i += kSums * kWide) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kSums; k++) sums[k] = sums[k] + square(i + k * kWide);
+  }
+  double total = sum_lanes<double>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  for (; i < count; i++) total += double(x[i]) * double(x[i]);
+  return total;
+}
+
 // x·0 is 0 for finite x and NaN for the others, and NaN stays in the sum.
 template <class T>
 static bool finite_range(const T* x, int64_t count) {

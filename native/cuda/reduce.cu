@@ -57,6 +57,14 @@ struct Product {
   const S *a, *b;
   __device__ T operator()(int64_t i) const { return T(a[i]) * T(b[i]); }
 };
+template <class S>
+struct Square {
+  const S* x;
+  __device__ double operator()(int64_t i) const {
+    const double value = double(Computed<S>(x[i]));
+    return value * value;
+  }
+};
 // 0 for finite x and NaN for the others, and NaN stays in the sum.
 template <class S, class T = Computed<S>>
 struct Nothing {
@@ -98,9 +106,8 @@ double CudaBackend::sum_of_squares(const std::vector<Tensor>& xs) {
     if (x.numel() == 0) continue;
     dispatch_stored(x.dtype, [&](auto zero) {
       using S = decltype(zero);
-      const Product<S> square{x.data<S>(), x.data<S>()};
-      launch(stream_, unsigned(sum_blocks(x.numel())), kBlock, sum_kernel<Computed<S>, Product<S>>, square, x.numel(),
-             parts + first);
+      launch(stream_, unsigned(sum_blocks(x.numel())), kBlock, sum_kernel<double, Square<S>>, Square<S>{x.data<S>()},
+             x.numel(), parts + first);
     });
     first += sum_blocks(x.numel());
   }

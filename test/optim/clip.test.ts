@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { native } from '../../lib/binding.js';
 import { NonFiniteError } from '../../lib/errors.js';
 import { AdamW, Sgd } from '../../lib/optim/index.js';
 import { normalArray, Random } from '../../lib/random.js';
@@ -59,6 +60,26 @@ describe('clipNorm', () => {
     (b as Tensor).grad = tensor(Float64Array.of(4), [1], 'cuda');
     sgd.step(1);
     expect([a?.item(), b?.item()].map((w) => w?.toFixed(6))).toEqual(['-0.600000', '-0.800000']);
+  });
+
+  const devices = ['cpu', ...(emulatedCuda ? ['cuda'] : [])];
+
+  // 2e19² is above float32's largest number, 1e-25² below its least.
+  it.each(devices.flatMap((device) => [2e19, 1e-25].map((size) => [size, device] as const)))(
+    'squares float32 gradients of %s in double on %s',
+    (size, device) => {
+      const x = tensor(new Float32Array(5001).fill(size), [5001], device);
+      const single = Math.fround(size);
+      expect(native.sumOfSquares([x.handle, x.handle]) / (2 * 5001 * single * single)).toBeCloseTo(1, 12);
+    },
+  );
+
+  it.each(devices)('scales float32 gradients of 2e19 on %s', (device) => {
+    const w = parameter(tensor(new Float32Array(4), [4], device));
+    const sgd = new Sgd([['w', w]], { momentum: 0, clipNorm: 1 });
+    w.grad = tensor(new Float32Array(4).fill(2e19), [4], device);
+    sgd.step(1);
+    for (const value of w.toArray()) expect(value).toBeCloseTo(-0.5, 6);
   });
 
   // torch 1.13: clip_grad_norm_([[3, 4], [12]], 5), a norm of 13.
