@@ -44,6 +44,11 @@ function checkWeight(operation: string, name: string, weight: unknown): asserts 
   });
 }
 
+/** Whether one is the other, or a reshape of it. */
+function areOne(a: Tensor, b: Tensor): boolean {
+  return a === b || native.overlap(a.handle, b.handle) !== 'none';
+}
+
 function checkAlive(operation: string, name: string, x: Tensor): void {
   named(
     operation,
@@ -59,7 +64,7 @@ export abstract class Optimizer {
   readonly #name: string;
   protected readonly numbers: OptimizerNumbers;
   readonly #slots: readonly Slot[];
-  /** float64 [1]: steps so far, where a step depends on them. */
+  /** float64 [1]: steps so far that moved something, where a step depends on them. */
   readonly #steps: Tensor | undefined;
 
   protected constructor(
@@ -85,14 +90,21 @@ export abstract class Optimizer {
       checkWeight(name, `parameter ${parameter}`, weight);
       return [parameter, weight] as const;
     });
-    const names = new Map<Tensor, string>();
     const used = new Set<string>();
-    for (const [parameter, weight] of entries) {
+    const bySize = new Map<number, (typeof entries)[number][]>(); // a tensor shares all of its memory, or none
+    for (const entry of entries) {
+      const [parameter, weight] = entry;
       expected(!used.has(parameter), name, 'parameters of different names', parameter);
-      const other = names.get(weight);
-      expected(other === undefined, name, `parameter ${parameter} to be another tensor than ${other}`, weight);
       used.add(parameter);
-      names.set(weight, parameter);
+      const alike = bySize.get(weight.size) ?? [];
+      const other = alike.find(([, each]) => areOne(each, weight))?.[0];
+      expected(
+        other === undefined,
+        name,
+        `parameter ${parameter} in memory of its own, not in that of ${other}`,
+        weight,
+      );
+      bySize.set(weight.size, [...alike, entry]);
     }
     this.#slots = entries.map(([parameter, weight]) => {
       const states = optimizers[type].states.map(() => keep(zeros(weight.shape, weight.dtype, weight.device)));
@@ -116,14 +128,16 @@ export abstract class Optimizer {
       const steps = this.#steps?.item() ?? 0;
       const gradientFactor = this.#clipFactor(operation);
       const params = { ...optimizerParams(this.type, { ...this.numbers, lr }, steps), gradientFactor };
+      let moved = false;
       for (const { weight, states } of this.#slots) {
         if (!weight.grad) continue;
         const handles = states.map((state) => state.handle);
         native.optimizerStep(weight.handle, handles, weight.grad.handle, params);
         weight.grad.dispose();
         weight.grad = undefined;
+        moved = true;
       }
-      this.#steps?.set(new Float64Array([steps + 1]));
+      if (moved) this.#steps?.set(new Float64Array([steps + 1]));
     });
   }
 
@@ -162,10 +176,10 @@ export abstract class Optimizer {
     for (const there of gradients.values()) squares += native.sumOfSquares(there);
     const norm = Math.sqrt(squares);
     if (!Number.isFinite(norm)) {
-      throw new NonFiniteError(`${operation}: expected gradients of a finite norm, got ${norm}`, {
-        code: 'ERR_FM_NON_FINITE',
-        hint: 'lower lr; none of the parameters was updated',
-      });
+      throw new NonFiniteError(
+        `${operation}: expected gradients of a finite norm, got ${norm}; none of its parameters was updated`,
+        { code: 'ERR_FM_NON_FINITE', hint: 'lower lr' },
+      );
     }
     return Math.min(1, this.clipNorm / (norm + 1e-6));
   }

@@ -94,6 +94,16 @@ describe('AdamW', () => {
     expect(whole.still.toArray()).toEqual(Float32Array.of(7));
   });
 
+  it('counts the steps that had a gradient', () => {
+    const w = parameter(tensor(Float32Array.of(0), [1]));
+    const adamw = new AdamW([['w', w]], { weightDecay: 0 });
+    for (let i = 0; i < 9; i++) adamw.step(0.01);
+    expect(Object.fromEntries(adamw.namedState()).steps?.item()).toBe(0);
+    stepped(w, adamw, 0.01, [3]);
+    expect(Object.fromEntries(adamw.namedState()).steps?.item()).toBe(1);
+    expect(w.item()).toBeCloseTo(-0.01, 6); // a first step is one of the rate
+  });
+
   const w = parameter(tensor(Float32Array.from(start), [4]));
   const make = (options: object) => () => new AdamW([['w', w]], options);
   it.each<[string, () => unknown, RegExp]>([

@@ -65,7 +65,17 @@ describe.each([
           ['a', w],
           ['b', w],
         ])(weight(1, 2)),
-      /parameter b to be another tensor than a, got a float32 tensor \[2\]/,
+      /parameter b in memory of its own, not in that of a, got a float32 tensor \[2\]/,
+    ],
+    [
+      "another's reshape",
+      () =>
+        ((w) => [
+          ['a', w],
+          ['b', weight(1, 2)],
+          ['c', w.reshape([2, 1])],
+        ])(weight(1, 2)),
+      /parameter c in memory of its own, not in that of a, got a float32 tensor \[2, 1\]/,
     ],
   ])('refuses %s as a parameter', (_, parameters, message) => {
     const make = () => new Optimizer(parameters() as [string, Tensor][]);
