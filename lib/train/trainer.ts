@@ -112,11 +112,16 @@ export interface FitResult {
   readonly headShare: number;
 }
 
-/** What a checkpoint says of the run's clock, beside its state. */
+const noSums = { loss: 0, accuracy: 0, filtered: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
+type Sums = typeof noSums;
+
+/** What a checkpoint says of the run's clock and metrics, beside its state. */
 interface Progress {
   step: number;
   seconds: number;
   headSeconds: number;
+  /** Over the steps since the last line of metrics. */
+  sums: Sums;
 }
 
 /** What a run writes into its folder, beside checkpoints/. */
@@ -216,7 +221,7 @@ export class Trainer {
           images: batchSize,
         });
         if (progress.step % (this.#o.logEverySteps ?? 20) === 0 || progress.step === this.totalSteps) {
-          this.#report(window.flush(progress, this.totalSteps, this.batchesPerEpoch, lr));
+          this.#report(window.flush(this.totalSteps, this.batchesPerEpoch, lr));
         }
         if (progress.step % checkpointEverySteps === 0 && progress.step < this.totalSteps) this.#save(progress);
         await new Promise(setImmediate); // lets signals and timers in
@@ -287,7 +292,7 @@ export class Trainer {
     };
   }
 
-  #save({ step, seconds, headSeconds }: Progress): void {
+  #save({ step, seconds, headSeconds, sums }: Progress): void {
     const { out, config, keepCheckpoints = 2 } = this.#o;
     if (!out) return;
     for (const [part, tensors] of Object.entries(this.parts())) {
@@ -307,6 +312,7 @@ export class Trainer {
       optimizer: this.#o.optimizer.type,
       seconds,
       headSeconds,
+      sums,
     };
     saveCheckpoint(checkpointFile(out, step), state, this.parts());
     pruneCheckpoints(out, keepCheckpoints);
@@ -315,7 +321,7 @@ export class Trainer {
   /** A fresh start, or the newest whole checkpoint. */
   #begin(): Progress {
     const { out, resume, config, onNote = () => {} } = this.#o;
-    const fresh = { step: 0, seconds: 0, headSeconds: 0 };
+    const fresh = { step: 0, seconds: 0, headSeconds: 0, sums: { ...noSums } };
     if (!out) return fresh;
     removeTemporaries(out, runFiles);
     if (!resume) {
@@ -351,11 +357,12 @@ export class Trainer {
       );
     }
     restore(checkpoint, this.parts());
-    const { step, seconds, headSeconds } = checkpoint.state as typeof checkpoint.state & Progress;
+    // An older version saved no sums.
+    const { step, seconds, headSeconds, sums = {} } = checkpoint.state as typeof checkpoint.state & Progress;
     setAsideCheckpoints(out, step);
     trimMetrics(out, step);
     onNote(`resuming from ${checkpoint.file}: step ${step} of ${this.totalSteps}`);
-    return { step, seconds, headSeconds };
+    return { step, seconds, headSeconds, sums: { ...noSums, ...sums } };
   }
 
   #report(metrics: StepMetrics): void {
@@ -365,9 +372,8 @@ export class Trainer {
   }
 }
 
-/** Sums since the last line of metrics. */
+/** What is added up from line to line of the metrics. */
 class Window {
-  #sums = { loss: 0, accuracy: 0, filtered: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
   readonly #progress: Progress;
 
   /** Whether lines tell what the head left out. */
@@ -378,24 +384,16 @@ class Window {
     this.#filters = filters;
   }
 
-  add(step: {
-    loss: number;
-    accuracy: number;
-    filtered: number;
-    headSeconds: number;
-    waited: number;
-    seconds: number;
-    images: number;
-  }): void {
-    for (const [name, value] of Object.entries(step)) this.#sums[name as keyof typeof step] += value;
-    this.#sums.steps++;
+  add(step: Omit<Sums, 'steps'>): void {
+    const { sums } = this.#progress;
+    for (const [name, value] of Object.entries({ ...step, steps: 1 })) sums[name as keyof Sums] += value;
     this.#progress.seconds += step.seconds;
     this.#progress.headSeconds += step.headSeconds;
   }
 
-  flush({ step, seconds }: Progress, totalSteps: number, batchesPerEpoch: number, lr: number): StepMetrics {
-    const s = this.#sums;
-    this.#sums = { loss: 0, accuracy: 0, filtered: 0, headSeconds: 0, waited: 0, seconds: 0, images: 0, steps: 0 };
+  flush(totalSteps: number, batchesPerEpoch: number, lr: number): StepMetrics {
+    const { step, seconds, sums: s } = this.#progress;
+    this.#progress.sums = { ...noSums };
     return {
       step,
       totalSteps,

@@ -15,7 +15,15 @@ import { MarginHead } from '../../lib/heads/index.js';
 import { listCheckpoints, lockFolder, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
 import { iresnetSmall } from '../../lib/nn/index.js';
 import { Sgd } from '../../lib/optim/index.js';
-import { evaluate, inspectRun, loadBackbone, loadConfig, readMetrics, train } from '../../lib/train/index.js';
+import {
+  evaluate,
+  inspectRun,
+  loadBackbone,
+  loadConfig,
+  readMetrics,
+  type StepMetrics,
+  train,
+} from '../../lib/train/index.js';
 import { trainStep } from '../../lib/train/step.js';
 import { scratchFolder, tinyConfig, writeTinySet } from './tinySet.js';
 
@@ -59,6 +67,7 @@ describe('training', () => {
       optimizer: 'sgd',
       seconds: expect.any(Number),
       headSeconds: expect.any(Number),
+      sums: expect.objectContaining({ steps: 0 }),
     });
     expect(listCheckpoints(run.out).map((file) => path.basename(file))).toEqual([
       'step-00000045.safetensors',
@@ -114,6 +123,24 @@ describe('training', () => {
     expect([...parts, foreign].filter(existsSync)).toEqual([foreign]);
     expect(weights(resumed.out)).toEqual(whole.weights);
     expect(readMetrics(resumed.out).map(({ step }) => step)).toEqual(Array.from({ length: 45 }, (_, i) => i + 1));
+  });
+
+  it('goes on with the means of a line that a stop cut in two', async () => {
+    const line = ({ step, loss, accuracy }: StepMetrics) => ({ step, loss, accuracy });
+    const whole = await trained('line-whole');
+    const controller = new AbortController();
+    const config = tinyConfig(folder, 'line-stop');
+    const stopping = train(
+      { ...config, checkpoint: { everySteps: 13 } },
+      {
+        signal: controller.signal,
+        onMetrics: ({ step }) => step === 15 && controller.abort(new Error('enough')),
+      },
+    );
+    await expect(stopping).rejects.toThrow('enough');
+    for (const file of listCheckpoints(config.out as string)) if (!file.endsWith('13.safetensors')) rmSync(file); // as if it had been killed
+    const resumed = await train(config, { resume: true });
+    expect(readMetrics(resumed.out).map(line)).toEqual(whole.metrics.map(line));
   });
 
   it('goes on bit for bit with the t of CurricularFace', async () => {
