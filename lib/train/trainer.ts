@@ -7,9 +7,9 @@ import {
   BatchLoader,
   type ClassBatches,
   ClassBatchPlan,
-  type RecordDataset,
+  RecordDataset,
 } from '../data/index.js';
-import { checkObject, checkOptions, checkPath, DataError, expected, NonFiniteError } from '../errors.js';
+import { checkOptions, checkPath, DataError, expected, NonFiniteError } from '../errors.js';
 import { removeTemporaries, writeFileAtomically } from '../io/atomicFile.js';
 import {
   type CheckpointParts,
@@ -23,6 +23,9 @@ import {
   setAsideCheckpoints,
 } from '../io/index.js';
 import { writeSafetensors } from '../io/safetensors.js';
+import { CenterLoss } from '../losses/index.js';
+import { Module } from '../nn/index.js';
+import { Optimizer } from '../optim/optimizer.js';
 import type { Tensor } from '../tensor.js';
 import { configSchema } from './config.js';
 import { type StepParts, trainStep } from './step.js';
@@ -124,6 +127,42 @@ interface Progress {
   sums: Sums;
 }
 
+type Test = readonly [holds: (x: unknown) => boolean, wanted: string];
+const count: Test = [(x) => Number.isSafeInteger(x) && (x as number) >= 1, 'an integer of at least 1'];
+const aFunction: Test = [(x) => typeof x === 'function', 'a function'];
+const isHead = (x: unknown) =>
+  ['stepSync', 'namedTensors'].every((name) => typeof (x as Record<string, unknown> | null)?.[name] === 'function');
+
+const needed: Readonly<Record<string, Test>> = {
+  backbone: [(x) => x instanceof Module, 'such as nn.iresnetSmall()'],
+  head: [isHead, 'such as a MarginHead'],
+  optimizer: [(x) => x instanceof Optimizer, 'such as an optim.Sgd'],
+  schedule: [aFunction[0], 'a function of the step'],
+  dataset: [(x) => x instanceof RecordDataset, 'a set from openDataset()'],
+  batchSize: count,
+  epochs: count,
+};
+const optional: Readonly<Record<string, Test>> = {
+  centerLoss: [(x) => x instanceof CenterLoss, 'a CenterLoss'],
+  out: [(x) => typeof x === 'string' && x !== '', 'the path of a folder'],
+  logEverySteps: count,
+  checkpointEverySteps: count,
+  keepCheckpoints: count,
+  resume: [(x) => typeof x === 'boolean', 'true or false'],
+  signal: [(x) => x instanceof AbortSignal, 'an AbortSignal'],
+  onMetrics: aFunction,
+  onNote: aFunction,
+};
+
+/** What the loader is to know of batches it says itself, when training begins. */
+function checkTrainer(options: TrainerOptions): void {
+  checkOptions('Trainer', options, optionNames);
+  for (const [name, [holds, wanted]] of Object.entries({ ...needed, ...optional })) {
+    const value = options[name as keyof TrainerOptions];
+    expected(holds(value) || (value === undefined && name in optional), 'Trainer', `${name}, ${wanted}`, value);
+  }
+}
+
 /** What a run writes into its folder, beside checkpoints/. */
 export const runFiles = /^(config\.json|metrics\.jsonl|summary\.json|report\.html|non-finite-step-\d+\.safetensors)$/;
 
@@ -153,12 +192,7 @@ export class Trainer {
   readonly totalSteps: number;
 
   constructor(options: TrainerOptions) {
-    checkOptions('Trainer', options, optionNames);
-    for (const part of ['backbone', 'head', 'optimizer', 'dataset'] as const)
-      checkObject('Trainer', part, options[part]);
-    expected(typeof options.schedule === 'function', 'Trainer', 'a schedule, a function of the step', options.schedule);
-    for (const [name, count] of Object.entries({ batchSize: options.batchSize, epochs: options.epochs }))
-      expected(Number.isSafeInteger(count) && count >= 1, 'Trainer', `${name}, an integer of at least 1`, count);
+    checkTrainer(options);
     this.#o = options;
     this.batchesPerEpoch = fullBatches(options.dataset, options.batchSize, options.sampler);
     this.totalSteps = this.batchesPerEpoch * options.epochs;
@@ -271,7 +305,7 @@ export class Trainer {
         ? `; norms of the other rows ${Math.min(...finite).toPrecision(4)} to ${Math.max(...finite).toPrecision(4)}`
         : '';
     return new NonFiniteError(
-      `step ${step}: ${bad.length > 0 ? `${bad.length} of ${rows.length} features are not finite: ${listed.join(', ')}${norms}` : error.message}` +
+      `step ${step}: ${bad.length > 0 ? `${bad.length} of ${rows.length} features are not finite: ${listed.join(', ')}${norms}` : error.what}` +
         `${file ? `\n  the batch is in ${file}` : ''}`,
       {
         code: 'ERR_FM_NON_FINITE',

@@ -10,11 +10,15 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { FlashmarginError, NonFiniteError } from '../../lib/errors.js';
+import { openDataset } from '../../lib/data/index.js';
+import { ArgumentRangeError, FlashmarginError, NonFiniteError } from '../../lib/errors.js';
 import { MarginHead } from '../../lib/heads/index.js';
 import { listCheckpoints, lockFolder, readCheckpoint, readSafetensors } from '../../lib/io/index.js';
-import { iresnetSmall } from '../../lib/nn/index.js';
+import { iresnetSmall, Module } from '../../lib/nn/index.js';
+import * as ops from '../../lib/ops/index.js';
 import { Sgd } from '../../lib/optim/index.js';
+import { normalArray, Random } from '../../lib/random.js';
+import { parameter, type Tensor, tensor, zeros } from '../../lib/tensor.js';
 import {
   evaluate,
   inspectRun,
@@ -22,6 +26,7 @@ import {
   loadConfig,
   readMetrics,
   type StepMetrics,
+  Trainer,
   train,
 } from '../../lib/train/index.js';
 import { trainStep } from '../../lib/train/step.js';
@@ -39,6 +44,21 @@ function weights(out: string): Map<string, string> {
       Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64'),
     ]),
   );
+}
+
+/** Of a Trainer that writes nothing. */
+function parts() {
+  const backbone = iresnetSmall({ imageSize: 16, channels: 1, embeddingSize: 16, stemWidth: 8, widths: [8, 8] });
+  return {
+    backbone,
+    head: new MarginHead({ numClasses: 12, embeddingSize: 16, onAdvice: () => {} }),
+    optimizer: new Sgd(backbone.namedParameters()),
+    schedule: () => 0.01,
+    dataset: openDataset(path.join(folder, 'tiny.rec')),
+    batchSize: 8,
+    epochs: 1,
+    workers: 0,
+  };
 }
 
 async function trained(out: string, overrides: object = {}) {
@@ -349,6 +369,44 @@ describe('training', () => {
     expect(listCheckpoints(config.out as string).map((file) => path.basename(file))).toEqual([
       'step-00000000.safetensors',
     ]);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['a backbone that is none', { backbone: {} }, /backbone, such as nn\.iresnetSmall\(\), got \{\}/],
+    ['a head that is none', { head: {} }, /head, such as a MarginHead, got \{\}/],
+    ['an optimizer that is none', { optimizer: { step() {} } }, /optimizer, such as an optim\.Sgd, got \{/],
+    ['a set that is none', { dataset: { size: 8 } }, /dataset, a set from openDataset\(\), got \{size: 8\}/],
+    ['no schedule', { schedule: 0.1 }, /schedule, a function of the step, got 0\.1/],
+    ['half an epoch', { epochs: 0.5 }, /epochs, an integer of at least 1, got 0\.5/],
+    ['a folder that is no path', { out: 7 }, /out, the path of a folder, got 7/],
+    ['lines never', { logEverySteps: 0 }, /logEverySteps, an integer of at least 1, got 0/],
+    ['no checkpoint to keep', { keepCheckpoints: 0 }, /keepCheckpoints, an integer of at least 1, got 0/],
+    ['a signal that is none', { signal: 'stop' }, /signal, an AbortSignal, got 'stop'/],
+  ])('refuses %s before it starts', (_, wrong, message) => {
+    const make = () => new Trainer({ ...parts(), ...wrong } as never);
+    expect(make).toThrow(ArgumentRangeError);
+    expect(make).toThrow(new RegExp(`^Trainer: expected ${message.source}`));
+  });
+
+  it('names one remedy where gradients are not finite', async () => {
+    /** Finite features, of which √0 has no finite gradient. */
+    class Steep extends Module {
+      readonly weight = parameter(tensor(normalArray(16 * 256, 0.1, new Random(1)), [16, 256]));
+      readonly bias = parameter(zeros([16]));
+      readonly embeddingSize = 16;
+      override forward(x: Tensor) {
+        return ops.linear(ops.flatten(x), this.weight, ops.sqrt(this.bias));
+      }
+    }
+    const backbone = new Steep();
+    const optimizer = new Sgd(backbone.namedParameters(), { clipNorm: 1 });
+    const failure = await new Trainer({ ...parts(), backbone, optimizer }).fit().catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(NonFiniteError);
+    const { message } = failure as Error;
+    expect(message).toMatch(/^step 0: Sgd\.step: expected gradients of a finite norm, got (NaN|Infinity); none of its/);
+    expect(message.match(/fix:/g)).toHaveLength(1);
+    expect(message).toMatch(/fix: lower optimizer\.lr/);
+    expect(backbone.bias.toArray()).toEqual(new Float32Array(16));
   });
 
   it('updates no weight in a step that is not finite', () => {
