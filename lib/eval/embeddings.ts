@@ -1,4 +1,4 @@
-import { checkLists, ShapeError } from '../errors.js';
+import { ArgumentRangeError, checkLists, describe, expected, ShapeError } from '../errors.js';
 
 /** Rows of embeddings, [n, dim]. */
 export type Embeddings = Float32Array | Float64Array;
@@ -11,6 +11,40 @@ export function rowsOf(embeddings: Embeddings, dim: number, operation: string): 
     });
   }
   return embeddings.length / dim;
+}
+
+/** rowsOf() that throws unless each row has the length 1, which rounding may miss, or is 0. */
+export function unitRowsOf(embeddings: Embeddings, dim: number, operation: string): number {
+  const n = rowsOf(embeddings, dim, operation);
+  for (let row = 0; row < n; row++) {
+    const squares = dot(embeddings, row, embeddings, row, dim);
+    if ((squares > 0.98 && squares < 1.02) || squares === 0) continue;
+    throw new ArgumentRangeError(
+      `${operation}: expected embeddings of unit rows, got the norm ${Math.sqrt(squares)} at row ${row}`,
+      {
+        code: 'ERR_FM_RANGE',
+        hint: Number.isFinite(squares) ? 'normalize() them first' : 'look at the features that they were made of',
+      },
+    );
+  }
+  return n;
+}
+
+/** Throws unless each value is a number. */
+export function checkValues(values: ArrayLike<unknown>, wanted: string, operation: string): void {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i];
+    if (typeof value === 'number' && !Number.isNaN(value)) continue;
+    throw new ArgumentRangeError(`${operation}: expected ${wanted}, got ${describe(value)} at ${i}`, {
+      code: 'ERR_FM_RANGE',
+    });
+  }
+}
+
+/** Throws unless these are false accept rates. */
+export function checkRates(rates: readonly number[], operation: string): void {
+  checkLists(operation, { 'false accept rates': rates });
+  for (const rate of rates) expected(rate >= 0 && rate <= 1, operation, 'false accept rates in [0, 1]', rate);
 }
 
 export function checkLength(length: number, wanted: number, what: string, operation: string): void {

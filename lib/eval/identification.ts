@@ -1,5 +1,5 @@
-import { ArgumentRangeError, checkLists, checkObject } from '../errors.js';
-import { checkLength, dot, rowsOf } from './embeddings.js';
+import { ArgumentRangeError, checkLists, checkObject, checkOptions, expected } from '../errors.js';
+import { checkLength, dot, unitRowsOf } from './embeddings.js';
 import { type Neighbours, nearest as nearestOn } from './nearest.js';
 
 export type Nearest = (queries: Float32Array, gallery: Float32Array, dim: number, k: number) => Neighbours;
@@ -20,6 +20,13 @@ export interface IdentificationOptions {
   readonly device?: string;
   readonly nearest?: Nearest;
 }
+
+export const identificationOptions = [
+  'ranks',
+  'wrong',
+  'device',
+  'nearest',
+] as const satisfies readonly (keyof IdentificationOptions)[];
 
 /** A gallery image of another identity that a probe is close to. */
 export interface WrongNeighbour {
@@ -58,8 +65,10 @@ export function identify(
   dim: number,
   options: IdentificationOptions = {},
 ): IdentificationResult {
-  checkObject('identify', 'options, an object', options);
+  checkOptions('identify', options, identificationOptions);
   const { ranks = [1, 5], wrong = 50 } = options;
+  checkLists('identify', { ranks });
+  expected(Number.isSafeInteger(wrong) && wrong >= 0, 'identify', 'wrong, an integer of at least 0', wrong);
   const nearest = options.nearest ?? ((...args: Parameters<Nearest>) => nearestOn(...args, options.device));
   for (const [set, what] of [
     [gallery, 'gallery labels'],
@@ -67,7 +76,7 @@ export function identify(
   ] as const) {
     checkObject('identify', 'a gallery and probes, { embeddings, labels }', set);
     checkLists('identify', { [what]: set.labels });
-    checkLength(set.labels.length, rowsOf(set.embeddings, dim, 'identify'), what, 'identify');
+    checkLength(set.labels.length, unitRowsOf(set.embeddings, dim, 'identify'), what, 'identify');
   }
   const size = gallery.labels.length;
   if (size === 0 || ranks.some((rank) => !Number.isInteger(rank) || rank < 1)) {

@@ -1,6 +1,6 @@
 import { native } from '../binding.js';
-import { checkLists, checkObject } from '../errors.js';
-import { checkLength, rowsOf } from './embeddings.js';
+import { checkLists, checkOptions, expected } from '../errors.js';
+import { checkLength, checkRates, unitRowsOf } from './embeddings.js';
 import { type RocPoint, share } from './statistics.js';
 
 /** Counts of cosines in equal bins over [−1, 1]. */
@@ -21,6 +21,13 @@ export interface AllPairsOptions {
   readonly bars?: number;
   readonly countPairs?: CountPairs;
 }
+
+export const allPairsOptions = [
+  'fars',
+  'rocPoints',
+  'bars',
+  'countPairs',
+] as const satisfies readonly (keyof AllPairsOptions)[];
 
 export interface AllPairsResult {
   readonly rule: string;
@@ -53,10 +60,13 @@ export function verifyAllPairs(
   options: AllPairsOptions = {},
 ): AllPairsResult {
   checkLists('verifyAllPairs', { labels });
-  checkObject('verifyAllPairs', 'options, an object', options);
+  checkOptions('verifyAllPairs', options, allPairsOptions);
   const { fars = [1e-3, 1e-4], rocPoints = 200, bars = 200 } = options;
   const countPairs = options.countPairs ?? ((...args: Parameters<CountPairs>) => native.pairHistograms(...args));
-  checkLength(labels.length, rowsOf(embeddings, dim, 'verifyAllPairs'), 'labels', 'verifyAllPairs');
+  checkRates(fars, 'verifyAllPairs');
+  for (const [name, count] of Object.entries({ rocPoints, bars }))
+    expected(Number.isSafeInteger(count) && count >= 1, 'verifyAllPairs', `${name}, an integer of at least 1`, count);
+  checkLength(labels.length, unitRowsOf(embeddings, dim, 'verifyAllPairs'), 'labels', 'verifyAllPairs');
   const counts = countPairs(embeddings, labels, dim, BINS);
   const genuine = acceptedFrom(counts.genuine);
   const impostor = acceptedFrom(counts.impostor);

@@ -1,12 +1,13 @@
-import { ArgumentRangeError, checkLists, checkObject } from '../errors.js';
+import { ArgumentRangeError, checkLists, checkObject, checkOptions } from '../errors.js';
 import { checkLength, rowsOf, takeRows } from './embeddings.js';
 import {
   type IdentificationOptions,
   type IdentificationResult,
+  identificationOptions,
   identify,
   type WrongNeighbour,
 } from './identification.js';
-import { type AllPairsOptions, type AllPairsResult, verifyAllPairs } from './pairs.js';
+import { type AllPairsOptions, type AllPairsResult, allPairsOptions, verifyAllPairs } from './pairs.js';
 
 /** The images of a test set in groups of different difficulty, as Kanji-28's `test.tsv` lists them. */
 export interface TieredSet {
@@ -45,7 +46,9 @@ export interface TierResult {
  */
 export function evaluateTiers(set: TieredSet, dim: number, options: TierOptions = {}): readonly TierResult[] {
   checkObject('evaluateTiers', 'a set, { embeddings, labels, families, tiers }', set);
-  checkObject('evaluateTiers', 'options, an object', options);
+  checkOptions('evaluateTiers', options, ['gallery', ...allPairsOptions, ...identificationOptions]);
+  const only = (names: readonly string[]) =>
+    Object.fromEntries(Object.entries(options).filter(([name]) => names.includes(name)));
   const { labels, families, tiers } = set;
   checkLists('evaluateTiers', { labels, families, tiers });
   const { gallery = 'noto-sans-jp' } = options;
@@ -70,7 +73,7 @@ export function evaluateTiers(set: TieredSet, dim: number, options: TierOptions 
     const rows = rowsWhere((row) => set.tiers[row] === tier);
     const probeRows = rows.filter((row) => set.families[row] !== gallery);
     const images = select(rows);
-    const found = identify(galleryImages, select(probeRows), dim, options);
+    const found = identify(galleryImages, select(probeRows), dim, only(identificationOptions));
     const inSet = (neighbour: WrongNeighbour): WrongNeighbour => ({
       ...neighbour,
       probe: probeRows[neighbour.probe],
@@ -79,7 +82,7 @@ export function evaluateTiers(set: TieredSet, dim: number, options: TierOptions 
     return {
       tier,
       images: rows.length,
-      pairs: verifyAllPairs(images.embeddings, images.labels, dim, options),
+      pairs: verifyAllPairs(images.embeddings, images.labels, dim, only(allPairsOptions)),
       identification: { ...found, wrong: found.wrong.map(inSet) },
     };
   });

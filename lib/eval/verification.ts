@@ -1,5 +1,5 @@
-import { ArgumentRangeError, checkLists, checkOptions } from '../errors.js';
-import { checkLength, type Embeddings, rowsOf } from './embeddings.js';
+import { ArgumentRangeError, checkLists, checkOptions, expected } from '../errors.js';
+import { checkLength, checkRates, checkValues, type Embeddings, unitRowsOf } from './embeddings.js';
 import { meanAndStd, type RocPoint, share } from './statistics.js';
 
 // The protocol of insightface's verification.py: pairs in ten contiguous folds, the threshold of each fold chosen on
@@ -49,7 +49,8 @@ export interface VerificationResult {
  * pairDistances(Float32Array.of(1, 0, 0, 1), 2);   // [2]
  */
 export function pairDistances(embeddings: Embeddings, dim: number): Float64Array {
-  const n = rowsOf(embeddings, dim, 'pairDistances');
+  const n = unitRowsOf(embeddings, dim, 'pairDistances');
+  expected(n % 2 === 0, 'pairDistances', 'two rows a pair', n);
   const distances = new Float64Array(n >> 1);
   for (let p = 0; p < distances.length; p++) {
     let sum = 0;
@@ -75,8 +76,8 @@ export function verifyPairs(
 ): VerificationResult {
   checkOptions('verifyPairs', options, ['folds', 'far']);
   const { folds = 10, far = 1e-3 } = options;
-  checkLists('verifyPairs', { distances, same });
-  checkLength(same.length, distances.length, 'same', 'verifyPairs');
+  checkPairs('verifyPairs', distances, same);
+  checkRates([far], 'verifyPairs');
   if (!Number.isInteger(folds) || folds < 2 || folds > distances.length) {
     throw new ArgumentRangeError(`verifyPairs: expected folds in [2, ${distances.length} pairs], got ${folds}`, {
       code: 'ERR_FM_RANGE',
@@ -90,6 +91,13 @@ export function verifyPairs(
     tarAtFar: tarAtFar(distances, same, countAccepted(distances, same, folds, FAR_STEP), far),
     grid: gridRates(coarse),
   };
+}
+
+function checkPairs(operation: string, distances: ArrayLike<number>, same: ArrayLike<number>): void {
+  checkLists(operation, { distances, same });
+  checkLength(same.length, distances.length, 'same', operation);
+  checkValues(distances, 'distances, numbers', operation);
+  checkValues(same, 'same, numbers that are 0 for pairs of two identities', operation);
 }
 
 /** Pairs of one fold: how many there are, and how many each threshold accepts. */
@@ -266,6 +274,9 @@ export function aucOfPairs(distances: ArrayLike<number>, same: ArrayLike<number>
  */
 export function tarAtFarIjb(roc: readonly RocPoint[], targets: readonly number[]): readonly RocPoint[] {
   checkLists('tarAtFarIjb', { roc, targets });
+  const points = roc.length > 0 && roc.every((point) => typeof point?.far === 'number');
+  expected(points, 'tarAtFarIjb', 'a ROC of one point or more, as rocOfPairs() returns it', roc);
+  checkRates(targets, 'tarAtFarIjb');
   return targets.map((target) =>
     // Walked from the end, so that of equally near points the later, larger TAR is met first.
     roc.reduceRight((best, point) => (Math.abs(point.far - target) < Math.abs(best.far - target) ? point : best)),
@@ -278,8 +289,7 @@ function allPoints(
   distances: ArrayLike<number>,
   same: ArrayLike<number>,
 ): readonly { readonly tp: number; readonly fp: number; readonly threshold: number }[] {
-  checkLists(operation, { distances, same });
-  checkLength(same.length, distances.length, 'same', operation);
+  checkPairs(operation, distances, same);
   const order = Uint32Array.from({ length: distances.length }, (_, i) => i).sort((a, b) => distances[a] - distances[b]);
   const points: { tp: number; fp: number; threshold: number }[] = [];
   let tp = 0;

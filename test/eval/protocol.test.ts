@@ -7,7 +7,9 @@ import { evaluateTiers } from '../../lib/eval/tiers.js';
 import { aucOfPairs, rocOfPairs } from '../../lib/eval/verification.js';
 import { clusters, plainHistograms, plainNearest } from './plain.js';
 
-const plain = { countPairs: plainHistograms, nearest: plainNearest };
+const counting = { countPairs: plainHistograms };
+const searching = { nearest: plainNearest };
+const plain = { ...counting, ...searching };
 
 /** Cosine distances and equality of all unordered pairs. */
 function everyPair(embeddings: Float32Array, labels: Int32Array, dim: number) {
@@ -26,7 +28,7 @@ function everyPair(embeddings: Float32Array, labels: Int32Array, dim: number) {
 
 describe('all pairs', () => {
   const { embeddings, labels } = clusters(150, 30, 8, 1.2);
-  const result = verifyAllPairs(embeddings, labels, 8, { ...plain, fars: [1e-2, 1e-3, 0] });
+  const result = verifyAllPairs(embeddings, labels, 8, { ...counting, fars: [1e-2, 1e-3, 0] });
   const { distances, same } = everyPair(embeddings, labels, 8);
 
   it('counts each pair once', () => {
@@ -66,17 +68,61 @@ describe('all pairs', () => {
   });
 
   it('knows the extremes', () => {
-    const apart = verifyAllPairs(Float32Array.of(1, 0, 1, 0, 0, 1, 0, 1), Int32Array.of(0, 0, 1, 1), 2, plain);
+    const apart = verifyAllPairs(Float32Array.of(1, 0, 1, 0, 0, 1, 0, 1), Int32Array.of(0, 0, 1, 1), 2, counting);
     expect(apart).toMatchObject({ genuinePairs: 2, impostorPairs: 4, auc: 1 });
     expect(apart.tarAtFar.map(({ tar }) => tar)).toEqual([1, 1]);
-    const one = verifyAllPairs(Float32Array.of(1, 0), Int32Array.of(0), 2, plain);
+    const one = verifyAllPairs(Float32Array.of(1, 0), Int32Array.of(0), 2, counting);
     expect(one).toMatchObject({ genuinePairs: 0, impostorPairs: 0, auc: 0 });
   });
 
   it('refuses labels of another length', () => {
-    expect(() => verifyAllPairs(embeddings, labels.subarray(1), 8, plain)).toThrow('expected labels [150], got [149]');
-    expect(() => verifyAllPairs(embeddings, labels, 7, plain)).toThrow(ShapeError);
+    expect(() => verifyAllPairs(embeddings, labels.subarray(1), 8, counting)).toThrow(
+      'expected labels [150], got [149]',
+    );
+    expect(() => verifyAllPairs(embeddings, labels, 7, counting)).toThrow(ShapeError);
   });
+});
+
+it.each<[string, () => unknown, RegExp]>([
+  [
+    'verifyAllPairs of features',
+    () => verifyAllPairs(Float32Array.of(1, 0, 3, 4), Int32Array.of(0, 1), 2, counting),
+    /^verifyAllPairs: expected embeddings of unit rows, got the norm 5 at row 1/,
+  ],
+  [
+    'verifyAllPairs with a misspelt option',
+    () => verifyAllPairs(Float32Array.of(1, 0), Int32Array.of(0), 2, { far: [1e-3] } as never),
+    /^verifyAllPairs: expected options fars, rocPoints, bars, countPairs, got 'far'/,
+  ],
+  [
+    'verifyAllPairs at a rate of 5',
+    () => verifyAllPairs(Float32Array.of(1, 0), Int32Array.of(0), 2, { ...counting, fars: [5] }),
+    /^verifyAllPairs: expected false accept rates in \[0, 1\], got 5/,
+  ],
+  [
+    'verifyAllPairs with no bars',
+    () => verifyAllPairs(Float32Array.of(1, 0), Int32Array.of(0), 2, { ...counting, bars: 0 }),
+    /^verifyAllPairs: expected bars, an integer of at least 1, got 0/,
+  ],
+  [
+    'identify of features that are not finite',
+    () => {
+      const one = { embeddings: Float32Array.of(Number.NaN, 0), labels: Int32Array.of(0) };
+      return identify(one, one, 2, searching);
+    },
+    /^identify: expected embeddings of unit rows, got the norm NaN at row 0/,
+  ],
+  [
+    'evaluateTiers with a misspelt option',
+    () =>
+      evaluateTiers({ embeddings: new Float32Array(0), labels: new Int32Array(0), families: [], tiers: [] }, 2, {
+        rank: [1],
+      } as never),
+    /^evaluateTiers: expected options gallery, fars, rocPoints, bars, countPairs, ranks, wrong, device, nearest, got 'rank'/,
+  ],
+])('%s is refused', (_, call, message) => {
+  expect(call).toThrow(ArgumentRangeError);
+  expect(call).toThrow(message);
 });
 
 describe('identification', () => {
@@ -87,7 +133,7 @@ describe('identification', () => {
 
   it('counts the ranks, and leaves out strangers', () => {
     const probes = { embeddings: at(10, 30, 80, 50), labels: Int32Array.of(0, 0, 1, 7) };
-    const result = identify(gallery, probes, 2, { ...plain, ranks: [1, 2, 3] });
+    const result = identify(gallery, probes, 2, { ...searching, ranks: [1, 2, 3] });
     expect(result.probes).toBe(3);
     // 10° → 0 at once; 30° → 1, then 0; 80° → 2, then 1.
     expect(result.rates).toEqual([
@@ -99,7 +145,7 @@ describe('identification', () => {
 
   it('lists the wrong neighbours, the worst first', () => {
     const probes = { embeddings: at(10, 30, 80), labels: Int32Array.of(0, 0, 1) };
-    const { wrong } = identify(gallery, probes, 2, plain);
+    const { wrong } = identify(gallery, probes, 2, searching);
     expect(wrong.map(({ probe, gallery: row }) => [probe, row])).toEqual([
       [2, 2],
       [1, 1],
@@ -108,14 +154,16 @@ describe('identification', () => {
     const [worst] = wrong;
     expect(worst.score).toBeCloseTo(Math.cos((10 * Math.PI) / 180), 6);
     expect(worst.correctScore).toBeCloseTo(Math.cos((40 * Math.PI) / 180), 6);
-    expect(identify(gallery, probes, 2, { ...plain, wrong: 1 }).wrong).toHaveLength(1);
+    expect(identify(gallery, probes, 2, { ...searching, wrong: 1 }).wrong).toHaveLength(1);
   });
 
   it('works with a gallery of one, and refuses none', () => {
     const one = { embeddings: at(0), labels: Int32Array.of(0) };
-    expect(identify(one, one, 2, plain).rates[0]).toEqual({ rank: 1, rate: 1 });
-    expect(() => identify({ embeddings: at(), labels: new Int32Array(0) }, one, 2, plain)).toThrow(ArgumentRangeError);
-    expect(() => identify(one, one, 2, { ...plain, ranks: [0] })).toThrow(/ranks ≥ 1/);
+    expect(identify(one, one, 2, searching).rates[0]).toEqual({ rank: 1, rate: 1 });
+    expect(() => identify({ embeddings: at(), labels: new Int32Array(0) }, one, 2, searching)).toThrow(
+      ArgumentRangeError,
+    );
+    expect(() => identify(one, one, 2, { ...searching, ranks: [0] })).toThrow(/ranks ≥ 1/);
   });
 });
 
@@ -132,7 +180,7 @@ describe('tiers', () => {
       takeRows(embeddings, 6, rows),
       Int32Array.from(rows, (row) => labels[row]),
       6,
-      plain,
+      counting,
     );
     expect(c.pairs).toEqual(alone);
     expect([a.identification.probes, c.identification.probes, c.identification.gallery]).toEqual([20, 20, 20]);

@@ -139,6 +139,44 @@ describe('misuse', () => {
     expect(() => pairDistances(new Float32Array(7), 2)).toThrow(ShapeError);
     expect(() => fuseFlip(new Float32Array(4), new Float32Array(2), 2)).toThrow(ShapeError);
   });
+  it.each<[string, () => unknown, RegExp]>([
+    [
+      'a distance that is no number',
+      () => verifyPairs([1, Number.NaN], [1, 0], { folds: 2 }),
+      /distances, numbers, got NaN at 1/,
+    ],
+    [
+      'truths that are no numbers',
+      () => aucOfPairs([1, 2], [true, false] as never),
+      /0 for pairs of two identities, got true at 0/,
+    ],
+    [
+      'a rate above 1',
+      () => verifyPairs([1, 2], [1, 0], { folds: 2, far: 2 }),
+      /false accept rates in \[0, 1\], got 2/,
+    ],
+    [
+      'features',
+      () => pairDistances(Float32Array.of(1, 0, 3, 4), 2),
+      /unit rows, got the norm 5 at row 1\n {2}fix: normalize\(\)/,
+    ],
+    [
+      'features that are not finite',
+      () => pairDistances(Float32Array.of(1, 0, Number.NaN, 4), 2),
+      /got the norm NaN at row 1/,
+    ],
+    ['half a pair', () => pairDistances(Float32Array.of(1, 0, 0, 1, 1, 0), 2), /two rows a pair, got 3/],
+    [
+      'a ROC without a point',
+      () => tarAtFarIjb([], [1e-3]),
+      /a ROC of one point or more, as rocOfPairs\(\) returns it/,
+    ],
+    ['a ROC of numbers', () => tarAtFarIjb([0.5] as never, [1e-3]), /a ROC of one point or more/],
+    ['targets that are no rates', () => tarAtFarIjb(rocOfPairs([1, 2], [1, 0]), [-1]), /rates in \[0, 1\], got -1/],
+  ])('names %s', (_, call, message) => {
+    expect(call).toThrow(ArgumentRangeError);
+    expect(call).toThrow(message);
+  });
   it('names the folds', () => {
     expect(() => verifyPairs([1, 2], [1, 0])).toThrow('expected folds in [2, 2 pairs], got 10');
     expect(() => verifyPairs([1, 2], [1, 0], { folds: 1 })).toThrow(ArgumentRangeError);
