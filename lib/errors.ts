@@ -144,6 +144,11 @@ export function named<R>(operation: string, f: () => R, rename = underName): R {
   }
 }
 
+/** '1 epoch', '2 epochs'. */
+export function counted(count: number, one: string, several = `${one}s`): string {
+  return `${count} ${count === 1 ? one : several}`;
+}
+
 /** A value as an error shows it: what it is, and no more of it than fits into a line. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;

@@ -5,15 +5,14 @@
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { HostDtype } from '../binding.js';
-import { ArgumentTypeError, checkIterable, checkPath, DataError, expected } from '../errors.js';
-import type { Tensor } from '../tensor.js';
+import { ArgumentTypeError, checkIterable, checkObject, checkPath, counted, DataError, expected } from '../errors.js';
+import { checkTensor, type Tensor } from '../tensor.js';
 import { removeTemporaries } from './atomicFile.js';
 import { type FileTensor, readSafetensors, writeSafetensors } from './safetensors.js';
 
 const FORMAT = 'flashmargin-checkpoint-1';
 const RUN_FOLDER = 'the folder of a run';
 const CHECKPOINT = /^step-\d+\.safetensors$/;
-const PARTS = 'tensors by name, of each part';
 const isCount = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
 
 export interface CheckpointState {
@@ -35,17 +34,25 @@ export function saveCheckpoint(file: string, state: CheckpointState, parts: Chec
   expected(typeof state === 'object' && state !== null, 'saveCheckpoint', 'the state of a run', state);
   for (const count of ['step', 'epoch', 'batch'] as const)
     expected(isCount(state[count]), 'saveCheckpoint', `state.${count}, an integer of at least 0`, state[count]);
-  expected(typeof parts === 'object' && parts !== null, 'saveCheckpoint', PARTS, parts);
-  for (const [prefix, tensors] of Object.entries(parts))
-    checkIterable('saveCheckpoint', `parts.${prefix}, a name and a tensor each`, tensors);
-  const entries = Object.entries(parts).flatMap(([prefix, tensors]) =>
-    Array.from(
-      tensors,
-      ([name, x]) =>
-        [`${prefix}.${name}`, { shape: x.shape, dtype: storedDtype(name, x), data: () => x.toArray() }] as const,
-    ),
+  const entries = namedTensors('saveCheckpoint', parts).map(
+    ([name, x]) => [name, { shape: x.shape, dtype: storedDtype(name, x), data: () => x.toArray() }] as const,
   );
   writeSafetensors(file, entries, { format: FORMAT, state: JSON.stringify(state) });
+}
+
+/** Every part's tensors under its prefix. */
+function namedTensors(operation: string, parts: CheckpointParts): (readonly [string, Tensor])[] {
+  checkObject(operation, 'tensors by name, of each part', parts);
+  return Object.entries(parts).flatMap(([prefix, tensors]) => {
+    const wanted = `parts.${prefix}, a name and a tensor each`;
+    checkIterable(operation, wanted, tensors);
+    return Array.from(tensors, (entry) => {
+      expected(Array.isArray(entry), operation, wanted, entry);
+      const [name, x] = entry as readonly [string, Tensor];
+      checkTensor(operation, `${prefix}.${name}`, x);
+      return [`${prefix}.${name}`, x] as const;
+    });
+  });
 }
 
 /** What a run goes on from has full precision. */
@@ -103,11 +110,8 @@ export function restore(
   hint = 'resume with the configuration that the run was started with',
 ): void {
   expected(checkpoint?.tensors instanceof Map, 'restore', 'a checkpoint, as readCheckpoint returns it', checkpoint);
-  expected(typeof parts === 'object' && parts !== null, 'restore', PARTS, parts);
   const { file, tensors } = checkpoint;
-  const pairs = Object.entries(parts).flatMap(([prefix, own]) =>
-    Array.from(own, ([name, x]) => [`${prefix}.${name}`, x] as const),
-  );
+  const pairs = namedTensors('restore', parts);
   const problems = pairs.flatMap(([name, x]) => {
     const entry = tensors.get(name);
     if (!entry) return [`missing ${name}`];
@@ -118,7 +122,7 @@ export function restore(
   });
   if (problems.length > 0) {
     throw new DataError(
-      `${file}: ${problems.length} tensors do not fit this run\n  ${problems.slice(0, 8).join('\n  ')}`,
+      `${file}: ${counted(problems.length, 'tensor does', 'tensors do')} not fit this run\n  ${problems.slice(0, 8).join('\n  ')}`,
       { code: 'ERR_FM_DATA', hint },
     );
   }
@@ -178,6 +182,7 @@ export function neededCheckpoint(folder: string, onBad?: (error: unknown) => voi
 /** Renames the checkpoints after a step to `….damaged`: those that a resumed run passed over. */
 export function setAsideCheckpoints(folder: string, after: number): void {
   checkPath('setAsideCheckpoints', RUN_FOLDER, folder);
+  expected(isCount(after), 'setAsideCheckpoints', 'after, a step of at least 0', after);
   for (const file of listCheckpoints(folder))
     if (file > checkpointFile(folder, after)) renameSync(file, `${file}.damaged`);
 }

@@ -1,7 +1,16 @@
 /** The safetensors format: a little-endian 64-bit header length, a JSON header, raw little-endian data. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import zlib from 'node:zlib';
-import { checkIterable, checkPath, DataError } from '../errors.js';
+import {
+  checkIterable,
+  checkObject,
+  checkOptions,
+  checkPath,
+  DataError,
+  describe,
+  expected,
+  ShapeError,
+} from '../errors.js';
 import type { HostArray } from '../tensor.js';
 import { writeAll, writeAtomically } from './atomicFile.js';
 
@@ -39,6 +48,23 @@ export interface TensorSource {
 const nameOfDtype = { float32: 'F32', float64: 'F64', int32: 'I32', uint8: 'U8' } as const;
 const dtypeNames = { F32: 'float32', F64: 'float64', I32: 'int32', U8: 'uint8', I64: 'int64' } as const;
 
+/** Throws unless it is a tensor's name and source, of a name that is not yet taken. */
+function checkSource(entry: unknown, taken: Set<string>): asserts entry is readonly [string, TensorSource] {
+  const operation = 'writeSafetensors';
+  const pair = Array.isArray(entry) && typeof entry[0] === 'string';
+  expected(pair, operation, 'tensors, a name and a source each', entry);
+  const [name, source] = entry as [string, unknown];
+  expected(name !== '__metadata__' && !taken.has(name), operation, 'tensors of different names', name);
+  taken.add(name);
+  checkObject(operation, `${name} as { shape, dtype, data }`, source);
+  const { shape, dtype, data } = source as Partial<TensorSource>;
+  const extents = Array.isArray(shape) && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
+  expected(extents, operation, `the shape of ${name}, a list of extents`, shape);
+  const known = Object.keys(nameOfDtype);
+  expected(known.includes(dtype as string), operation, `the dtype of ${name}, one of ${known.join(', ')}`, dtype);
+  expected(typeof data === 'function', operation, `data of ${name}, a function that returns it`, data);
+}
+
 /**
  * Writes tensors and string metadata, atomically, with a checksum of the data in the metadata.
  *
@@ -52,7 +78,14 @@ export function writeSafetensors(
 ): void {
   checkPath('writeSafetensors', 'the path of a file', file);
   checkIterable('writeSafetensors', 'tensors, a name and a source each', tensors);
-  const sources = [...tensors];
+  checkObject('writeSafetensors', 'metadata, an object', metadata);
+  for (const [key, text] of Object.entries(metadata))
+    expected(typeof text === 'string', 'writeSafetensors', `metadata.${key}, a text`, text);
+  const taken = new Set<string>();
+  const sources = Array.from(tensors, (entry) => {
+    checkSource(entry, taken);
+    return entry;
+  });
   const header: Record<string, unknown> = { __metadata__: { ...metadata, [CHECKSUM]: '00000000' } };
   let offset = 0;
   for (const [name, { shape, dtype }] of sources) {
@@ -70,8 +103,16 @@ export function writeSafetensors(
     writeAll(fd, start);
     writeAll(fd, text);
     let crc = zlib.crc32(text);
-    for (const [, source] of sources) {
+    for (const [name, source] of sources) {
       const data = source.data();
+      const size = source.shape.reduce((n, extent) => n * extent, 1);
+      const Type = types[nameOfDtype[source.dtype]];
+      if (!(data instanceof Type && data.length === size)) {
+        throw new ShapeError(
+          `writeSafetensors: expected data of ${name}, ${Type.name} of ${size}, got ${describe(data)}`,
+          { code: 'ERR_FM_SHAPE' },
+        );
+      }
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       crc = zlib.crc32(bytes, crc);
       writeAll(fd, bytes);
@@ -89,7 +130,10 @@ export function writeSafetensors(
  * const { tensors, metadata } = readSafetensors('w.safetensors');
  * tensors.get('weight')?.data; // Float32Array
  */
-export function readSafetensors(file: string, { verify = true } = {}): TensorFile {
+export function readSafetensors(file: string, options: { readonly verify?: boolean } = {}): TensorFile {
+  checkPath('readSafetensors', 'the path of a file', file);
+  checkOptions('readSafetensors', options, ['verify']);
+  const { verify = true } = options;
   const corrupt = (what: string): never => {
     throw new DataError(`${file}: ${what}`, {
       code: 'ERR_FM_DATA',
