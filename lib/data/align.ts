@@ -97,6 +97,8 @@ export function warpAffine(
       { code: 'ERR_FM_SHAPE' },
     );
   }
+  const finite = matrix.length === 6 && Array.from(matrix).every(Number.isFinite);
+  expected(finite, 'warpAffine', 'a matrix of six finite numbers, as similarityTransform() returns it', matrix);
   const [a, b, tx, c, d, ty] = Array.from(matrix);
   const determinant = a * d - b * c;
   expected(Number.isFinite(determinant) && determinant !== 0, 'warpAffine', 'a matrix with an inverse', matrix);

@@ -25,7 +25,8 @@ export interface Placement {
 /** where: what holds the options, by the name that the caller knows. */
 export function checkAugment(options: AugmentOptions, [height, width]: readonly number[], where = 'augment'): void {
   checkOptions('BatchLoader', options, ['shift', 'flip', 'affine', 'border'], where);
-  const { shift = 0, affine, border = 'replicate' } = options;
+  const { shift = 0, flip = false, affine, border = 'replicate' } = options;
+  expected(typeof flip === 'boolean', `${where}.flip`, 'true or false', flip);
   const side = Math.min(height as number, width as number);
   const within = Number.isInteger(shift) && shift >= 0 && shift < side;
   expected(within, `${where}.shift`, `a whole number of pixels in [0, ${side}), the side of the images`, shift);

@@ -28,7 +28,8 @@ function byClass(labels: ArrayLike<number>): Uint32Array[] {
   return [...found].sort(([a], [b]) => a - b).map(([, positions]) => Uint32Array.from(positions));
 }
 
-function checkSampler(sampler: ClassBatches): void {
+/** Throws unless it says how many classes and images a batch has. */
+export function checkSampler(sampler: ClassBatches): void {
   checkOptions('sampler', sampler, ['classes', 'images']);
   const { classes, images } = sampler;
   for (const [name, size] of Object.entries({ classes, images }))

@@ -1,10 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { native } from '../binding.js';
-import { checkOptions, expected } from '../errors.js';
+import { checkOptions, checkPath, expected } from '../errors.js';
 import type { FileAccess } from './byteSource.js';
 import { dataError, remedies } from './dataError.js';
-import { decodeInto, type ImageShape, imageShapeOf } from './decode.js';
+import { checkChannels, decodeInto, type ImageShape, imageShapeOf } from './decode.js';
 import { FLOAT32_EXACT, type ImageRecord } from './recordFormat.js';
 import type { RecordIndex } from './recordIndex.js';
 import { RecordReader } from './recordio.js';
@@ -81,6 +81,7 @@ export class RecordDataset implements Dataset {
   }
 
   key(i: number): number {
+    this.#check(i);
     return this.handle.images.keys[i];
   }
 
@@ -120,9 +121,12 @@ export class RecordDataset implements Dataset {
   }
 
   #record(i: number): ImageRecord {
-    if (!(i >= 0 && i < this.size))
-      throw new RangeError(`${this.name}: expected an image in [0, ${this.size}), got ${i}`);
+    this.#check(i);
     return this.#reader.recordAt(i);
+  }
+
+  #check(i: number): void {
+    expected(Number.isInteger(i) && i >= 0 && i < this.size, this.name, `an image in [0, ${this.size})`, i);
   }
 }
 
@@ -141,7 +145,11 @@ export class RecordDataset implements Dataset {
 export function openDataset(path: string, options: OpenDatasetOptions = {}): RecordDataset {
   expected(typeof path === 'string' && path !== '', 'openDataset', 'the path of a .rec file', path);
   checkOptions('openDataset', options, ['idx', 'property', 'tsv', 'channels', 'access']);
+  checkChannels('openDataset', options.channels);
+  for (const file of ['idx', 'property', 'tsv'] as const)
+    if (options[file] !== undefined) checkPath('openDataset', `${file}, the path of a file`, options[file]);
   const access = options.access ?? 'map';
+  expected(access === 'map' || access === 'read', 'openDataset', "access 'map' or 'read'", access);
   const idx = options.idx ?? sidecar(path, '.idx');
   const property = options.property ?? sidecar(path, '.property') ?? sibling(path, 'property');
   const reader = openReader(path, access, idx);
@@ -220,7 +228,7 @@ function checkedLabel(record: ImageRecord, numClasses: number, where: () => stri
 }
 
 function readProperty(path: string, shape: ImageShape, first: string): number {
-  const text = readFileSync(path, 'utf8').trim();
+  const text = readText(path).trim();
   const [numClasses, height, width] = text.split(',').map(Number);
   if (![numClasses, height, width].every((value) => Number.isInteger(value) && value > 0)) {
     throw dataError(
@@ -242,21 +250,47 @@ function readProperty(path: string, shape: ImageShape, first: string): number {
   return numClasses;
 }
 
+/** A text file, without the mark that some editors begin it with. */
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').replace(/^\uFEFF/, '');
+  } catch (cause) {
+    throw dataError(`${path}: cannot be read: ${(cause as Error).message}`, remedies.path, cause);
+  }
+}
+
 function readColumns(path: string, keys: Float64Array): ReadonlyMap<string, readonly string[]> {
-  const [header, ...lines] = readFileSync(path, 'utf8').split(/\r?\n/);
+  const [header, ...lines] = readText(path).split(/\r?\n/);
   const names = header.split('\t');
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice !== undefined)
+    throw dataError(`${basename(path)} line 1: expected each column once, got "${twice}" twice`, remedies.tsv);
   const keyColumn = names.indexOf('key');
   if (keyColumn < 0)
     throw dataError(
       `${basename(path)}: expected a column "key" in its first line, got ${JSON.stringify(header.slice(0, 80))}`,
       remedies.tsv,
     );
-  const rows = new Map(
-    lines
-      .filter(Boolean)
-      .map((line) => line.split('\t'))
-      .map((row) => [Number(row[keyColumn]), row]),
-  );
+  const rows = new Map<number, readonly string[]>();
+  const lineOf = new Map<number, number>();
+  lines.forEach((text, i) => {
+    if (text === '') return;
+    const line = i + 2; // the first is the header
+    const row = text.split('\t');
+    const key = Number(row[keyColumn] || Number.NaN);
+    if (!Number.isSafeInteger(key))
+      throw dataError(
+        `${basename(path)} line ${line}: expected a whole number as key, got ${JSON.stringify(row[keyColumn] ?? '')}`,
+        remedies.tsv,
+      );
+    if (rows.has(key))
+      throw dataError(
+        `${basename(path)} line ${line}: expected each key once, got key ${key} of line ${lineOf.get(key)} again`,
+        remedies.tsv,
+      );
+    rows.set(key, row);
+    lineOf.set(key, line);
+  });
   const columns = new Map(names.map((name) => [name, [] as string[]]));
   for (const key of keys) {
     const row = rows.get(key);

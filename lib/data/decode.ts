@@ -6,6 +6,12 @@ import { dataError, remedies } from './dataError.js';
 /** [height, width, channels]; channels is 1 (grey) or 3 (RGB). */
 export type ImageShape = readonly [height: number, width: number, channels: 1 | 3];
 
+/** Throws unless it is a number of channels, or left to the images. */
+export function checkChannels(operation: string, channels: unknown): void {
+  const known = channels === undefined || channels === 1 || channels === 3;
+  expected(known, operation, 'channels 1 (grey) or 3 (RGB)', channels);
+}
+
 /** Pixels; a header that claims more is taken for damage. */
 const MAX_SIDE = 16_384;
 
@@ -72,6 +78,7 @@ export function decodeImage(
 ): { data: Uint8Array; shape: ImageShape } {
   expected(bytes instanceof Uint8Array, 'decodeImage', 'the bytes of a PNG or JPEG, a Uint8Array', bytes);
   checkOptions('decodeImage', options, ['channels', 'name']);
+  checkChannels('decodeImage', options.channels);
   const where = options.name ?? 'image';
   const [height, width, stored] = imageShapeOf(bytes, where);
   const shape: ImageShape = [height, width, options.channels ?? stored];

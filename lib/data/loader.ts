@@ -1,7 +1,7 @@
-import { checkOptions, DisposedError, expected } from '../errors.js';
+import { checkLists, checkOptions, DisposedError, expected } from '../errors.js';
 import { type AugmentOptions, checkAugment } from './augment.js';
 import { type FillerOptions, makeCache, makeSlot, type Slot } from './batchFiller.js';
-import { type ClassBatches, ClassBatchPlan } from './classBatches.js';
+import { type ClassBatches, ClassBatchPlan, checkSampler } from './classBatches.js';
 import { RecordDataset } from './dataset.js';
 import { DecodePool, type FillPool, inlinePool } from './decodePool.js';
 import { permutation } from './keyedRandom.js';
@@ -121,10 +121,16 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
     expected(natural(batchSize) && batchSize > 0, 'BatchLoader', 'batchSize ≥ 1', batchSize);
     expected(natural(seed), 'BatchLoader', 'seed, an integer in [0, 2^53)', seed);
     expected(natural(workers) && workers <= MOST_WORKERS, 'BatchLoader', `workers in [0, ${MOST_WORKERS}]`, workers);
+    const { epochs } = options;
+    expected(epochs === undefined || natural(epochs), 'BatchLoader', 'epochs, an integer of at least 0', epochs);
+    expected(cacheBytes >= 0, 'BatchLoader', 'cacheBytes of at least 0', cacheBytes);
+    checkOptions('BatchLoader', start, ['epoch', 'batch'], 'start');
+    if (options.subset !== undefined) checkLists('BatchLoader', { subset: options.subset });
     if (augment !== undefined) checkAugment(augment, dataset.imageShape);
     this.#subset = options.subset;
     const samples = options.subset?.length ?? dataset.size;
     if (options.sampler) {
+      checkSampler(options.sampler);
       const { classes, images } = options.sampler;
       expected(batchSize === classes * images, 'BatchLoader', `batchSize ${classes} × ${images}`, batchSize);
       expected(shuffle, 'BatchLoader', 'shuffle with a sampler', shuffle);
@@ -159,7 +165,7 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
     this.#options = { batchSize, seed, shuffle, workers, reuse };
     this.#epoch = start.epoch;
     this.#batch = start.batch;
-    this.#end = options.epochs ?? start.epoch + 1;
+    this.#end = epochs ?? start.epoch + 1;
     this.#signal = options.signal;
     this.#signal?.addEventListener('abort', this.#abort, { once: true });
   }

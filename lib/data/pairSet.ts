@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { checkOptions, checkPath } from '../errors.js';
+import { checkOptions, checkPath, expected } from '../errors.js';
 import { dataError, remedies } from './dataError.js';
-import { decodeInto, type ImageShape, imageShapeOf } from './decode.js';
+import { checkChannels, decodeInto, type ImageShape, imageShapeOf } from './decode.js';
 import { NdArray, type PickleValue, readPickle } from './pickle.js';
 
 /** Verification pairs: pair p is images 2p and 2p + 1. */
@@ -33,6 +33,7 @@ export interface PairSet {
 export function openPairSet(path: string, options: { readonly channels?: 1 | 3 } = {}): PairSet {
   checkPath('openPairSet', 'the path of a .bin pair set', path);
   checkOptions('openPairSet', options, ['channels']);
+  checkChannels('openPairSet', options.channels);
   const name = basename(path);
   let bytes: Buffer;
   try {
@@ -56,10 +57,13 @@ export function openPairSet(path: string, options: { readonly channels?: 1 | 3 }
   const imageShape: ImageShape = [height, width, options.channels ?? stored];
   const imageBytes = height * width * imageShape[2];
 
+  const checkImages = (first: number, count: number) => {
+    const natural = [first, count].every((x) => Number.isSafeInteger(x) && x >= 0);
+    const within = natural && first + count <= images.length;
+    expected(within, name, `images within [0, ${images.length})`, `${count} from ${first}`);
+  };
   const readImages = (first: number, count: number): Uint8Array => {
-    if (!(first >= 0 && count >= 0 && first + count <= images.length)) {
-      throw new RangeError(`${name}: expected images within [0, ${images.length}), got ${count} from ${first}`);
-    }
+    checkImages(first, count);
     const out = new Uint8Array(count * imageBytes);
     for (let i = 0; i < count; i++)
       decodeInto(images[first + i], imageShape, out, i * imageBytes, `${name} image ${first + i}`);
@@ -69,7 +73,10 @@ export function openPairSet(path: string, options: { readonly channels?: 1 | 3 }
     size: same.length,
     same,
     imageShape,
-    encoded: (i) => images[i],
+    encoded: (i) => {
+      checkImages(i, 1);
+      return images[i];
+    },
     image: (i) => readImages(i, 1),
     images: readImages,
   };

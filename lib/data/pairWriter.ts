@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { checkLists, checkPath, expected } from '../errors.js';
 import { dataError, remedies } from './dataError.js';
+import { imageShapeOf } from './decode.js';
 
 /**
  * Writes a `.bin` pair set, a pickle of protocol 3 that Python reads without numpy. Pair p is images 2p and 2p + 1, PNG
@@ -18,6 +19,14 @@ export function writePairSet(path: string, images: readonly Uint8Array[], same: 
     `${2 * same.length} images for ${same.length} pairs`,
     images.length,
   );
+  expected(same.length > 0, 'writePairSet', 'a pair or more', same.length);
+  images.forEach((bytes, i) => {
+    expected(bytes instanceof Uint8Array, 'writePairSet', `image ${i}, the bytes of a PNG or JPEG`, bytes);
+    imageShapeOf(bytes, `writePairSet: image ${i}`);
+  });
+  same.forEach((value: unknown, pair) => {
+    expected([true, false, 1, 0].includes(value as boolean), 'writePairSet', `true or false of pair ${pair}`, value);
+  });
   const temporary = `${path}.${process.pid}.tmp`;
   let fd: number | undefined;
   try {

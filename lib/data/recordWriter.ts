@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
-import { ConfigError, checkOptions, checkPath, expected } from '../errors.js';
+import { ConfigError, checkLists, checkOptions, checkPath, expected } from '../errors.js';
 import { dataError, remedies } from './dataError.js';
 import { type ImageShape, imageShapeOf } from './decode.js';
 import {
@@ -55,7 +55,11 @@ export class RecordWriter {
     checkPath('RecordWriter', 'a path that ends in .rec', path);
     checkOptions('RecordWriter', options, ['layout', 'numClasses']);
     expected(path.endsWith('.rec'), 'RecordWriter', 'a path that ends in .rec', path);
-    this.#layout = options.layout ?? 'face';
+    const { layout = 'face', numClasses } = options;
+    expected(layout === 'face' || layout === 'flat', 'RecordWriter', "layout 'face' or 'flat'", layout);
+    const count = numClasses === undefined || (Number.isSafeInteger(numClasses) && numClasses >= 1);
+    expected(count, 'RecordWriter', 'numClasses, an integer of at least 1', numClasses);
+    this.#layout = layout;
     this.#stem = path.slice(0, -4);
     try {
       this.#fd = openSync(temporary(path), 'w');
@@ -68,6 +72,9 @@ export class RecordWriter {
   /** Adds a PNG or JPEG with its class, and returns its key. More labels than one make the record's label an array. */
   add(label: number | readonly number[], encoded: Uint8Array): number {
     const labels = typeof label === 'number' ? [label] : label;
+    checkLists('RecordWriter.add', { labels });
+    expected(labels.every(Number.isFinite), 'RecordWriter.add', 'labels that are finite numbers', labels);
+    expected(encoded instanceof Uint8Array, 'RecordWriter.add', 'the bytes of a PNG or JPEG, a Uint8Array', encoded);
     const id = labels[0];
     const key = this.#layout === 'face' ? this.#count + 1 : this.#count;
     expected(this.#open, 'RecordWriter.add', 'an open writer', 'a finished one');

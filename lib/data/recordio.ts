@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import type { DataError } from '../errors.js';
+import { checkOptions, checkPath, type DataError, expected } from '../errors.js';
 import { type ByteSource, type MapFile, openSource } from './byteSource.js';
 import { dataError, remedies } from './dataError.js';
 import {
@@ -37,6 +37,8 @@ export class RecordReader {
   readonly #name: string;
 
   constructor(path: string, options: RecordReaderOptions = {}) {
+    checkPath('RecordReader', 'the path of a .rec file', path);
+    checkOptions('RecordReader', options, ['idx', 'index', 'mapFile']);
     this.#source = openSource(path, options.mapFile);
     this.#name = basename(path);
     try {
@@ -59,6 +61,7 @@ export class RecordReader {
   /** The record at a position in key order. `body` is valid until the next read of this reader. */
   recordAt(position: number): ImageRecord {
     const offset = this.index.offsets[position];
+    expected(offset !== undefined, this.#name, `a position in [0, ${this.index.offsets.length})`, position);
     return parseImageRecord(
       this.payload(offset),
       () => `${this.#name} at byte ${offset}, key ${this.index.keys[position]}`,

@@ -80,6 +80,10 @@ describe('a similarity', () => {
   it('needs as many points as the template has', () => {
     expect(() => similarityTransform([1, 2, 3, 4], template)).toThrow(ShapeError);
     expect(() => similarityTransform([1, 2], [1, 2])).toThrow(/two or more/);
+    const dot = { data: new Uint8Array(1), height: 1, width: 1, channels: 1 };
+    expect(() => warpAffine(dot, [1, 0, 0, 0, 1], { width: 1, height: 1 })).toThrow(
+      /^warpAffine: expected a matrix of six finite numbers/,
+    );
   });
 });
 

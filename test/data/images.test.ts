@@ -49,6 +49,9 @@ describe('decoding', () => {
   });
 
   it('turns grey into RGB by repetition, and RGB into grey by its luma', () => {
+    expect(() => decodeImage(fixture('a.png'), { channels: 2 as never })).toThrow(
+      /^decodeImage: expected channels 1 \(grey\) or 3 \(RGB\), got 2/,
+    );
     const grey = decodeImage(fixture('a.png'));
     expect(grey.shape).toEqual([32, 32, 1]);
     const rgb = decodeImage(fixture('a.png'), { channels: 3 }).data;

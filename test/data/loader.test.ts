@@ -233,6 +233,12 @@ it.each([
     "augment.affine.std: expected a number in [0, 1], got '0.5'",
   ],
   [{ batchSize: 8, augment: { border: 256 } }, "expected 'replicate' or a value in [0, 255], got 256"],
+  [{ batchSize: 8, augment: { flip: 'no' as never } }, "augment.flip: expected true or false, got 'no'"],
+  [{ batchSize: 8, epochs: 1.5 }, 'expected epochs, an integer of at least 0, got 1.5'],
+  [{ batchSize: 8, cacheBytes: '1' as never, sampler: 5 as never }, 'sampler: expected options, an object, got 5'],
+  [{ batchSize: 8, cacheBytes: Number.NaN }, 'expected cacheBytes of at least 0, got NaN'],
+  [{ batchSize: 8, start: { epoch: 0 } as never }, 'expected start.batch in [0, 13], got undefined'],
+  [{ batchSize: 8, subset: 'all' as never }, "expected subset, an array, got 'all'"],
   [{ batchSize: 8, subset: [0, 103] }, 'expected positions in [0, 103) in subset, got 103'],
 ])('refuses %j', (options, message) => {
   expect(() => new BatchLoader(small, options)).toThrow(message);

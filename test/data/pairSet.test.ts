@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { openPairSet } from '../../lib/data/pairSet.js';
 import { writePairSet } from '../../lib/data/pairWriter.js';
 import { readPickle } from '../../lib/data/pickle.js';
-import { DataError } from '../../lib/errors.js';
+import { ArgumentRangeError, DataError } from '../../lib/errors.js';
 
 const folder = join(import.meta.dirname, 'fixtures');
 const fixture = (name: string) => join(folder, name);
@@ -52,6 +52,18 @@ describe('the writer', () => {
     rmSync(path);
   });
 
+  it.each<[string, unknown[], unknown[], RegExp]>([
+    ['no pair', [], [], /a pair or more, got 0/],
+    ['an image that is none', [images[0], 'b'], [true], /image 1, the bytes of a PNG or JPEG, got 'b'/],
+    ['a truth that is none', images.slice(0, 2), ['no'], /true or false of pair 0, got 'no'/],
+  ])('refuses %s', (_, wrong, same, message) => {
+    const write = () => writePairSet(path, wrong as never, same as never);
+    expect(write).toThrow(ArgumentRangeError);
+    expect(write).toThrow(new RegExp(`^writePairSet: expected ${message.source}`));
+    expect(() => writePairSet(path, [new Uint8Array(9), new Uint8Array(9)], [true])).toThrow(
+      /^writePairSet: image 0: expected a PNG or a JPEG image/,
+    );
+  });
   it('refuses half a pair, and a folder that is not there', () => {
     expect(() => writePairSet(path, images.slice(1), [true, false])).toThrow('expected 4 images for 2 pairs, got 3');
     expect(() => writePairSet('/nowhere/x.bin', images, [true, false])).toThrow(/\/nowhere\/x.bin: cannot be written/);

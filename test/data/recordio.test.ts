@@ -7,7 +7,7 @@ import { openDataset } from '../../lib/data/dataset.js';
 import { RECORD_MAGIC } from '../../lib/data/recordFormat.js';
 import { RecordReader } from '../../lib/data/recordio.js';
 import { encodeRecord, RecordWriter } from '../../lib/data/recordWriter.js';
-import { DataError } from '../../lib/errors.js';
+import { ArgumentRangeError, DataError } from '../../lib/errors.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'flashmargin-rec-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -256,7 +256,7 @@ describe('what is refused', () => {
     writeFileSync(path.replace('.rec', '.property'), '2,32,32\n');
     const set = openDataset(path, read);
     expect(() => set.label(1)).toThrow(`key 1: expected a label in [0, 2), got ${label}`);
-    expect(() => set.image(2)).toThrow(RangeError);
+    expect(() => set.image(2)).toThrow(ArgumentRangeError);
   });
 
   it('a property file that contradicts the images', () => {
@@ -279,8 +279,69 @@ describe('what is refused', () => {
     );
   });
 
+  it.each<[string, string, RegExp]>([
+    [
+      'a key twice',
+      'key\ttier\n0\tA\n1\tB\n\n0\tC\n',
+      /line 5: expected each key once, got key 0 of line 2 again\n {2}fix:/,
+    ],
+    ['a key that is no number', 'key\ttier\n0\tA\none\tB\n', /line 3: expected a whole number as key, got "one"/],
+    ['a line without a key', 'tier\tkey\nA\t0\nB\n', /line 3: expected a whole number as key, got ""/],
+    ['a column twice', 'key\ttier\ttier\n0\tA\tB\n1\tA\tB\n', /line 1: expected each column once, got "tier" twice/],
+  ])('a .tsv with %s', (_, text, message) => {
+    const path = writeSet('flat', [0, 1]);
+    writeFileSync(path.replace('.rec', '.tsv'), text);
+    const set = openDataset(path, read);
+    expect(() => set.column('tier')).toThrow(DataError);
+    expect(() => set.column('tier')).toThrow(new RegExp(`^set\\d+\\.tsv ${message.source}`));
+  });
+
+  it('but not the mark that some editors begin a text with', () => {
+    const path = writeSet('flat', [0, 1]);
+    writeFileSync(path.replace('.rec', '.tsv'), '\uFEFFkey\ttier\r\n0\tA\r\n1\tB\r\n');
+    expect(openDataset(path, read).column('tier')).toEqual(['A', 'B']);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['two channels', { channels: 2 }, /^openDataset: expected channels 1 \(grey\) or 3 \(RGB\), got 2/],
+    ['an access of another kind', { access: 'mmap' }, /^openDataset: expected access 'map' or 'read', got 'mmap'/],
+    ['a .tsv that is no path', { tsv: 5 }, /^openDataset: expected tsv, the path of a file, got 5/],
+  ])('%s', (_, options, message) => {
+    expect(() => openDataset(writeSet('flat', [0, 1]), options)).toThrow(ArgumentRangeError);
+    expect(() => openDataset(writeSet('flat', [0, 1]), options)).toThrow(message);
+  });
+
+  it('a .tsv and a property file that are not there', () => {
+    const path = writeSet('flat', [0, 1]);
+    const set = openDataset(path, { ...read, tsv: '/nowhere/x.tsv' });
+    expect(() => set.column('tier')).toThrow(
+      /^\/nowhere\/x\.tsv: cannot be read: .*\n {2}fix: name a file that is there/,
+    );
+    expect(() => openDataset(path, { ...read, property: '/nowhere/p' })).toThrow(/^\/nowhere\/p: cannot be read: /);
+  });
+
+  it.each<[string, (writer: RecordWriter) => unknown, RegExp]>([
+    ['no label', (writer) => writer.add(undefined as never, png), /labels, an array, got undefined/],
+    ['a label that is a text', (writer) => writer.add('0' as never, png), /labels, an array, got '0'/],
+    ['a second label that is none', (writer) => writer.add([0, Number.NaN], png), /finite numbers, got \[0, NaN\]/],
+    ['no image', (writer) => writer.add(0, undefined as never), /the bytes of a PNG or JPEG, .* got undefined/],
+  ])('%s for a writer', (_, add, message) => {
+    const writer = new RecordWriter(fresh());
+    expect(() => add(writer)).toThrow(ArgumentRangeError);
+    expect(() => add(writer)).toThrow(message);
+    writer.abort();
+  });
+
+  it('an unknown layout and no number of classes for a writer, before there is a file', () => {
+    const before = readdirSync(folder).length;
+    expect(() => new RecordWriter(fresh(), { layout: 'Face' as never })).toThrow(/layout 'face' or 'flat', got 'Face'/);
+    expect(() => new RecordWriter(fresh(), { numClasses: 1.5 })).toThrow(/numClasses, an integer .* got 1\.5/);
+    expect(readdirSync(folder)).toHaveLength(before);
+  });
+
   it('an unknown key and a missing file', () => {
     const reader = new RecordReader(writeSet('flat', [0, 1]));
+    expect(() => reader.recordAt(2)).toThrow(/^set\d+\.rec: expected a position in \[0, 2\), got 2/);
     expect(() => reader.record(9)).toThrow(/no record has key 9; keys run from 0 to 1/);
     expect(() => openDataset('/nowhere/train.rec', read)).toThrow(/\/nowhere\/train.rec: cannot be opened/);
   });
