@@ -1,4 +1,5 @@
 import { type Handle, native } from './binding.js';
+import { expected } from './errors.js';
 
 /**
  * A seeded generator (xoshiro128**, Blackman & Vigna 2018) whose whole state is four words, so that a checkpoint can
@@ -12,6 +13,7 @@ export class Random {
   #state: Uint32Array;
 
   constructor(seed: number) {
+    expected(Number.isSafeInteger(seed) && seed >= 0, 'Random', 'a seed, an integer of at least 0', seed);
     // SplitMix32 spreads a small seed over the state.
     let z = (seed ^ (seed / 2 ** 32)) >>> 0;
     this.#state = Uint32Array.from({ length: 4 }, () => {
@@ -28,6 +30,7 @@ export class Random {
     return [...this.#state];
   }
   set state(words: readonly number[]) {
+    expected(Array.isArray(words) && words.length === 4, 'Random', 'a state of four words', words);
     this.#state = Uint32Array.from(words);
   }
 

@@ -1,14 +1,19 @@
 /** What no operation knows is an error that names the operation, and so is what is not an object or a tensor at all. */
 import { describe, expect, it } from 'vitest';
 import {
+  annealedLambda,
+  annealing,
   arcface,
   backward,
   backwardFrom,
+  buildBackbone,
   CenterLoss,
+  conformance,
   contrastiveLoss,
   data,
   evaluate,
   FlashmarginError,
+  fixedAdacosScale,
   io,
   kernels,
   losses,
@@ -20,11 +25,14 @@ import {
   ops,
   optim,
   presetOf,
+  Random,
   resolveConfig,
   softmax,
+  summaryTiers,
   tensor,
   train,
   tripletLoss,
+  writeRunReport,
 } from '../lib/index.js';
 
 const nothing = undefined as never;
@@ -58,10 +66,17 @@ describe('an option that is not there', () => {
     ['marginLogits', () => marginLogits(matrix(), matrix(), labels, arcface(), unknown)],
     ['softmaxCrossEntropy', () => ops.softmaxCrossEntropy(matrix(), labels, unknown)],
     ['tripletLoss', () => tripletLoss(matrix(), labels, unknown)],
-    ['mineTriplets', () => [...losses.mineTriplets(new Float32Array(4), labels, unknown)]],
+    ['mineTriplets', () => losses.mineTriplets(new Float32Array(4), labels, unknown)],
     ['contrastiveLoss', () => contrastiveLoss(matrix(), labels, unknown)],
     ['CenterLoss', () => new CenterLoss({ numClasses: 2, embeddingSize: 3, nosuch: 1 } as never)],
     ['GroupFace', () => new nn.GroupFace({ features: 3, nosuch: 1 } as never)],
+    ['Linear', () => new nn.Linear(2, 2, unknown)],
+    ['Conv2d', () => new nn.Conv2d(2, 2, unknown)],
+    ['BatchNorm', () => new nn.BatchNorm(2, unknown)],
+    ['PRelu', () => new nn.PRelu(2, unknown)],
+    ['IBasicBlock', () => new nn.IBasicBlock(2, 2, 1, unknown)],
+    ['iresnet', () => new nn.IResNet({ blocks: [1], nosuch: 1 } as never)],
+    ...Object.entries(nn.backbones).map(([name, make]) => [name, () => make(unknown)] as [string, () => unknown]),
     ['MetricHead', () => new MetricHead({ loss: { kind: 'triplet' }, nosuch: 1 } as never)],
     ['MetricHead', () => new MetricHead({ loss: { kind: 'triplet', nosuch: 1 } as never })],
     ['MarginHead', () => new MarginHead({ numClasses: 2, embeddingSize: 3, nosuch: 1 } as never)],
@@ -195,6 +210,7 @@ describe('a name that is not there, inside of what is given', () => {
 });
 
 describe('a number that is none', () => {
+  const none = undefined as never;
   const sgd = () => new optim.Sgd([['w', matrix()]]);
   it.each<[string, () => unknown, RegExp]>([
     [
@@ -202,6 +218,31 @@ describe('a number that is none', () => {
       () => new MarginHead({ numClasses: 3, embeddingSize: 3, margin: arcface({ scale: '64' as never }) }),
       /^MarginHead: expected a scale above 0, got '64'/,
     ],
+    ['a λ', () => annealedLambda({} as never, 1), /^annealedLambda: expected lambda\.base, a number .* got undefined/],
+    [
+      'the step of a λ',
+      () => annealedLambda(annealing(), none),
+      /^annealedLambda: expected a step of at least 0, got und/,
+    ],
+    [
+      'the step of a rate',
+      () => optim.schedule('poly', { base: 1, totalSteps: 9 })(none),
+      /^schedule: expected a step/,
+    ],
+    ['a number of classes', () => fixedAdacosScale(none), /^fixedAdacosScale: expected numClasses, .* got undefined/],
+    ['a seed', () => new Random(none), /^Random: expected a seed, an integer of at least 0, got undefined/],
+    ['a file to run', () => conformance('test/golden', { only: 3 as never }), /^conformance: expected only, a part of/],
+    [
+      'a precision to run in',
+      () => conformance('test/golden', { precision: 'int8' as never }),
+      /^conformance: expected precision 'float32', 'float64', 'bfloat16', got 'int8'/,
+    ],
+    ['sizes of a layer', () => new nn.Linear(0, 2), /^Linear: expected inputs, an integer of at least 1, got 0/],
+    ['a kernel', () => new nn.Conv2d(1, 1, { kernel: 2 }), /^Conv2d: expected padding, .* got 0\.5/],
+    ['a rate of dropout', () => new nn.Dropout(1), /^Dropout: expected a rate in \[0, 1\), got 1/],
+    ['a part of a network', () => new nn.Sequential({} as never), /^Sequential: expected modules, got \{\}/],
+    ['blocks', () => new nn.IResNet({ blocks: [1.5] }), /^iresnet: expected blocks\[0\], an integer .* got 1\.5/],
+    ['a generator', () => new nn.PRelu(2, { rng: 7 as never }), /^PRelu: expected rng, a Random, got 7/],
     ['a step of NaN', () => sgd().step(Number.NaN), /^Sgd\.step: expected a finite lr of at least 0, got NaN/],
     ['a step backwards', () => sgd().step(-1), /^Sgd\.step: .* got -1/],
     ['a step of nothing', () => (sgd().step as () => void).call(sgd()), /^Sgd\.step: .* got undefined/],
@@ -272,6 +313,46 @@ describe('what is no tensor, or nothing', () => {
     ],
     ['a method', () => presetOf('x' as never), /^presetOf: expected a method .* got 'x'/],
     ['an empty margin', () => marginSoftmax(matrix(), matrix(), labels, {} as never), /got \{\}/],
+    [
+      'nothing mined',
+      () => losses.mineTriplets(none, none),
+      /^mineTriplets: expected distances, an array, got undefined/,
+    ],
+    [
+      'mined labels',
+      () => losses.mineTriplets([0], [0] as never),
+      /^mineTriplets: expected labels as Int32Array, got \[0\]/,
+    ],
+    [
+      'mined distances',
+      () => losses.mineTriplets([0, 1], new Int32Array(2)),
+      /^mineTriplets: expected distances \[2, 2\] for 2 labels, got 2 values/,
+    ],
+    [
+      'no configuration',
+      () => buildBackbone({ backbone: {} } as never, [32, 32, 1]),
+      /^buildBackbone: expected a configuration/,
+    ],
+    [
+      'no report',
+      () => writeRunReport({ config: {}, out: 'nosuch' } as never, undefined),
+      /^writeRunReport: config: 1 problem\n {2}data: expected an object/,
+    ],
+    [
+      'no steps',
+      () => writeRunReport({ config: { data: { train: 'x.rec' } }, out: 'nosuch' } as never, undefined),
+      /^writeRunReport: expected steps, as train\(\) returns it, got undefined/,
+    ],
+    [
+      'no tiers',
+      () => summaryTiers([1] as never),
+      /^summaryTiers: expected tiers, as evaluate\(\) returns them, got 1/,
+    ],
+    [
+      'a state to load',
+      () => new nn.Linear(2, 2).loadStateDict(none),
+      /^loadStateDict: expected a state, as stateDict/,
+    ],
     ['a preset', () => marginSoftmax(matrix(), matrix(), labels, arcface as never), /got the function /],
   ])('%s', (_, call, message) => {
     expect(call).toThrow(FlashmarginError);

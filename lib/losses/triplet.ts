@@ -8,7 +8,7 @@
  * is the number of active triplets that pull it together less the number that push it apart, and one dot product of
  * the [N, N] distances with those coefficients is the whole loss, however many triplets there are.
  */
-import { checkOptions, expected } from '../errors.js';
+import { ArgumentTypeError, checkLists, checkOptions, describe, expected, ShapeError } from '../errors.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
 import { nearestAgrees, pairDistances, weighted } from './pairs.js';
@@ -50,14 +50,34 @@ export type Triplet = readonly [anchor: number, positive: number, negative: numb
  * @example
  * for (const [a, p, n] of mineTriplets(squaredDistances(e).toArray(), labels, { mining: 'hard' })) console.log(a, p, n);
  */
-export function* mineTriplets(
+export function mineTriplets(
   distances: ArrayLike<number>,
   labels: Int32Array,
   options: Pick<TripletOptions, 'mining' | 'margin' | 'seed'> = {},
 ): Generator<Triplet> {
+  checkLists('mineTriplets', { distances });
+  if (!(labels instanceof Int32Array)) {
+    throw new ArgumentTypeError(`mineTriplets: expected labels as Int32Array, got ${describe(labels)}`, {
+      code: 'ERR_FM_TYPE',
+    });
+  }
+  const N = labels.length;
+  if (distances.length !== N * N) {
+    throw new ShapeError(
+      `mineTriplets: expected distances [${N}, ${N}] for ${N} labels, got ${distances.length} values`,
+      { code: 'ERR_FM_SHAPE' },
+    );
+  }
   checkOptions('mineTriplets', options, ['mining', 'margin', 'seed']);
   checkTriplet('mineTriplets', options);
-  const { mining = 'semi-hard', margin = 0.3, seed = 0 } = options;
+  return mined(distances, labels, options);
+}
+
+function* mined(
+  distances: ArrayLike<number>,
+  labels: Int32Array,
+  { mining = 'semi-hard', margin = 0.3, seed = 0 }: Pick<TripletOptions, 'mining' | 'margin' | 'seed'>,
+): Generator<Triplet> {
   const N = labels.length;
   const rng = new Random(seed);
   const at = (a: number, b: number) => distances[a * N + b] as number;

@@ -1,5 +1,5 @@
 /** What a head composes with any margin: the scale, the negatives, λ's annealing.  Plain objects, fit for a file. */
-import { checkObject, checkOptions } from '../errors.js';
+import { checkObject, checkOptions, expected } from '../errors.js';
 
 /** √2·ln(C − 1), AdaCos's fixed scale; dynamic: moved by every step (Zhang et al. 2019, arXiv:1905.00292). */
 export interface AdacosScale {
@@ -84,8 +84,15 @@ export const annealing = (options: Partial<Annealing> = {}): Annealing =>
 export function annealedLambda(lambda: Annealing, step: number): number {
   checkObject('annealedLambda', 'lambda, as annealing() makes it', lambda);
   const { base, gamma, power, least } = lambda;
+  for (const [name, value] of Object.entries({ base, gamma, power, least }))
+    expected(Number.isFinite(value) && value >= 0, 'annealedLambda', `lambda.${name}, a number of at least 0`, value);
+  expected(Number.isFinite(step) && step >= 0, 'annealedLambda', 'a step of at least 0', step);
   return Math.max(least, base * (1 + gamma * step) ** -power);
 }
 
 /** AdaCos's fixed scale, √2·ln(C − 1): below it a softmax over C classes cannot become sure (its section 3.2). */
-export const fixedAdacosScale = (numClasses: number): number => Math.SQRT2 * Math.log(Math.max(numClasses - 1, 2));
+export function fixedAdacosScale(numClasses: number): number {
+  const count = Number.isSafeInteger(numClasses) && numClasses >= 1;
+  expected(count, 'fixedAdacosScale', 'numClasses, an integer of at least 1', numClasses);
+  return Math.SQRT2 * Math.log(Math.max(numClasses - 1, 2));
+}

@@ -6,11 +6,21 @@
 
 import type { Precision } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { checkLists, checkObject, DeviceError, expected } from '../errors.js';
+import { checkLists, checkOptions, DeviceError, expected } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
-import { BatchNorm, Conv2d, Dropout, type LayerOptions, Linear, PRelu, Sequential } from './layers.js';
+import {
+  BatchNorm,
+  Conv2d,
+  checkLayer,
+  Dropout,
+  type LayerOptions,
+  Linear,
+  layerOptions,
+  PRelu,
+  Sequential,
+} from './layers.js';
 import { Module } from './module.js';
 
 const INIT = { std: 0.1 }; // of every convolution
@@ -27,6 +37,7 @@ export class IBasicBlock extends Module {
 
   constructor(inputs: number, outputs: number, stride: number, options: LayerOptions = {}) {
     super();
+    checkLayer('IBasicBlock', { inputs, outputs, stride }, options);
     this.bn1 = new BatchNorm(inputs, options);
     this.conv1 = new Conv2d(inputs, outputs, { ...INIT, ...options });
     this.bn2 = new BatchNorm(outputs, options);
@@ -70,6 +81,18 @@ export interface IResNetOptions extends LayerOptions {
   readonly precision?: Precision;
 }
 
+/** Of every network of these blocks; what else its depth says itself. */
+export const networkOptions = [
+  'widths',
+  'stemWidth',
+  'imageSize',
+  'channels',
+  'embeddingSize',
+  'dropout',
+  'precision',
+  ...layerOptions,
+] as const satisfies readonly (keyof IResNetOptions)[];
+
 function checkPrecision(precision: Precision, { device = 'cpu', dtype = 'float32' }: LayerOptions): void {
   const known = precision === 'float32' || precision === 'bfloat16';
   expected(known, 'iresnet', "precision 'float32' or 'bfloat16'", precision);
@@ -105,7 +128,7 @@ export class IResNet extends Module {
 
   constructor(options: IResNetOptions) {
     super();
-    checkObject('iresnet', 'options, an object', options);
+    checkOptions('iresnet', options, ['blocks', 'stemStride', ...networkOptions]);
     const {
       blocks,
       widths = [64, 128, 256, 512],
@@ -126,6 +149,10 @@ export class IResNet extends Module {
       'a width for each of the stages (1 to 4)',
       widths,
     );
+    const each = (name: string, sizes: readonly number[]) => sizes.map((size, i) => [`${name}[${i}]`, size] as const);
+    const lists = Object.fromEntries([...each('blocks', blocks), ...each('widths', widths)]);
+    checkLayer('iresnet', { ...lists, imageSize, channels, stemWidth, stemStride, embeddingSize }, rest);
+    expected(dropout >= 0 && dropout < 1, 'iresnet', 'dropout in [0, 1)', dropout);
     const layer = { ...rest, rng: rest.rng ?? new Random(0) };
     this.conv1 = new Conv2d(channels, stemWidth, { stride: stemStride, ...INIT, ...layer });
     this.bn1 = new BatchNorm(stemWidth, layer);

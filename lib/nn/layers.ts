@@ -1,4 +1,5 @@
 /** The layers that the field's backbones are made of, with its initialisations. */
+import { checkOptions, expected } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { normalArray, Random, uniformArray } from '../random.js';
 import { ones, parameter, type Tensor, tensor, zeros } from '../tensor.js';
@@ -10,6 +11,25 @@ export interface LayerOptions {
   readonly device?: string;
   /** float64 is for checks: slow, and exact enough to judge float32. */
   readonly dtype?: 'float32' | 'float64';
+}
+
+/** Of every layer's options. */
+export const layerOptions = ['rng', 'device', 'dtype'] as const satisfies readonly (keyof LayerOptions)[];
+
+/** Throws unless sizes, by name, are such, and options are a layer's or of its own names. */
+export function checkLayer(
+  layer: string,
+  sizes: Readonly<Record<string, unknown>>,
+  options: LayerOptions,
+  own: readonly string[] = [],
+): void {
+  for (const [name, size] of Object.entries(sizes))
+    expected(Number.isSafeInteger(size) && (size as number) >= 1, layer, `${name}, an integer of at least 1`, size);
+  checkOptions(layer, options, [...own, ...layerOptions]);
+  const { rng, dtype } = options;
+  expected(rng === undefined || rng instanceof Random, layer, 'rng, a Random', rng);
+  const known = dtype === undefined || dtype === 'float32' || dtype === 'float64';
+  expected(known, layer, "dtype 'float32' or 'float64'", dtype);
 }
 
 /** A tensor of initial values in the layer's precision. */
@@ -30,13 +50,7 @@ export class Conv2d extends Module {
   constructor(
     inputs: number,
     outputs: number,
-    {
-      kernel = 3,
-      stride = 1,
-      padding = (kernel - 1) / 2,
-      std,
-      ...rest
-    }: LayerOptions & {
+    options: LayerOptions & {
       kernel?: number;
       stride?: number;
       padding?: number;
@@ -44,10 +58,15 @@ export class Conv2d extends Module {
     } = {},
   ) {
     super();
-    const { rng = new Random(0) } = rest;
+    checkLayer('Conv2d', { inputs, outputs }, options, ['kernel', 'stride', 'padding', 'std']);
+    const { kernel = 3, stride = 1, padding = (kernel - 1) / 2, std, rng = new Random(0) } = options;
+    checkLayer('Conv2d', { kernel, stride }, {});
+    const natural = Number.isSafeInteger(padding) && padding >= 0;
+    expected(natural, 'Conv2d', 'padding, an integer of at least 0 (of an even kernel, given)', padding);
+    expected(std === undefined || (Number.isFinite(std) && std >= 0), 'Conv2d', 'std of at least 0', std);
     const shape = [outputs, inputs, kernel, kernel];
     const spread = std ?? Math.sqrt(2 / (inputs * kernel * kernel));
-    this.weight = parameter(initial(normalArray(outputs * inputs * kernel * kernel, spread, rng), shape, rest));
+    this.weight = parameter(initial(normalArray(outputs * inputs * kernel * kernel, spread, rng), shape, options));
     this.#stride = stride;
     this.#padding = padding;
   }
@@ -62,12 +81,13 @@ export class Linear extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor | undefined;
 
-  constructor(inputs: number, outputs: number, { bias = true, ...rest }: LayerOptions & { bias?: boolean } = {}) {
+  constructor(inputs: number, outputs: number, options: LayerOptions & { bias?: boolean } = {}) {
     super();
-    const { rng = new Random(0) } = rest;
+    checkLayer('Linear', { inputs, outputs }, options, ['bias']);
+    const { bias = true, rng = new Random(0) } = options;
     const bound = 1 / Math.sqrt(inputs);
-    this.weight = parameter(initial(uniformArray(outputs * inputs, bound, rng), [outputs, inputs], rest));
-    this.bias = bias ? parameter(initial(uniformArray(outputs, bound, rng), [outputs], rest)) : undefined;
+    this.weight = parameter(initial(uniformArray(outputs * inputs, bound, rng), [outputs, inputs], options));
+    this.bias = bias ? parameter(initial(uniformArray(outputs, bound, rng), [outputs], options)) : undefined;
   }
 
   override forward(x: Tensor): Tensor {
@@ -83,16 +103,10 @@ export class BatchNorm extends Module {
   readonly running_var: Tensor;
 
   /** frozenWeight, frozenBias: kept at 1 and 0, not trained. */
-  constructor(
-    channels: number,
-    {
-      frozenWeight = false,
-      frozenBias = false,
-      ...rest
-    }: LayerOptions & { frozenWeight?: boolean; frozenBias?: boolean } = {},
-  ) {
+  constructor(channels: number, options: LayerOptions & { frozenWeight?: boolean; frozenBias?: boolean } = {}) {
     super();
-    const { device = 'cpu', dtype = 'float32' } = rest;
+    checkLayer('BatchNorm', { channels }, options, ['frozenWeight', 'frozenBias']);
+    const { frozenWeight = false, frozenBias = false, device = 'cpu', dtype = 'float32' } = options;
     this.weight = buffer(ones([channels], dtype, device));
     this.weight.requiresGrad = !frozenWeight;
     this.bias = buffer(zeros([channels], dtype, device));
@@ -118,6 +132,7 @@ export class PRelu extends Module {
 
   constructor(channels: number, options: LayerOptions = {}) {
     super();
+    checkLayer('PRelu', { channels }, options);
     this.weight = parameter(initial(new Float32Array(channels).fill(0.25), [channels], options));
   }
 
@@ -134,6 +149,7 @@ export class Dropout extends Module {
 
   constructor(rate: number) {
     super();
+    expected(rate >= 0 && rate < 1, 'Dropout', 'a rate in [0, 1)', rate);
     this.#rate = rate;
     this.draws = buffer(zeros([1], 'int32')); // the CPU's: read at every step, which on a GPU would wait for its queue
   }
@@ -150,6 +166,7 @@ export class Dropout extends Module {
 export class Sequential extends Module {
   constructor(...modules: readonly Module[]) {
     super();
+    for (const each of modules) expected(each instanceof Module, 'Sequential', 'modules', each);
     Object.assign(this, modules);
   }
 

@@ -1,5 +1,5 @@
 /** Modules: what has parameters, buffers and a forward. */
-import { ShapeError } from '../errors.js';
+import { counted, describe, expected, ShapeError } from '../errors.js';
 import { type HostArray, keep, Tensor } from '../tensor.js';
 
 /** Named arrays with shapes: what a checkpoint holds and what crosses between frameworks. */
@@ -66,6 +66,7 @@ export abstract class Module<Output = Tensor> {
 
   /** Overwrites every tensor; a missing, surplus or misshapen entry is an error and nothing is changed. */
   loadStateDict(state: StateDict): void {
+    expected(state instanceof Map, 'loadStateDict', 'a state, as stateDict() returns it', state);
     const own = new Map(this.namedTensors());
     const problems = [
       ...[...own.keys()].filter((name) => !state.has(name)).map((name) => `missing ${name}`),
@@ -73,18 +74,24 @@ export abstract class Module<Output = Tensor> {
       ...[...own].flatMap(([name, x]) => {
         const entry = state.get(name);
         if (!entry) return [];
+        if (!Array.isArray(entry.shape) || !ArrayBuffer.isView(entry.data))
+          return [`${name}: expected { shape, data }, got ${describe(entry)}`];
         if (entry.shape.join() !== x.shape.join())
           return [`${name}: expected [${x.shape.join(', ')}], got [${entry.shape.join(', ')}]`];
         const dtype = entry.data.constructor.name.replace('Array', '').toLowerCase();
+        if (entry.data.length !== x.size) return [`${name}: expected ${x.size} values, got ${entry.data.length}`];
         return dtype === x.dtype ? [] : [`${name}: expected ${x.dtype}, got ${dtype}`];
       }),
     ];
     if (problems.length > 0) {
       const shown = problems.slice(0, 8).join('\n  ');
-      throw new ShapeError(`loadStateDict: ${problems.length} entries do not fit\n  ${shown}`, {
-        code: 'ERR_FM_SHAPE',
-        hint: 'build the network with the options it was saved with',
-      });
+      throw new ShapeError(
+        `loadStateDict: ${counted(problems.length, 'entry does not', 'entries do not')} fit\n  ${shown}`,
+        {
+          code: 'ERR_FM_SHAPE',
+          hint: 'build the network with the options it was saved with',
+        },
+      );
     }
     for (const [name, x] of own) x.set((state.get(name) as { data: HostArray }).data);
   }

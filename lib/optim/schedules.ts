@@ -50,6 +50,7 @@ export function schedule(name: ScheduleName, options: ScheduleOptions): (step: n
   expected(warmupSteps <= totalSteps, 'schedule', `at most ${totalSteps} warm-up steps`, warmupSteps);
   const decay = decays[name];
   return (step) => {
+    expected(Number.isFinite(step) && step >= 0, 'schedule', 'a step of at least 0', step);
     if (step < warmupSteps) return (base * (step + 1)) / warmupSteps;
     return base * decay(options, step, Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps)));
   };

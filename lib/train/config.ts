@@ -6,7 +6,7 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { MOST_WORKERS } from '../data/loader.js';
 import { deviceNames } from '../device.js';
-import { ConfigError, checkPath } from '../errors.js';
+import { ConfigError, checkPath, counted } from '../errors.js';
 import { backbones } from '../nn/index.js';
 import { expecting, inOurWords, problems, wants } from './configProblems.js';
 import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
@@ -151,8 +151,9 @@ export function resolveConfig(input: unknown, where = 'config'): Config {
   const result = configSchema.safeParse(input, { error: inOurWords });
   if (result.success) return result.data;
   const lines = problems(result.error.issues);
-  const count = lines.length === 1 ? '1 problem' : `${lines.length} problems`;
-  throw new ConfigError([`${where}: ${count}`, ...lines].join('\n  '), { code: 'ERR_FM_CONFIG' });
+  throw new ConfigError([`${where}: ${counted(lines.length, 'problem')}`, ...lines].join('\n  '), {
+    code: 'ERR_FM_CONFIG',
+  });
 }
 
 const readText = (parse: (text: string) => unknown) => (file: string) => parse(readFileSync(file, 'utf8'));

@@ -283,6 +283,8 @@ export interface SummaryTier {
 /** The numbers of each tier, without curves and pictures. */
 export function summaryTiers(tiers: readonly TierScores[]): SummaryTier[] {
   checkLists('summaryTiers', { tiers });
+  for (const tier of tiers)
+    expected(Array.isArray(tier?.pairs?.tarAtFar), 'summaryTiers', 'tiers, as evaluate() returns them', tier);
   return tiers.map(({ tier, images, pairs, identification }) => {
     const rate = (rank: number) => identification?.rates.find((r) => r.rank === rank)?.rate;
     return {

@@ -6,7 +6,7 @@ import { native } from '../binding.js';
 import { checkAugment } from '../data/augment.js';
 import { openDataset, type RecordDataset } from '../data/index.js';
 import { automaticDevice, deviceIndex, deviceName } from '../device.js';
-import { ConfigError, checkOptions, checkPath, DataError, expected } from '../errors.js';
+import { ConfigError, checkOptions, checkPath, counted, DataError, expected } from '../errors.js';
 import { MarginHead, type MarginHeadOptions } from '../heads/index.js';
 import { lockFolder, neededCheckpoint, readCheckpoint, restore, writeFileAtomically } from '../io/index.js';
 import { CenterLoss, MetricHead } from '../losses/index.js';
@@ -91,7 +91,8 @@ function checkImageShape(
 
 /** The backbone that a configuration describes, for images of a set; in float32 on the CPU, whatever it trains in. */
 export function buildBackbone(config: Config, imageShape: readonly number[], device = 'cpu'): Backbone {
-  expected(config?.backbone, 'buildBackbone', 'a configuration, as resolveConfig returns it', config);
+  const resolved = Object.hasOwn(backbones, config?.backbone?.name ?? '') && Number.isSafeInteger(config.seed);
+  expected(resolved, 'buildBackbone', 'a configuration, as resolveConfig() returns it', config);
   checkImageShape('buildBackbone', imageShape);
   const [height, width, channels] = imageShape;
   if (height !== width) {
@@ -157,7 +158,7 @@ export async function train(input: ConfigInput | Config, options: TrainOptions =
     const totalSteps = batchesPerEpoch * config.epochs;
     if (shape.warmupSteps > totalSteps) {
       throw new ConfigError(
-        `train: schedule.warmupSteps: expected at most ${totalSteps}, the steps of ${config.epochs} epochs, got ${shape.warmupSteps}`,
+        `train: schedule.warmupSteps: expected at most ${totalSteps}, the steps of ${counted(config.epochs, 'epoch')}, got ${shape.warmupSteps}`,
         { code: 'ERR_FM_CONFIG', hint: 'lower schedule.warmupSteps, or raise epochs' },
       );
     }

@@ -2,10 +2,10 @@
 import path from 'node:path';
 import { native } from '../binding.js';
 import { openDataset } from '../data/index.js';
-import { checkObject, checkPath } from '../errors.js';
+import { checkObject, checkPath, expected } from '../errors.js';
 import { writeFileAtomically } from '../io/index.js';
 import { encodePng, type ReportData, renderReport } from '../report/index.js';
-import type { Config } from './config.js';
+import { type Config, resolveConfig } from './config.js';
 import { type Evaluation, type SummaryTier, summaryTiers, type TierScores, tiersOfRun } from './evaluate.js';
 import { lossTitle } from './lossConfig.js';
 import { marginTitle } from './marginConfig.js';
@@ -23,6 +23,16 @@ export interface RunFacts {
   readonly identities: number;
   readonly images: number;
 }
+
+const numbers = [
+  'steps',
+  'seconds',
+  'imagesPerSecond',
+  'headShare',
+  'parameters',
+  'identities',
+  'images',
+] as const satisfies readonly (keyof RunFacts)[];
 
 export interface RunSummary extends RunFacts {
   readonly title: string;
@@ -58,13 +68,20 @@ export function writeRunReport(
   evaluation: Evaluation | undefined,
 ): { summary: RunSummary; summaryFile: string; reportFile: string } {
   checkObject('writeRunReport', 'a run, as train() returns it', facts);
-  const { config, out } = facts;
-  checkObject('writeRunReport', 'the configuration of the run', config);
+  const { out } = facts;
   checkPath('writeRunReport', 'the folder of a run', out);
+  const config = resolveConfig(facts.config, 'writeRunReport: config');
+  for (const name of numbers)
+    expected(typeof facts[name] === 'number', 'writeRunReport', `${name}, as train() returns it`, facts[name]);
+  if (evaluation !== undefined) {
+    const scored = Array.isArray(evaluation?.tiers) && Array.isArray(evaluation.pairs);
+    expected(scored, 'writeRunReport', 'an evaluation, as evaluate() returns it', evaluation);
+  }
   const others = (config.evaluation?.compareWith ?? []).flatMap((run) => tiersOfRun(run) ?? []);
   const summary: RunSummary = {
     title: `${config.loss ? lossTitle(config.loss) : marginTitle(config.margin)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
     ...facts,
+    config,
     finishedAt: new Date().toISOString(),
     environment: environment(config),
     ...(evaluation ? { evaluationSeconds: evaluation.seconds } : {}),

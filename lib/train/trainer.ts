@@ -9,7 +9,7 @@ import {
   ClassBatchPlan,
   RecordDataset,
 } from '../data/index.js';
-import { checkOptions, checkPath, DataError, expected, NonFiniteError } from '../errors.js';
+import { checkOptions, checkPath, counted, DataError, expected, NonFiniteError } from '../errors.js';
 import { removeTemporaries, writeFileAtomically } from '../io/atomicFile.js';
 import {
   type CheckpointParts,
@@ -171,10 +171,13 @@ export function fullBatches(dataset: RecordDataset, batchSize: number, sampler?:
   if (sampler) return new ClassBatchPlan(dataset.labels(), sampler).batchesPerEpoch;
   const images = dataset.size;
   if (images < batchSize) {
-    throw new DataError(`train: expected at least one batch of ${batchSize}, got a set of ${images} images`, {
-      code: 'ERR_FM_DATA',
-      hint: 'lower batchSize',
-    });
+    throw new DataError(
+      `train: expected at least one batch of ${batchSize}, got a set of ${counted(images, 'image')}`,
+      {
+        code: 'ERR_FM_DATA',
+        hint: 'lower batchSize',
+      },
+    );
   }
   return Math.floor(images / batchSize);
 }

@@ -300,6 +300,9 @@ describe('training', () => {
     await expect(train({ ...config, schedule: { warmupSteps: 46 } }, { overwrite: true })).rejects.toThrow(
       /schedule\.warmupSteps: expected at most 45, the steps of 3 epochs, got 46\n {2}fix: lower schedule\.warmupSteps/,
     );
+    await expect(train({ ...config, epochs: 1, schedule: { warmupSteps: 46 } }, { overwrite: true })).rejects.toThrow(
+      /expected at most 15, the steps of 1 epoch, got 46/,
+    );
     await expect(train({ ...config, data: { ...config.data, shift: 99 } }, { overwrite: true })).rejects.toThrow(
       /^data\.shift: expected a whole number of pixels in \[0, \d+\), .*got 99/,
     );

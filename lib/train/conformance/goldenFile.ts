@@ -9,7 +9,8 @@ import { readSafetensors } from '../../io/index.js';
 import type { Measurements } from './measure.js';
 
 /** Of tensors and arithmetic; bfloat16 is float32 whose matrix products multiply bfloat16. */
-export type Precision = 'float32' | 'float64' | 'bfloat16';
+export const precisions = ['float32', 'float64', 'bfloat16'] as const;
+export type Precision = (typeof precisions)[number];
 export const dtypeOf = (precision: Precision) => (precision === 'float64' ? 'float64' : 'float32');
 
 /** Something a file holds that is checked by itself: a file, or one of its steps. */

@@ -2,9 +2,9 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { deviceIndex, deviceName } from '../../device.js';
-import { ArgumentRangeError, checkOptions, checkPath, DataError, DeviceError } from '../../errors.js';
+import { ArgumentRangeError, checkOptions, checkPath, DataError, DeviceError, expected } from '../../errors.js';
 import { alignCases } from './align.js';
-import { type GoldenCase, GoldenFile, NotRun, type Precision } from './goldenFile.js';
+import { type GoldenCase, GoldenFile, NotRun, type Precision, precisions } from './goldenFile.js';
 import { groupFaceCases } from './groupFace.js';
 import { headCases, isHead } from './heads.js';
 import { iresnetCases } from './iresnet.js';
@@ -109,9 +109,9 @@ export function goldenFiles(folder: string, only = ''): string[] {
 export const goldenCaseNames = (folder: string): string[] =>
   goldenFiles(folder).flatMap((file) => casesOf(GoldenFile.read(path.join(folder, file))).map(({ name }) => name));
 
-function precisionsOf({ precisions, onRequest = [] }: GoldenCase, only?: Precision): readonly Precision[] {
-  if (!only) return precisions;
-  if (![...precisions, ...onRequest].includes(only)) throw new NotRun(`is not measured in ${only}`);
+function precisionsOf(of: GoldenCase, only?: Precision): readonly Precision[] {
+  if (!only) return of.precisions;
+  if (![...of.precisions, ...(of.onRequest ?? [])].includes(only)) throw new NotRun(`is not measured in ${only}`);
   return [only];
 }
 
@@ -126,6 +126,9 @@ function precisionsOf({ precisions, onRequest = [] }: GoldenCase, only?: Precisi
 export function conformance(folder: string, options: ConformanceOptions = {}): ConformanceResult {
   checkOptions('conformance', options, ['device', 'only', 'precision']);
   const { only, precision } = options;
+  expected(only === undefined || typeof only === 'string', 'conformance', "only, a part of a file's name", only);
+  const known = precision === undefined || precisions.includes(precision);
+  expected(known, 'conformance', `precision ${precisions.map((each) => `'${each}'`).join(', ')}`, precision);
   const device = deviceName(deviceIndex(options.device ?? 'cpu')); // names what is wrong with it once, not file by file
   if (precision === 'bfloat16' && device === 'cpu') {
     throw new ArgumentRangeError("conformance: expected a device other than cpu for bfloat16, got 'cpu'", {
