@@ -128,6 +128,17 @@ export function checkNumbers(operation: string, numbers: object): void {
   }
 }
 
+/** Throws unless each value that is there is true or false, by its name. */
+export function checkBooleans(operation: string, values: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(values))
+    expected(value === undefined || typeof value === 'boolean', operation, `${name} true or false`, value);
+}
+
+/** Whether it is a number from `low` to `high`. */
+export function within(value: unknown, low: number, high: number): value is number {
+  return typeof value === 'number' && value >= low && value <= high;
+}
+
 /** Runs f; what it throws, or what its promise rejects with, is this operation's error, whichever part of it failed. */
 export function named<R>(operation: string, f: () => R, rename = underName): R {
   // That there is no addon is nobody's fault who called.

@@ -42,7 +42,7 @@ it.each(all)(
   '%s refuses what it cannot take',
   async (_, f) => {
     const isClass = /^class\b/.test(Function.prototype.toString.call(f));
-    for (const args of [[], [{}], [null], [{}, {}, {}], [7, 7, 7]]) {
+    for (const args of [[], [{}], [null], [{}, {}, {}], [7, 7, 7], [[]], [[1], [1], [1]], [[null], {}], [() => 3]]) {
       try {
         const result = isClass ? Reflect.construct(f, args) : f(...args);
         await result;

@@ -8,10 +8,12 @@ import {
   backwardFrom,
   buildBackbone,
   CenterLoss,
+  checkMargin,
   conformance,
   contrastiveLoss,
   data,
   evaluate,
+  evaluation,
   FlashmarginError,
   fixedAdacosScale,
   io,
@@ -22,17 +24,20 @@ import {
   marginLogits,
   marginSoftmax,
   nn,
+  ones,
   ops,
   optim,
   presetOf,
   Random,
   resolveConfig,
+  shardOf,
   softmax,
   summaryTiers,
   tensor,
   train,
   tripletLoss,
   writeRunReport,
+  zeros,
 } from '../lib/index.js';
 
 const nothing = undefined as never;
@@ -262,6 +267,90 @@ describe('a number that is none', () => {
   ])('%s', (_, call, message) => {
     expect(call).toThrow(FlashmarginError);
     expect(call).toThrow(message);
+  });
+});
+
+describe('what looks like a choice or a share and is none', () => {
+  const running = { runningMean: zeros([3]), runningVar: ones([3]), training: true, momentum: 0.1, epsilon: 1e-5 };
+  const norm = (wrong: object) => ops.batchNorm(matrix(), ones([3]), zeros([3]), { ...running, ...wrong } as never);
+  it.each<[string, () => unknown, RegExp]>([
+    [
+      'a tensor as bias',
+      () => new nn.Linear(2, 2, { bias: zeros([2]) as never }),
+      /^Linear: expected bias true or false, got a/,
+    ],
+    [
+      'a frozen weight',
+      () => new nn.BatchNorm(2, { frozenWeight: 1 as never }),
+      /^BatchNorm: expected frozenWeight true or/,
+    ],
+    [
+      'a loss on units',
+      () => tripletLoss(matrix(), labels, { normalize: 'no' as never }),
+      /^tripletLoss: expected normalize/,
+    ],
+    [
+      'another',
+      () => contrastiveLoss(matrix(), labels, { normalize: 0 as never }),
+      /^contrastiveLoss: expected normalize true/,
+    ],
+    ['training', () => norm({ training: 'no' }), /^batchNorm: expected training true or false, got 'no'/],
+    ['no training', () => norm({ training: undefined }), /^batchNorm: expected training true or false, got undefined/],
+    ['momentum', () => norm({ momentum: 1.5 }), /^batchNorm: expected momentum in \[0, 1\], got 1\.5/],
+    [
+      'an epsilon',
+      () => norm({ epsilon: Number.POSITIVE_INFINITY }),
+      /^batchNorm: expected a finite epsilon .* got Infinity/,
+    ],
+    [
+      'alpha',
+      () => new CenterLoss({ numClasses: 2, embeddingSize: 3, alpha: true as never }),
+      /^CenterLoss: expected alpha in/,
+    ],
+    [
+      'momentum of groups',
+      () => new nn.GroupFace({ features: 3, momentum: [1] as never }),
+      /^GroupFace: expected momentum/,
+    ],
+    ['dropout', () => nn.iresnetSmall({ dropout: '' as never }), /^iresnet: expected dropout in \[0, 1\), got ''/],
+    [
+      'widths',
+      () => nn.iresnetSmall({ widths: Int32Array.of(0, 1) as never }),
+      /^iresnet: expected widths\[0\], an integer/,
+    ],
+    [
+      'a shard',
+      () => (shardOf as () => unknown)(),
+      /^shardOf: expected numClasses, an integer of at least 1, got undefined/,
+    ],
+    [
+      'a search',
+      () => evaluation.nearest(values(), values(), undefined as never, 1),
+      /^nearest: expected dim, an integer of/,
+    ],
+    ['a row of weight', () => ops.linear(matrix(), zeros([3])), /^linear: expected weight \[O, I\], got \[3\]/],
+    [
+      'a row of features',
+      () => marginSoftmax(zeros([3]), matrix(), labels, arcface()),
+      /^marginSoftmax: expected features \[N, D\], got \[3\]/,
+    ],
+    ['a margin', () => (checkMargin as () => unknown)(), /^checkMargin: expected a margin such as/],
+    ['the place of a configuration', () => resolveConfig({}, 7 as never), /^resolveConfig: expected where, .* got 7/],
+  ])('%s', (_, call, message) => {
+    expect(call).toThrow(FlashmarginError);
+    expect(call).toThrow(message);
+  });
+
+  it('an evaluation', async () => {
+    const net = nn.iresnetSmall({ stemWidth: 4, widths: [4, 4], embeddingSize: 4 });
+    await expect(evaluate(net, { pairs: 7 as never })).rejects.toThrow(/^evaluate: expected pairs, an array, got 7/);
+    await expect(evaluate(net, { flip: 'yes' as never })).rejects.toThrow(
+      /^evaluate: expected flip true or false, got 'y/,
+    );
+    await expect(evaluate(net, { test: 7 as never })).rejects.toThrow(
+      /^evaluate: expected test, the path of a \.rec file/,
+    );
+    net.dispose();
   });
 });
 

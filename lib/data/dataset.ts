@@ -95,6 +95,10 @@ export class RecordDataset implements Dataset {
   /** Decodes an image into `out` from `offset` and returns its label. */
   read(i: number, out: Uint8Array, offset: number): number {
     const record = this.#record(i);
+    const bytes = this.imageShape.reduce((n, extent) => n * extent, 1);
+    const fits =
+      out instanceof Uint8Array && Number.isSafeInteger(offset) && offset >= 0 && offset + bytes <= out.length;
+    expected(fits, this.name, `a Uint8Array with ${bytes} bytes from offset ${offset}`, out);
     const where = this.where(i);
     decodeInto(record.body, this.imageShape, out, offset, where);
     return checkedLabel(record, this.numClasses, () => where);

@@ -1,4 +1,4 @@
-import { checkLists, checkOptions, DisposedError, expected } from '../errors.js';
+import { checkBooleans, checkLists, checkOptions, DisposedError, expected, within } from '../errors.js';
 import { type AugmentOptions, checkAugment } from './augment.js';
 import { type FillerOptions, makeCache, makeSlot, type Slot } from './batchFiller.js';
 import { type ClassBatches, ClassBatchPlan, checkSampler } from './classBatches.js';
@@ -123,13 +123,16 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
     expected(natural(workers) && workers <= MOST_WORKERS, 'BatchLoader', `workers in [0, ${MOST_WORKERS}]`, workers);
     const { epochs } = options;
     expected(epochs === undefined || natural(epochs), 'BatchLoader', 'epochs, an integer of at least 0', epochs);
-    expected(cacheBytes >= 0, 'BatchLoader', 'cacheBytes of at least 0', cacheBytes);
+    expected(within(cacheBytes, 0, Number.POSITIVE_INFINITY), 'BatchLoader', 'cacheBytes of at least 0', cacheBytes);
+    checkBooleans('BatchLoader', { shuffle, dropLast, reuse });
+    const { signal } = options;
+    expected(signal === undefined || signal instanceof AbortSignal, 'BatchLoader', 'signal, an AbortSignal', signal);
     checkOptions('BatchLoader', start, ['epoch', 'batch'], 'start');
     if (options.subset !== undefined) checkLists('BatchLoader', { subset: options.subset });
     if (augment !== undefined) checkAugment(augment, dataset.imageShape);
     this.#subset = options.subset;
     const samples = options.subset?.length ?? dataset.size;
-    if (options.sampler) {
+    if (options.sampler !== undefined) {
       checkSampler(options.sampler);
       const { classes, images } = options.sampler;
       expected(batchSize === classes * images, 'BatchLoader', `batchSize ${classes} × ${images}`, batchSize);
@@ -166,7 +169,7 @@ export class BatchLoader implements AsyncIterableIterator<Batch> {
     this.#epoch = start.epoch;
     this.#batch = start.batch;
     this.#end = epochs ?? start.epoch + 1;
-    this.#signal = options.signal;
+    this.#signal = signal;
     this.#signal?.addEventListener('abort', this.#abort, { once: true });
   }
 

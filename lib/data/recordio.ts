@@ -39,6 +39,11 @@ export class RecordReader {
   constructor(path: string, options: RecordReaderOptions = {}) {
     checkPath('RecordReader', 'the path of a .rec file', path);
     checkOptions('RecordReader', options, ['idx', 'index', 'mapFile']);
+    const { idx, index, mapFile } = options;
+    if (idx !== undefined) checkPath('RecordReader', 'idx, the path of a file', idx);
+    const indexed = index === undefined || (ArrayBuffer.isView(index?.keys) && ArrayBuffer.isView(index?.offsets));
+    expected(indexed, 'RecordReader', 'index, { keys, offsets }', index);
+    expected(mapFile === undefined || typeof mapFile === 'function', 'RecordReader', 'mapFile, a function', mapFile);
     this.#source = openSource(path, options.mapFile);
     this.#name = basename(path);
     try {

@@ -1,4 +1,4 @@
-import { ArgumentRangeError, checkLists, describe, expected, ShapeError } from '../errors.js';
+import { ArgumentRangeError, checkLists, describe, expected, ShapeError, within } from '../errors.js';
 
 /** Rows of embeddings, [n, dim]. */
 export type Embeddings = Float32Array | Float64Array;
@@ -44,7 +44,7 @@ export function checkValues(values: ArrayLike<unknown>, wanted: string, operatio
 /** Throws unless these are false accept rates. */
 export function checkRates(rates: readonly number[], operation: string): void {
   checkLists(operation, { 'false accept rates': rates });
-  for (const rate of rates) expected(rate >= 0 && rate <= 1, operation, 'false accept rates in [0, 1]', rate);
+  for (const rate of rates) expected(within(rate, 0, 1), operation, 'false accept rates in [0, 1]', rate);
 }
 
 export function checkLength(length: number, wanted: number, what: string, operation: string): void {

@@ -70,6 +70,7 @@ export function identify(
   checkLists('identify', { ranks });
   expected(Number.isSafeInteger(wrong) && wrong >= 0, 'identify', 'wrong, an integer of at least 0', wrong);
   const nearest = options.nearest ?? ((...args: Parameters<Nearest>) => nearestOn(...args, options.device));
+  expected(typeof nearest === 'function', 'identify', 'nearest, a function', nearest);
   for (const [set, what] of [
     [gallery, 'gallery labels'],
     [probes, 'probe labels'],

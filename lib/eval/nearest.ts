@@ -1,6 +1,6 @@
 import { type Handle, type HostArray, native } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { ShapeError } from '../errors.js';
+import { describe, expected, ShapeError } from '../errors.js';
 
 /** The k nearest gallery rows of each query by dot product. */
 export interface Neighbours {
@@ -24,6 +24,7 @@ export function nearest(
   k: number,
   device = 'cpu',
 ): Neighbours {
+  expected(Number.isSafeInteger(dim) && dim >= 1, 'nearest', 'dim, an integer of at least 1', dim);
   const at = deviceIndex(device);
   const own: Handle[] = [];
   const held = (handle: Handle): Handle => {
@@ -31,8 +32,8 @@ export function nearest(
     return handle;
   };
   const rows = (x: HostArray) => {
-    if (!(x instanceof Float32Array && Number.isSafeInteger(dim) && dim >= 1 && x.length % dim === 0)) {
-      throw new ShapeError(`nearest: expected a Float32Array of rows of ${dim}, got ${x?.length} values`, {
+    if (!(x instanceof Float32Array && x.length % dim === 0)) {
+      throw new ShapeError(`nearest: expected a Float32Array of rows of ${dim}, got ${describe(x)}`, {
         code: 'ERR_FM_SHAPE',
       });
     }

@@ -63,6 +63,7 @@ export function verifyAllPairs(
   checkOptions('verifyAllPairs', options, allPairsOptions);
   const { fars = [1e-3, 1e-4], rocPoints = 200, bars = 200 } = options;
   const countPairs = options.countPairs ?? ((...args: Parameters<CountPairs>) => native.pairHistograms(...args));
+  expected(typeof countPairs === 'function', 'verifyAllPairs', 'countPairs, a function', countPairs);
   checkRates(fars, 'verifyAllPairs');
   for (const [name, count] of Object.entries({ rocPoints, bars }))
     expected(Number.isSafeInteger(count) && count >= 1, 'verifyAllPairs', `${name}, an integer of at least 1`, count);

@@ -3,6 +3,8 @@ import { checkLists, expected } from '../errors.js';
 
 /** A rank's part of the classes, the first C mod world ranks having one more. */
 export function shardOf(numClasses: number, world: number, rank: number): { start: number; size: number } {
+  for (const [name, count] of Object.entries({ numClasses, world }))
+    expected(Number.isSafeInteger(count) && count >= 1, 'shardOf', `${name}, an integer of at least 1`, count);
   expected(Number.isInteger(rank) && rank >= 0 && rank < world, 'shardOf', `a rank in [0, ${world})`, rank);
   const [each, rest] = [Math.floor(numClasses / world), numClasses % world];
   return { start: each * rank + Math.min(rank, rest), size: each + (rank < rest ? 1 : 0) };

@@ -7,7 +7,7 @@
  * on features as they are, not normalised.  The centers are a state, not parameters: nothing flows into them.
  */
 import { native } from '../binding.js';
-import { checkOptions, expected, NonFiniteError, ShapeError } from '../errors.js';
+import { checkOptions, expected, NonFiniteError, ShapeError, within } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { keep, type Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { labelsOf } from './pairs.js';
@@ -47,7 +47,7 @@ export class CenterLoss {
     const { numClasses, embeddingSize, alpha = 0.5, weight = 0.003, device = 'cpu', dtype = 'float32' } = options;
     for (const [name, size] of Object.entries({ numClasses, embeddingSize }))
       expected(Number.isSafeInteger(size) && size >= 1, 'CenterLoss', `${name} of at least 1`, size);
-    expected(alpha >= 0 && alpha <= 1, 'CenterLoss', 'alpha in [0, 1]', alpha);
+    expected(within(alpha, 0, 1), 'CenterLoss', 'alpha in [0, 1]', alpha);
     expected(weight >= 0 && Number.isFinite(weight), 'CenterLoss', 'a finite weight of at least 0', weight);
     this.numClasses = numClasses;
     this.embeddingSize = embeddingSize;

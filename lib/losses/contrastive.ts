@@ -5,7 +5,7 @@
  *
  * The 1e-9 keeps the slope of the root finite where two rows meet.
  */
-import { checkOptions, expected } from '../errors.js';
+import { checkBooleans, checkOptions, expected } from '../errors.js';
 import * as ops from '../ops/index.js';
 import type { Tensor } from '../tensor.js';
 import { nearestAgrees, pairDistances, weighted } from './pairs.js';
@@ -31,7 +31,8 @@ export interface ContrastiveResult {
 /** Throws unless the options make sense. */
 export function checkContrastive(operation: string, options: ContrastiveOptions & { readonly kind?: string }): void {
   checkOptions(operation, options, ['kind', 'margin', 'average', 'normalize']);
-  const { margin, average } = options;
+  const { margin, average, normalize } = options;
+  checkBooleans(operation, { normalize });
   if (margin !== undefined)
     expected(Number.isFinite(margin) && margin >= 0, operation, 'a margin of at least 0', margin);
   if (average !== undefined)

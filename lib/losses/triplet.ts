@@ -8,7 +8,15 @@
  * is the number of active triplets that pull it together less the number that push it apart, and one dot product of
  * the [N, N] distances with those coefficients is the whole loss, however many triplets there are.
  */
-import { ArgumentTypeError, checkLists, checkOptions, describe, expected, ShapeError } from '../errors.js';
+import {
+  ArgumentTypeError,
+  checkBooleans,
+  checkLists,
+  checkOptions,
+  describe,
+  expected,
+  ShapeError,
+} from '../errors.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
 import { nearestAgrees, pairDistances, weighted } from './pairs.js';
@@ -115,7 +123,8 @@ const minings: readonly string[] = ['all', 'semi-hard', 'hard'];
 /** Throws unless the options make sense. */
 export function checkTriplet(operation: string, options: TripletOptions & { readonly kind?: string }): void {
   checkOptions(operation, options, ['kind', 'margin', 'mining', 'average', 'seed', 'normalize']);
-  const { margin, mining, average, seed } = options;
+  const { margin, mining, average, seed, normalize } = options;
+  checkBooleans(operation, { normalize });
   if (margin !== undefined)
     expected(Number.isFinite(margin) && margin >= 0, operation, 'a margin of at least 0', margin);
   if (mining !== undefined)

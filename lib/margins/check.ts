@@ -91,7 +91,7 @@ function checkRule(where: string, name: string, value: unknown, rules: Record<st
 }
 
 /** Throws what is wrong with a margin over so many classes. */
-export function checkMargin(margin: Margin, numClasses: number, where: string): void {
+export function checkMargin(margin: Margin, numClasses: number, where = 'checkMargin'): void {
   const known = Object.hasOwn(margins, margin?.method ?? '') ? margins[margin.method] : undefined;
   expected(known, where, `a margin such as arcface() (${Object.keys(margins).join(', ')})`, margin);
   const fields = margin as Partial<MarginFields> & { method: MarginName };

@@ -9,7 +9,7 @@
  * The loss adds λ·CE(p, label) to that of the embedding.
  */
 import { native } from '../binding.js';
-import { checkOptions, expected, NonFiniteError } from '../errors.js';
+import { checkOptions, expected, NonFiniteError, within } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import { checkTensor, ones, type Tensor, tensor } from '../tensor.js';
@@ -119,7 +119,7 @@ export class GroupFace extends Module<GroupFaceResult> {
       "expectation 'batch' or 'running'",
       expectation,
     );
-    expected(momentum > 0 && momentum <= 1, 'GroupFace', 'momentum in (0, 1]', momentum);
+    expected(within(momentum, Number.MIN_VALUE, 1), 'GroupFace', 'momentum in (0, 1]', momentum);
     expected(lossWeight >= 0 && Number.isFinite(lossWeight), 'GroupFace', 'lossWeight of at least 0', lossWeight);
     const options = { ...layer, rng: layer.rng ?? new Random(0) };
     const prelu = (slopes: number) => (activation === 'prelu' ? new PRelu(slopes, options) : undefined);

@@ -6,7 +6,7 @@
 
 import type { Precision } from '../binding.js';
 import { deviceIndex } from '../device.js';
-import { checkLists, checkOptions, DeviceError, expected } from '../errors.js';
+import { checkLists, checkOptions, DeviceError, expected, within } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { Random } from '../random.js';
 import type { Tensor } from '../tensor.js';
@@ -149,10 +149,11 @@ export class IResNet extends Module {
       'a width for each of the stages (1 to 4)',
       widths,
     );
-    const each = (name: string, sizes: readonly number[]) => sizes.map((size, i) => [`${name}[${i}]`, size] as const);
+    const each = (name: string, sizes: readonly number[]) =>
+      Array.from(sizes, (size, i) => [`${name}[${i}]`, size] as const);
     const lists = Object.fromEntries([...each('blocks', blocks), ...each('widths', widths)]);
     checkLayer('iresnet', { ...lists, imageSize, channels, stemWidth, stemStride, embeddingSize }, rest);
-    expected(dropout >= 0 && dropout < 1, 'iresnet', 'dropout in [0, 1)', dropout);
+    expected(within(dropout, 0, 1) && dropout < 1, 'iresnet', 'dropout in [0, 1)', dropout);
     const layer = { ...rest, rng: rest.rng ?? new Random(0) };
     this.conv1 = new Conv2d(channels, stemWidth, { stride: stemStride, ...INIT, ...layer });
     this.bn1 = new BatchNorm(stemWidth, layer);

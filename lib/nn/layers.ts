@@ -1,5 +1,5 @@
 /** The layers that the field's backbones are made of, with its initialisations. */
-import { checkOptions, expected } from '../errors.js';
+import { checkBooleans, checkOptions, expected, within } from '../errors.js';
 import * as ops from '../ops/index.js';
 import { normalArray, Random, uniformArray } from '../random.js';
 import { ones, parameter, type Tensor, tensor, zeros } from '../tensor.js';
@@ -85,6 +85,7 @@ export class Linear extends Module {
     super();
     checkLayer('Linear', { inputs, outputs }, options, ['bias']);
     const { bias = true, rng = new Random(0) } = options;
+    checkBooleans('Linear', { bias });
     const bound = 1 / Math.sqrt(inputs);
     this.weight = parameter(initial(uniformArray(outputs * inputs, bound, rng), [outputs, inputs], options));
     this.bias = bias ? parameter(initial(uniformArray(outputs, bound, rng), [outputs], options)) : undefined;
@@ -107,6 +108,7 @@ export class BatchNorm extends Module {
     super();
     checkLayer('BatchNorm', { channels }, options, ['frozenWeight', 'frozenBias']);
     const { frozenWeight = false, frozenBias = false, device = 'cpu', dtype = 'float32' } = options;
+    checkBooleans('BatchNorm', { frozenWeight, frozenBias });
     this.weight = buffer(ones([channels], dtype, device));
     this.weight.requiresGrad = !frozenWeight;
     this.bias = buffer(zeros([channels], dtype, device));
@@ -149,7 +151,7 @@ export class Dropout extends Module {
 
   constructor(rate: number) {
     super();
-    expected(rate >= 0 && rate < 1, 'Dropout', 'a rate in [0, 1)', rate);
+    expected(within(rate, 0, 1) && rate < 1, 'Dropout', 'a rate in [0, 1)', rate);
     this.#rate = rate;
     this.draws = buffer(zeros([1], 'int32')); // the CPU's: read at every step, which on a GPU would wait for its queue
   }

@@ -1,6 +1,6 @@
 import { defineOp } from '../autograd.js';
 import { native } from '../binding.js';
-import { checkNumbers, checkOptions } from '../errors.js';
+import { checkBooleans, checkOptions, expected, within } from '../errors.js';
 import { Tensor } from '../tensor.js';
 import { checkTensors } from './headArguments.js';
 
@@ -51,8 +51,11 @@ const batchNormOp = defineOp<readonly [Tensor, Tensor, Tensor], BatchNormState, 
  */
 export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, state: BatchNormState): Tensor {
   checkOptions('batchNorm', state, ['runningMean', 'runningVar', 'training', 'momentum', 'epsilon'], 'state');
-  const { runningMean, runningVar, momentum, epsilon } = state;
+  const { runningMean, runningVar, training, momentum, epsilon } = state;
   checkTensors('batchNorm', { runningMean, runningVar });
-  checkNumbers('batchNorm', { momentum, epsilon });
+  expected(training !== undefined, 'batchNorm', 'training true or false', training);
+  checkBooleans('batchNorm', { training });
+  expected(within(momentum, 0, 1), 'batchNorm', 'momentum in [0, 1]', momentum);
+  expected(within(epsilon, 0, Number.MAX_VALUE), 'batchNorm', 'a finite epsilon of at least 0', epsilon);
   return batchNormOp([x, weight, bias], state);
 }

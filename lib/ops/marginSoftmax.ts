@@ -106,7 +106,12 @@ export function marginSoftmax(
   checkOptions('marginSoftmax', options, ['margins', 'state', 'precision']);
   const { margins, state, precision = 'float32' } = options;
   checkTensors('marginSoftmax', { features, weight });
-  if (features.shape.length !== 2 || weight.shape.length !== 2 || features.shape[1] !== weight.shape[1]) {
+  if (features.shape.length !== 2) {
+    throw new ShapeError(`marginSoftmax: expected features [N, D], got [${features.shape.join(', ')}]`, {
+      code: 'ERR_FM_SHAPE',
+    });
+  }
+  if (weight.shape.length !== 2 || features.shape[1] !== weight.shape[1]) {
     throw new ShapeError(
       `marginSoftmax: expected weight [C, ${features.shape[1]}] to match features [${features.shape.join(', ')}], got [${weight.shape.join(', ')}]`,
       { code: 'ERR_FM_SHAPE' },

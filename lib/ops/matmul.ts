@@ -45,6 +45,9 @@ const addBias = defineOp<readonly [Tensor, Tensor], undefined, undefined>({
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   checkTensors('linear', { x, weight, ...(bias === undefined ? {} : { bias }) });
+  if (weight.shape.length !== 2) {
+    throw new ShapeError(`linear: expected weight [O, I], got [${weight.shape.join(', ')}]`, { code: 'ERR_FM_SHAPE' });
+  }
   if (x.shape.length !== 2 || x.shape[1] !== weight.shape[1]) {
     throw new ShapeError(`linear: expected input [*, ${weight.shape[1]}], got [${x.shape.join(', ')}]`, {
       code: 'ERR_FM_SHAPE',

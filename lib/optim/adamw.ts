@@ -11,7 +11,7 @@ export interface AdamWOptions extends ClipOptions {
 /**
  * AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) as PyTorch states it: w ← (1 − lr·λ)w − lr·m̂/(√v̂ + ε), m̂ and v̂
  * the running means of the gradient and of its square, corrected for their start at 0.  One count of steps serves all
- * parameters.
+ * parameters; one without any gradient does not count.
  *
  * @example
  * const adamw = new AdamW(net.namedParameters(), { betas: [0.9, 0.999], weightDecay: 0.05 });

@@ -6,7 +6,7 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { MOST_WORKERS } from '../data/loader.js';
 import { deviceNames } from '../device.js';
-import { ConfigError, checkPath, counted } from '../errors.js';
+import { ConfigError, checkPath, counted, expected } from '../errors.js';
 import { backbones } from '../nn/index.js';
 import { expecting, inOurWords, problems, wants } from './configProblems.js';
 import { centerLossSchema, checkLosses, groupFaceSchema, lossSchema, samplerSchema } from './lossConfig.js';
@@ -148,6 +148,7 @@ export function defineConfig(config: ConfigInput): ConfigInput {
  * const config = resolveConfig({ data: { train: 'data/kanji28/train.rec' }, epochs: 5 });
  */
 export function resolveConfig(input: unknown, where = 'config'): Config {
+  expected(typeof where === 'string', 'resolveConfig', 'where, what the input is called', where);
   const result = configSchema.safeParse(input, { error: inOurWords });
   if (result.success) return result.data;
   const lines = problems(result.error.issues);

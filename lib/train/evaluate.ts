@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { noGrad } from '../autograd.js';
 import { BatchLoader, openDataset, openPairSet, type RecordDataset } from '../data/index.js';
-import { ConfigError, checkLists, checkOptions, DataError, expected } from '../errors.js';
+import { ConfigError, checkBooleans, checkLists, checkOptions, checkPath, DataError, expected } from '../errors.js';
 import {
   evaluateTiers,
   fuseFlip,
@@ -212,6 +212,12 @@ export async function evaluate(
   checkOptions('evaluate', request, ['test', 'pairs', 'gallery', 'flip', 'pixels', 'compareWith']);
   checkOptions('evaluate', where, ['device', 'onNote']);
   const { device = 'cpu', onNote = () => {} } = where;
+  const { test, pairs: files, gallery, flip, pixels: scored } = request;
+  if (test !== undefined) checkPath('evaluate', 'test, the path of a .rec file', test);
+  if (files !== undefined) checkLists('evaluate', { pairs: files });
+  expected(gallery === undefined || typeof gallery === 'string', 'evaluate', 'gallery, a family', gallery);
+  checkBooleans('evaluate', { flip, pixels: scored });
+  expected(typeof onNote === 'function', 'evaluate', 'onNote, a function', onNote);
   const began = performance.now();
   const options = { flip: request.flip ?? false, device };
   const dim = backbone.embeddingSize;

@@ -168,7 +168,7 @@ export const runFiles = /^(config\.json|metrics\.jsonl|summary\.json|report\.htm
 
 /** Batches in an epoch; a last one that is not full is left out. */
 export function fullBatches(dataset: RecordDataset, batchSize: number, sampler?: ClassBatches): number {
-  if (sampler) return new ClassBatchPlan(dataset.labels(), sampler).batchesPerEpoch;
+  if (sampler !== undefined) return new ClassBatchPlan(dataset.labels(), sampler).batchesPerEpoch;
   const images = dataset.size;
   if (images < batchSize) {
     throw new DataError(
@@ -215,8 +215,6 @@ export class Trainer {
   async #run(): Promise<FitResult> {
     const { out, signal, dataset, batchSize, checkpointEverySteps = 500 } = this.#o;
     const progress = this.#begin();
-    if (out && progress.step === 0 && listCheckpoints(out).length === 0) this.#save(progress);
-    this.#o.backbone.train();
     const loader = new BatchLoader(dataset, {
       batchSize,
       sampler: this.#o.sampler,
@@ -231,6 +229,8 @@ export class Trainer {
     });
     const window = new Window(progress, Boolean(this.#o.head.gradientFilter));
     try {
+      if (out && progress.step === 0 && listCheckpoints(out).length === 0) this.#save(progress);
+      this.#o.backbone.train();
       while (progress.step < this.totalSteps) {
         if (signal?.aborted) {
           this.#save(progress);

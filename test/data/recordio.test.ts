@@ -341,6 +341,10 @@ describe('what is refused', () => {
 
   it('an unknown key and a missing file', () => {
     const reader = new RecordReader(writeSet('flat', [0, 1]));
+    expect(() => new RecordReader(fresh(), { idx: 7 as never })).toThrow(/^RecordReader: expected idx, the path of a/);
+    expect(() => openDataset(writeSet('flat', [0]), read).read(0, new Uint8Array(9), 0)).toThrow(
+      /^set\d+\.rec: expected a Uint8Array with \d+ bytes from offset 0, got Uint8Array of 9/,
+    );
     expect(() => reader.recordAt(2)).toThrow(/^set\d+\.rec: expected a position in \[0, 2\), got 2/);
     expect(() => reader.record(9)).toThrow(/no record has key 9; keys run from 0 to 1/);
     expect(() => openDataset('/nowhere/train.rec', read)).toThrow(/\/nowhere\/train.rec: cannot be opened/);

@@ -391,6 +391,13 @@ describe('training', () => {
     expect(make).toThrow(new RegExp(`^Trainer: expected ${message.source}`));
   });
 
+  it('leaves no folder behind of a training that its loader refuses', async () => {
+    const out = path.join(folder, 'never');
+    const failing = new Trainer({ ...parts(), out, workers: -1 }).fit();
+    await expect(failing).rejects.toThrow(/^BatchLoader: expected workers in \[0, 64\], got -1/);
+    expect(existsSync(out)).toBe(false);
+  });
+
   it('names one remedy where gradients are not finite', async () => {
     /** Finite features, of which √0 has no finite gradient. */
     class Steep extends Module {
