@@ -1,5 +1,5 @@
 import { ArgumentRangeError, checkLists, checkOptions, expected } from '../errors.js';
-import { checkLength, checkRates, checkValues, type Embeddings, unitRowsOf } from './embeddings.js';
+import { checkLength, checkRates, checkValues, type Embeddings, rowsOf } from './embeddings.js';
 import { meanAndStd, type RocPoint, share } from './statistics.js';
 
 // The protocol of insightface's verification.py: pairs in ten contiguous folds, the threshold of each fold chosen on
@@ -49,8 +49,9 @@ export interface VerificationResult {
  * pairDistances(Float32Array.of(1, 0, 0, 1), 2);   // [2]
  */
 export function pairDistances(embeddings: Embeddings, dim: number): Float64Array {
-  const n = unitRowsOf(embeddings, dim, 'pairDistances');
+  const n = rowsOf(embeddings, dim, 'pairDistances');
   expected(n % 2 === 0, 'pairDistances', 'two rows a pair', n);
+  checkValues(embeddings, 'embeddings, numbers', 'pairDistances');
   const distances = new Float64Array(n >> 1);
   for (let p = 0; p < distances.length; p++) {
     let sum = 0;
