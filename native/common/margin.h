@@ -2,7 +2,7 @@
 //
 // A margin method makes φ of the target's cosine, at three rates:
 //
-//   constructor                once a step   cos m, sin m, …
+//   constructor                once a step   cos m, sin m, …; on a GPU once a row
 //   target(cos, quality)       once a row    φ, dφ/dcos and dφ/dquality; trigonometry is fine here
 //   margined(cos, quality)     once a row    φ without what `overflow` makes of it: above it a negative is hard
 //
@@ -78,7 +78,7 @@ struct MarginParams {
   double bias = 0, positive_weight = 1, negative_weight = 1;
   int power = 3;  // sphereface2: g(c) = 2·((c + 1)/2)^power − 1
 
-  double largest_angle() const { return angle_limit > 0 ? angle_limit : kPi - angle_epsilon; }
+  FM_HD double largest_angle() const { return angle_limit > 0 ? angle_limit : kPi - angle_epsilon; }
 };
 
 // What a method asks of its parameters, where it is no more than this.
@@ -132,9 +132,10 @@ struct PlainNegative {
 template <class T>
 struct ReweightedNegative {
   static constexpr bool plain = false, binary = false;
-  T constant, linear, square;
+  T constant = 0, linear = 1, square = 0;
 
-  explicit ReweightedNegative(const MarginParams& p) : constant(0), linear(1), square(0) {
+  ReweightedNegative() = default;
+  explicit ReweightedNegative(const MarginParams& p) {
     switch (p.negatives) {
       case Negatives::plain: break;
       case Negatives::mv_adaptive: linear = T(1 + p.t), constant = T(p.t); break;

@@ -8,12 +8,10 @@ template <class T, class E>
 void run_sweep(const Stream& stream, const DeviceHead<T>& head, const HeadChunk<T, E>& chunk, const SweepTask<T>& task,
                bool plain) {
   const dim3 blocks(unsigned(blocks_for(head.N, Tile<T>::kRows)), unsigned(head.groups));
-  const auto go = [&](const auto& negative) {
+  dispatch_negative(head, plain, [&](const auto& negative) {
     launch(stream, blocks, Tile<T>::kThreads, class_sweep_kernel<T, E, std::decay_t<decltype(negative)>>, head, chunk,
-           task, negative);
-  };
-  if (plain) go(PlainNegative<T>{});
-  else dispatch_negative<T>(head.p, go);
+           task);
+  });
 }
 
 #define FM_SWEEP(T, E) \

@@ -7,7 +7,7 @@
 namespace fm {
 namespace {
 
-// Steps with other features and another lr each; replays from the second on, or none.
+// Steps with other features, another lr and another margin each; replays from the second on, or none.
 template <class T, class E>
 std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, Optimizer type, StepTerms terms,
                                   bool replayed) {
@@ -17,6 +17,7 @@ std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, 
   std::vector<std::vector<T>> all;
   for (int turn = 0; turn < 3; turn++) {
     q.optimizer.lr = 0.5 / (1 + turn), q.optimizer.step = 1 + turn;
+    q.p.scale = 30 - turn, q.p.margin = 0.5 - 0.1 * turn, q.p.t = 0.3 + 0.1 * turn;
     HeadStep out{0,
                  0,
                  0,
@@ -29,7 +30,7 @@ std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, 
                  0,
                  0};
     if (!kept) out = step_on_path(gpu, path, q.features, q.weight, q.state, q.labels, q.p, q.optimizer, terms);
-    else out = kept->run(q.features, q.weight, q.labels, std::nullopt, q.optimizer, std::move(out));
+    else out = kept->run(q.features, q.weight, q.labels, std::nullopt, q.p, q.optimizer, std::move(out));
     if (kept && turn == 0) kept->record(Stream(gpu.device()));
     for (const Tensor& result : {out.row_loss, out.lse, out.d_features, out.d_margins})
       all.push_back(values_of<T>(gpu, result));

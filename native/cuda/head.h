@@ -28,13 +28,47 @@ struct HeadReport {
   }
 };
 
+// What the host reads of MarginParams, to choose kernels by and how they are launched.
+struct HeadPlan {
+  Method method;
+  Negatives negatives;
+  Gradient gradient;
+  double cosine_epsilon;
+  int sub_centers;
+  bool project, smooths, shifts;  // smooths: there is label smoothing; shifts: e^(s·φ) needs one
+};
+
+// All else is read on the device, so that launches of one plan serve any numbers.
+template <class T>
+struct HeadNumbers {
+  MarginParams p;
+  ReweightedNegative<T> reweighted;
+  BinaryNegative<T> binary;
+
+  HeadNumbers() = default;
+  explicit HeadNumbers(const MarginParams& p) : p(p), reweighted(p), binary() {
+    dispatch_method(p.method, [&](auto tag) {
+      using M = typename decltype(tag)::template Of<T>;
+      if constexpr (M::binary) binary = M::negatives(p);
+      return 0;
+    });
+  }
+  template <class Negative>
+  FM_HD Negative of() const {
+    if constexpr (Negative::plain) return {};
+    else if constexpr (Negative::binary) return binary;
+    else return reweighted;
+  }
+};
+
 template <class T>
 struct DeviceHead {
   int64_t N, C, K, D, R;
   const T *x, *w;
   const int32_t* labels;  // [N]
   const T* margins;       // [N] or none
-  MarginParams p;
+  HeadPlan plan;
+  const HeadNumbers<T>* numbers;
   bool binary;
   Quality quality;
 
@@ -55,6 +89,8 @@ struct DeviceHead {
   double *group_sums, *group_counts;  // [groups, N]
   T* group_largest;                   // [groups, N]
   double* sum_of_centers;             // [D] Σ ŵ, for label smoothing; or none
+
+  __device__ const MarginParams& p() const { return numbers->p; }
 };
 
 // Rows of bfloat16 operands begin at multiples of 16 bytes, and their depth is in whole steps of a tile.

@@ -21,9 +21,20 @@ constexpr int64_t kCenterChunks = 256;  // of Σ ŵ
 // Offsets within a step of a tile fit an int: 128 rows of D, 48 rows of a chunk's columns.
 constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(1) << 23, kMostColumns = int64_t(1) << 25;
 
-// The bound of |φ| over the exponents, for the shift.
-inline double largest_phi(const MarginParams& p) {
-  return p.negatives == Negatives::plain ? 1 : ReweightedNegative<double>(p).largest();
+// Of C classes, with sums in T.
+template <class T>
+HeadPlan plan_of(const MarginParams& p, double C) {
+  const double largest_phi = ReweightedNegative<double>(p).largest();
+  // A scale that is the feature's norm is known to the device alone.
+  const bool shifts = !is_binary(p.method) && (p.scale_by_norm || safe_shift<T>(p.scale, largest_phi, C) > 0);
+  return {p.method,
+          p.negatives,
+          p.gradient,
+          p.cosine_epsilon,
+          p.sub_centers,
+          p.project_weight_gradient,
+          p.label_smoothing > 0,
+          shifts};
 }
 
 // Of HeadOptions::keep_bytes below 0, where all classes fit in that.
@@ -61,10 +72,12 @@ class Head {
   // Normalises the rows and finds the targets' φ.
   Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
        const OptionalTensor& margins, const MarginParams& p)
-      : Head(gpu, features, weight, labels, margins, p, gpu.stream()) {}
-  // On another stream; again: in the memory of a head that did the same.
+      : Head(gpu, features, weight, labels, margins, p, nullptr, gpu.stream()) {}
+  // On another stream.  numbers: where the device has p's, or other ones of its plan; or none.  again: in the memory of a
+  // head that did the same.
   Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
-       const OptionalTensor& margins, const MarginParams& p, const Stream& stream, const Head* again = nullptr)
+       const OptionalTensor& margins, const MarginParams& p, const HeadNumbers<T>* numbers, const Stream& stream,
+       const Head* again = nullptr)
       : gpu_(gpu), stream_(stream), scratch_(gpu.allocator(), again ? &again->scratch_ : nullptr), again_(again) {
     check_call(gpu, features, weight, labels, margins, p);
     const int64_t N = features.dim(0);
@@ -73,7 +86,8 @@ class Head {
     on_.w = weight.data<T>();
     on_.labels = labels.data<int32_t>();
     on_.margins = margins ? margins->data<T>() : nullptr;
-    on_.p = p;
+    on_.plan = plan_of<T>(p, double(on_.C));
+    on_.numbers = numbers ? numbers : stored(HeadNumbers<T>(p));
     on_.binary = is_binary(p.method);
     on_.quality = quality_of(p.method);
     on_.report = scratch_.take<HeadReport>(1);
@@ -116,7 +130,7 @@ class Head {
     on_.group_sums = scratch_.take<double>(on_.groups * on_.N);
     on_.group_counts = scratch_.take<double>(on_.groups * on_.N);
     on_.group_largest = scratch_.take<T>(on_.groups * on_.N);
-    if (on_.p.label_smoothing > 0) add_up_centers();
+    if (on_.plan.smooths) add_up_centers();
   }
 
   // Before prepare_sweeps, of a call that steps: unit rows stay with the weight, and are renewed with it.
@@ -131,7 +145,7 @@ class Head {
   // After prepare_sweeps and before keep_terms: how much of a row's probability sweep_gradients may leave out, if the path
   // can.
   void filter(double most) {
-    if (!(most > 0) || !path_->classes_a_mass || on_.p.label_smoothing > 0) return;
+    if (!(most > 0) || !path_->classes_a_mass || on_.plan.smooths) return;
     left_out_ = most;
     classes_a_mass_ = path_->classes_a_mass(on_.K);
     masses_ = scratch_.take<Bfloat16>(blocks_for(on_.C, classes_a_mass_) * on_.N);
@@ -143,7 +157,7 @@ class Head {
 
   // After prepare_sweeps: of how many classes add_up leaves the terms for sweep_gradients.
   void keep_terms(double bytes) {
-    if (!path_->whole_rows(on_.D) || on_.p.label_smoothing > 0 || !units_) return;
+    if (!path_->whole_rows(on_.D) || on_.plan.smooths || !units_) return;
     const int64_t whole = classes_a_cut();
     const double a_class = double(on_.N) * on_.K * sizeof(E);
     if (bytes < 0) kept_ = a_class * in_steps(on_.C, kScoreStep) <= kLeanBytes ? on_.C : 0;
@@ -155,7 +169,7 @@ class Head {
 
   // The largest exponents of the rows, where e^(s·φ) needs a shift.
   void find_shift() {
-    if (!shifts()) return;
+    if (!on_.plan.shifts) return;
     sweep_classes(maximum_task());
     per_row(shift_kernel<T>);
   }
@@ -180,7 +194,7 @@ class Head {
     launch(stream_, unsigned(blocks_for(on_.N, kRowThreads / kWarp)), kRowThreads, finish_rows_kernel<T>, on_);
   }
 
-  void load_lse(const Tensor& lse) { per_row(load_lse_kernel<T>, lse.data<T>(), shifts()); }
+  void load_lse(const Tensor& lse) { per_row(load_lse_kernel<T>, lse.data<T>(), on_.plan.shifts); }
   void set_gradient(double d_loss) { per_row(gradient_kernel<T>, d_loss); }
   void find_missing() { per_row(missing_kernel<T>); }
 
@@ -232,9 +246,7 @@ class Head {
   }
 
   const OptimizerStep<T>* store_numbers(const OptimizerParams& optimizer) {
-    auto* const numbers = scratch_.take<OptimizerStep<T>>(1);
-    launch(stream_, 1, 1, store_kernel<OptimizerStep<T>>, OptimizerStep<T>(optimizer), numbers);
-    return numbers;
+    return stored(OptimizerStep<T>(optimizer));
   }
 
   void finish_features(double d_loss, const Tensor& d_features) {
@@ -277,6 +289,13 @@ class Head {
   }
 
  private:
+  template <class Numbers>
+  const Numbers* stored(const Numbers& numbers) {
+    auto* const to = scratch_.take<Numbers>(1);
+    launch(stream_, 1, 1, store_kernel<Numbers>, numbers, to);
+    return to;
+  }
+
   template <class... P, class... A>
   void per_row(void (*kernel)(P...), const A&... arguments) {
     launch(stream_, unsigned(blocks_for(on_.N, kRowThreads)), kRowThreads, kernel, on_, arguments...);
@@ -370,16 +389,10 @@ class Head {
            rows, on_.D, to, depth_);
   }
 
-  // A scale that is the feature's norm is known to the device alone.
-  bool shifts() const {
-    if (on_.binary) return false;
-    return on_.p.scale_by_norm || safe_shift<T>(on_.p.scale, largest_phi(on_.p), double(on_.C)) > 0;
-  }
-
   SweepTask<T> sweep_task() const {
     SweepTask<T> task;
-    task.cosine_limit = on_.p.cosine_epsilon > 0 ? T(1 - on_.p.cosine_epsilon) : T(2);
-    task.slope_outside = on_.p.gradient == Gradient::detached ? T(1) : T(0);
+    task.cosine_limit = on_.plan.cosine_epsilon > 0 ? T(1 - on_.plan.cosine_epsilon) : T(2);
+    task.slope_outside = on_.plan.gradient == Gradient::detached ? T(1) : T(0);
     return task;
   }
   SweepTask<T> maximum_task() const {

@@ -42,7 +42,7 @@ __global__ void filter_limits_kernel(DeviceHead<T> head, double most, double* li
   if (i >= head.N) return;
   const HeadRow& row = head.rows[i];
   limits[i] =
-      row.label < 0 ? double(INFINITY) : most / (double(head.C) * probability_factor<T>(row, head.p, head.binary));
+      row.label < 0 ? double(INFINITY) : most / (double(head.C) * probability_factor<T>(row, head.p(), head.binary));
 }
 
 // A block a block of classes; live: [class blocks, row blocks].

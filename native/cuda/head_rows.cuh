@@ -74,7 +74,7 @@ __global__ void head_rows_kernel(DeviceHead<T> head) {
   const int thread = int(threadIdx.x);
   const T* const x = head.x + i * D;
   HeadRow row;
-  set_norm(row, head.p, exact_norm_of<kRowThreads>(x, D, thread));
+  set_norm(row, head.p(), exact_norm_of<kRowThreads>(x, D, thread));
   const bool finite = row.norm <= 1.7976931348623157e308;
   if (!finite && thread == 0) refuse(head.report->bad_feature, i);
   for (int64_t d = thread; d < D; d += kRowThreads) head.embeddings[i * D + d] = T(x[d] * row.inverse);
@@ -100,19 +100,20 @@ __global__ void head_rows_kernel(DeviceHead<T> head) {
   head.rows[i] = row;
   head.centers[i] = row.center;
   head.scale[i] = T(row.scale);
-  head.shift[i] = head.binary ? T(-head.p.bias) : T(0);
+  head.shift[i] = head.binary ? T(-head.p().bias) : T(0);
   head.spread[i] = head.factor[i] = 0;
 }
 
 // A thread a row.  φ of the target; what a margin method is, is known here alone.
 template <class T, class M>
-__global__ void target_kernel(DeviceHead<T> head, M method) {
+__global__ void target_kernel(DeviceHead<T> head) {
   const int64_t i = thread_of_grid();
   if (i >= head.N) return;
   HeadRow& row = head.rows[i];
-  if (row.label >= 0) set_target(row, method, head.p, head.margins ? double(head.margins[i]) : head.p.margin);
+  const M method(head.p(), kSineFloor<T>);
+  if (row.label >= 0) set_target(row, method, head.p(), head.margins ? double(head.margins[i]) : head.p().margin);
   head.target_cos[i] = T(row.cos);
-  head.threshold[i] = T(hard_above(head.p, row.threshold));
+  head.threshold[i] = T(hard_above(head.p(), row.threshold));
 }
 
 // A thread a row: who else has its target.
@@ -246,17 +247,17 @@ __global__ void finish_rows_kernel(DeviceHead<T> head) {
   const int lane = int(threadIdx.x) % kWarp;
   if (i >= head.N) return;
   HeadRow& row = head.rows[i];
-  const bool smooth = !head.binary && row.label >= 0 && head.p.label_smoothing > 0;
+  const bool smooth = !head.binary && row.label >= 0 && head.plan.smooths;
   double along = 0;
   if (smooth)
     for (int64_t d = lane; d < head.D; d += kWarp)
       along += (head.x[i * head.D + d] * row.inverse) * head.sum_of_centers[d];
   along = row_reduce<kWarp>(along, Sum{});
   if (lane != 0) return;
-  if (head.binary) finish_binary(row, head.p, head.sums[i]);
+  if (head.binary) finish_binary(row, head.p(), head.sums[i]);
   else finish_softmax(row, head.shift[i], head.sums[i]);
   // Σ of the logits: every φ but the target's is a cosine.
-  if (smooth) row.loss += smoothing_loss(row, head.p, double(head.C), row.scale * (row.phi.value - row.cos + along));
+  if (smooth) row.loss += smoothing_loss(row, head.p(), double(head.C), row.scale * (row.phi.value - row.cos + along));
 }
 
 // A backward's lse is what its forward returned.
@@ -277,8 +278,8 @@ __global__ void missing_kernel(DeviceHead<T> head) {
   const int64_t i = thread_of_grid();
   if (i >= head.N) return;
   HeadRow& row = head.rows[i];
-  if (head.binary) finish_binary(row, head.p, head.sums[i]);
-  else row.missing = head.sums[i] * probability_factor<T>(row, head.p, false);
+  if (head.binary) finish_binary(row, head.p(), head.sums[i]);
+  else row.missing = head.sums[i] * probability_factor<T>(row, head.p(), false);
 }
 
 // d_loss: of the mean over the rows that have a target.
@@ -288,7 +289,7 @@ __global__ void gradient_kernel(DeviceHead<T> head, double d_loss) {
   if (i >= head.N) return;
   const double labelled = head.report->labelled, weight = labelled > 0 ? d_loss / labelled : 0;
   const RowGradient g =
-      set_gradient<T>(head.rows[i], head.p, head.binary, double(head.C), weight, head.binary ? head.counts[i] : 0);
+      set_gradient<T>(head.rows[i], head.p(), head.binary, double(head.C), weight, head.binary ? head.counts[i] : 0);
   head.factor[i] = T(g.factor);
   head.spread[i] = T(g.spread);
   head.target_gradient[i] = T(g.target);
@@ -326,7 +327,7 @@ __global__ void finish_features_kernel(DeviceHead<T> head, const T* slabs, int64
   __shared__ double along_norm;
   if (thread == 0) {
     const double labelled = head.report->labelled, weight = labelled > 0 ? d_loss / labelled : 0;
-    along_norm = finish_norm(row, head.p, head.quality, weight, negatives);
+    along_norm = finish_norm(row, head.p(), head.quality, weight, negatives);
   }
   __syncthreads();
   for (int64_t d = thread; d < D; d += kRowThreads) {
@@ -343,13 +344,14 @@ __global__ void finish_weight_kernel(DeviceHead<T> head, T* d_weight) {
   if (center < 0 || head.first[center] != i) return;
   const double inverse = head.rows[i].class_inverse;
   if (inverse >= 1 / kTiny) return;  // a center without direction
-  const double scale = head.p.project_weight_gradient ? inverse : 1;
+  const bool project = head.plan.project;
+  const double scale = project ? inverse : 1;
   const T* const w = head.w + center * D;
   for (int64_t d = threadIdx.x; d < D; d += kRowThreads) {
     T total = d_weight[center * D + d];
     for (int64_t j = i; j >= 0; j = head.next[j]) {
       const HeadRow& row = head.rows[j];
-      const double along = head.p.project_weight_gradient ? row.cos * inverse : 0;
+      const double along = project ? row.cos * inverse : 0;
       total += T(double(head.target_gradient[j]) * scale * (head.x[j * D + d] * row.inverse - along * w[d]));
     }
     d_weight[center * D + d] = total;
@@ -377,7 +379,7 @@ __global__ void report_kernel(DeviceHead<T> head) {
   HeadReport& report = *head.report;
   const double share = report.labelled > 0 ? 1 / report.labelled : 0;
   report.regularizer = regularizer * share;
-  report.loss = loss * share + (head.p.norm_penalty > 0 ? head.p.norm_penalty * report.regularizer : 0);
+  report.loss = loss * share + (head.p().norm_penalty > 0 ? head.p().norm_penalty * report.regularizer : 0);
   report.correct = correct;
   report.d_scale = d_scale;
   report.d_bias = d_bias;
@@ -406,7 +408,7 @@ __global__ void row_outputs_kernel(DeviceHead<T> head, RowOutputs<T> out) {
   if (out.hard) out.hard[i] = row.label < 0 ? T(0) : T(head.counts[i]);
   if (out.center) out.center[i] = row.label < 0 ? -1 : int32_t(row.center % head.K);
   if (out.logits && row.label >= 0)
-    out.logits[i * head.C + row.label] = T(row.scale * row.phi.value + (head.binary ? head.p.bias : 0));
+    out.logits[i * head.C + row.label] = T(row.scale * row.phi.value + (head.binary ? head.p().bias : 0));
 }
 
 // The threshold of `hard` is φ itself.

@@ -66,16 +66,23 @@ HeadStep launch_step(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor&
   return finish_step(head, weight, std::move(out));
 }
 
+// What a step has of its own besides the batch.
+template <class T>
+struct StepNumbers {
+  HeadNumbers<T> head;
+  OptimizerStep<T> optimizer;
+};
+
 template <class T>
 struct StepInputs {
   T* features;      // [N, D]
   int32_t* labels;  // [N]
   T* margins;       // [N] or none
-  OptimizerStep<T>* numbers;
+  StepNumbers<T>* numbers;
 };
 template <class T>
 __global__ void load_inputs_kernel(int64_t N, int64_t D, const T* features, const int32_t* labels, const T* margins,
-                                   OptimizerStep<T> numbers, StepInputs<T> to) {
+                                   StepNumbers<T> numbers, StepInputs<T> to) {
   const int64_t at = thread_of_grid();
   if (at == 0) *to.numbers = numbers;
   if (at < N) to.labels[at] = labels[at];
@@ -103,12 +110,12 @@ class KeptHead final : public KeptStep {
         weight_(unowned(weight)),
         features_(gpu.empty(features.dtype, features.shape)),
         labels_(gpu.empty(Dtype::int32, {features.dim(0)})),
-        numbers_(gpu.empty(Dtype::uint8, {int64_t(sizeof(OptimizerStep<T>))})) {
+        numbers_(gpu.empty(Dtype::uint8, {int64_t(sizeof(StepNumbers<T>))})) {
     if (margins) margins_ = gpu.empty(features.dtype, {features.dim(0)});
     OptimizerState unowned_state;
     for (const Tensor& each : state) unowned_state.push_back(unowned(each));
     weights_ = weight_task<T>(weight_, unowned_state, p, optimizer);
-    weights_.numbers = static_cast<const OptimizerStep<T>*>(numbers_.raw());
+    weights_.numbers = &numbers()->optimizer;
   }
   ~KeptHead() override {
     const DeviceGuard guard(gpu_.device());
@@ -116,20 +123,21 @@ class KeptHead final : public KeptStep {
   }
 
   HeadStep run(const Tensor& features, const Tensor& weight, const Tensor& labels, const OptionalTensor& margins,
-               const OptimizerParams& optimizer, HeadStep out) override {
+               const MarginParams& p, const OptimizerParams& optimizer, HeadStep out) override {
     std::lock_guard<std::mutex> hold(lock_);  // until the results are read: the memory is one step's
     const int64_t N = features.dim(0), D = features.dim(1);
     const StepInputs<T> to{features_.data<T>(), labels_.data<int32_t>(), margins_ ? margins_->data<T>() : nullptr,
-                           static_cast<OptimizerStep<T>*>(numbers_.raw())};
+                           numbers()};
     launch(gpu_.stream(), unsigned(blocks_for(N * D, kRowThreads)), kRowThreads, load_inputs_kernel<T>, N, D,
            static_cast<const T*>(features.data<T>()), static_cast<const int32_t*>(labels.data<int32_t>()),
-           margins ? static_cast<const T*>(margins->data<T>()) : nullptr, OptimizerStep<T>(optimizer), to);
+           margins ? static_cast<const T*>(margins->data<T>()) : nullptr,
+           StepNumbers<T>{HeadNumbers<T>(p), OptimizerStep<T>(optimizer)}, to);
     if (graph_ && head_->has_unit_rows_of(weight)) {
       changed(weight);
       graph_->launch(gpu_.stream());
     } else {
       graph_.reset();
-      head_.emplace(gpu_, features_, weight_, labels_, margins_, p_);
+      head_.emplace(gpu_, features_, weight_, labels_, margins_, p_, &numbers()->head, gpu_.stream());
       sweep_step(*head_, path_, weight, weights_, terms_);
     }
     out = finish_step(*head_, weight, std::move(out));
@@ -144,15 +152,17 @@ class KeptHead final : public KeptStep {
   void record(const Stream& stream) override {
     std::lock_guard<std::mutex> hold(lock_);
     graph_.emplace(stream, [&] {
-      Head<T, E> again(gpu_, features_, weight_, labels_, margins_, p_, stream, &*head_);
+      Head<T, E> again(gpu_, features_, weight_, labels_, margins_, p_, &numbers()->head, stream, &*head_);
       sweep_step(again, path_, weight_, weights_, terms_);
     });
   }
 
  private:
+  StepNumbers<T>* numbers() const { return static_cast<StepNumbers<T>*>(numbers_.raw()); }
+
   CudaBackend& gpu_;
   const HeadPath<T, E>& path_;
-  MarginParams p_;
+  MarginParams p_;  // for its plan; a step's numbers are on the device
   StepTerms terms_;
   Tensor weight_, features_, labels_, numbers_;
   OptionalTensor margins_;
@@ -166,7 +176,8 @@ class KeptHead final : public KeptStep {
 template <class T, class E>
 StepKey key_of(const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight, const OptimizerState& state,
                const OptionalTensor& margins, const MarginParams& p, Optimizer optimizer, StepTerms terms) {
-  StepKey key{{&path, weight.raw()}, numbers_of(p)};
+  const double C = double(weight.dim(0)) / p.sub_centers;
+  StepKey key{{&path, weight.raw()}, numbers_of(plan_of<T>(p, C))};
   for (const Tensor& each : state) key.places.push_back(each.raw());
   for (int64_t number : {features.dim(0), features.dim(1), weight.dim(0), int64_t(margins.has_value()),
                          int64_t(optimizer), scratch_bytes()})
@@ -202,7 +213,7 @@ HeadStep step(CudaBackend& gpu, const Tensor& features, const Tensor& weight, co
       if (!reason.empty()) return by_launches();
       kept = kept_step(gpu, path, features, weight, state, margins, p, optimizer.type, terms);
     }
-    out = kept->run(features, weight, labels, margins, optimizer, std::move(out));
+    out = kept->run(features, weight, labels, margins, p, optimizer, std::move(out));
   } catch (const OutOfMemory&) {  // before anything was changed
     kept.reset();
     out = room_for_step(gpu, features, labels);

@@ -28,6 +28,15 @@ struct SweepTask {
   Bfloat16* masses = nullptr;
 };
 
+// f(negative), of the type alone of what becomes of the classes other than the target's: its numbers are the device's.
+// plain: whatever the method and its negatives are, φ is the cosine.
+template <class T, class F>
+void dispatch_negative(const DeviceHead<T>& head, bool plain, F&& f) {
+  if (plain || (!head.binary && head.plan.negatives == Negatives::plain)) f(PlainNegative<T>{});
+  else if (head.binary) f(BinaryNegative<T>{});
+  else f(ReweightedNegative<T>{});
+}
+
 // Of one row of the batch, in the registers of its warp.
 template <class T>
 struct SweepRow {
@@ -97,7 +106,7 @@ __device__ void store_tile(const T (&sums)[Tile<T>::kThreadRows][Tile<T>::kThrea
 
 template <class T, class E, class Negative>
 __global__ void __launch_bounds__(256, sizeof(T) == 4 ? 2 : 1)
-    class_sweep_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, SweepTask<T> task, Negative negative) {
+    class_sweep_kernel(DeviceHead<T> head, HeadChunk<T, E> chunk, SweepTask<T> task) {
   using S = Tile<T>;
   constexpr int kStride = S::kColumns + 1, kWarps = S::kThreads / kWarp, kTile = S::kRows * kStride;
   __shared__ Four<T> memory[(kTile > S::kStaging ? kTile : S::kStaging) / 4 + 1];  // staging, then the tile
@@ -106,6 +115,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 4 ? 2 : 1)
   __shared__ int best_at[S::kRows];
   T* const tile = memory->at;
 
+  const Negative negative = head.numbers->template of<Negative>();
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
   const int64_t row0 = int64_t(blockIdx.x) * S::kRows;
   const int rows = int(head.N - row0 < S::kRows ? head.N - row0 : S::kRows);

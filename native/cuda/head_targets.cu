@@ -6,10 +6,9 @@ namespace fm {
 
 template <class T>
 void run_targets(const Stream& stream, const DeviceHead<T>& head) {
-  dispatch_method(head.p.method, [&](auto tag) {
+  dispatch_method(head.plan.method, [&](auto tag) {
     using M = typename decltype(tag)::template Of<double>;
-    launch(stream, unsigned(blocks_for(head.N, kRowThreads)), kRowThreads, target_kernel<T, M>, head,
-           M(head.p, kSineFloor<T>));
+    launch(stream, unsigned(blocks_for(head.N, kRowThreads)), kRowThreads, target_kernel<T, M>, head);
     return 0;
   });
 }

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <iterator>
 
+#include "head.h"
+
 namespace fm {
 
 CudaGraph::CudaGraph(const Stream& stream, const std::function<void()>& record) {
@@ -26,46 +28,11 @@ CudaGraph::CudaGraph(const Stream& stream, const std::function<void()>& record) 
   fail_cuda(error, call);
 }
 
-std::vector<double> numbers_of(const MarginParams& p) {
+std::vector<double> numbers_of(const HeadPlan& plan) {
   // Of all fields: one more does not compile here.
-  const auto& [method, scale, margin, gradient, overflow, cosine_epsilon, angle_epsilon, project, target_epsilon,
-               angle_limit, easy_above, m1, m2, m3, lambda, negatives, t, filter_above, scale_by_norm, sub_centers,
-               label_smoothing, variant, lower_norm, upper_norm, lower_margin, upper_margin, norm_penalty, h, norm_mean,
-               norm_std, bias, positive_weight, negative_weight, power] = p;
-  return {double(method),
-          scale,
-          margin,
-          double(gradient),
-          double(overflow),
-          cosine_epsilon,
-          angle_epsilon,
-          double(project),
-          target_epsilon,
-          angle_limit,
-          easy_above,
-          m1,
-          m2,
-          m3,
-          lambda,
-          double(negatives),
-          t,
-          filter_above,
-          double(scale_by_norm),
-          double(sub_centers),
-          label_smoothing,
-          double(variant),
-          lower_norm,
-          upper_norm,
-          lower_margin,
-          upper_margin,
-          norm_penalty,
-          h,
-          norm_mean,
-          norm_std,
-          bias,
-          positive_weight,
-          negative_weight,
-          double(power)};
+  const auto& [method, negatives, gradient, cosine_epsilon, sub_centers, project, smooths, shifts] = plan;
+  return {double(method),      double(negatives), double(gradient), cosine_epsilon,
+          double(sub_centers), double(project),   double(smooths),  double(shifts)};
 }
 
 StepGraphs::Wish StepGraphs::wish() {

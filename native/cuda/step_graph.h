@@ -1,9 +1,9 @@
 // Steps of the head that repeat, recorded once as a CUDA graph and launched as one from then on.
 //
 // Steps of one key are the same launches with the same arguments.  What differs from step to step, the batch and the
-// optimizer's numbers, one kernel copies to where the recorded ones read it; and what the caller gets is written by
-// kernels launched after the graph.  So a key names the weight, its state, shapes and settings, and no tensor that an
-// allocator may place elsewhere next time.
+// numbers of the margin and of the optimizer, one kernel copies to where the recorded ones read it; and what the caller
+// gets is written by kernels launched after the graph.  So a key names the weight, its state, shapes, settings and what
+// the host makes of the margin (HeadPlan), and no tensor that an allocator may place elsewhere next time.
 //
 // The first step of a key is launched as any other, and so is the second; but the second keeps its memory, and its
 // launches are then recorded.  Nothing is allocated while recording, a recording that fails costs no step, and it is on
@@ -25,6 +25,7 @@
 namespace fm {
 
 class CudaBackend;
+struct HeadPlan;
 
 // What record() launches on the stream, to be launched as often as wanted on another.
 class CudaGraph {
@@ -42,18 +43,19 @@ class CudaGraph {
 // What the launches of a step depend on.
 struct StepKey {
   std::vector<const void*> places;  // of weight and its state; of the path
-  std::vector<double> numbers;      // shapes, parameters, settings
+  std::vector<double> numbers;      // shapes, plan, settings
   bool operator==(const StepKey& other) const { return places == other.places && numbers == other.numbers; }
 };
-std::vector<double> numbers_of(const MarginParams& p);
+std::vector<double> numbers_of(const HeadPlan& plan);
 
 // The memory of a key's steps and, once recorded, their graph.
 class KeptStep {
  public:
   virtual ~KeptStep() = default;
-  // A step into `out`'s tensors: by plain launches until it is recorded.
+  // A step into `out`'s tensors: by plain launches until it is recorded.  p: of the key's plan.
   virtual HeadStep run(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                       const OptionalTensor& margins, const OptimizerParams& optimizer, HeadStep out) = 0;
+                       const OptionalTensor& margins, const MarginParams& p, const OptimizerParams& optimizer,
+                       HeadStep out) = 0;
   // After run: whether it has launches that a recording could replace.
   virtual bool wants_recording() = 0;
   virtual void record(const Stream& stream) = 0;

@@ -12,16 +12,14 @@ void run_tensor_sweep(const Stream& stream, const DeviceHead<float>& head, const
   const auto go = [&](auto scores, auto one_center, const auto& negative) {
     launch(stream, blocks, TensorTile::kThreads,
            tensor_sweep_kernel<std::decay_t<decltype(negative)>, decltype(scores)::value, decltype(one_center)::value>,
-           head, chunk, task, negative);
+           head, chunk, task);
   };
-  const auto choose = [&](const auto& negative) {
+  dispatch_negative(head, plain, [&](const auto& negative) {
     if (chunk.scores && head.K == 1) go(std::true_type{}, std::true_type{}, negative);
     else if (chunk.scores) go(std::true_type{}, std::false_type{}, negative);
     else if (head.K == 1) go(std::false_type{}, std::true_type{}, negative);
     else go(std::false_type{}, std::false_type{}, negative);
-  };
-  if (plain) choose(PlainNegative<float>{});
-  else dispatch_negative<float>(head.p, choose);
+  });
 }
 
 }  // namespace fm

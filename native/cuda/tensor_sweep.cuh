@@ -28,8 +28,7 @@ struct TensorClasses {
 
 template <class Negative, bool kScores, bool kOneCenter>
 __global__ void __launch_bounds__(TensorTile::kThreads, 1)
-    tensor_sweep_kernel(DeviceHead<float> head, HeadChunk<float, Bfloat16> chunk, SweepTask<float> task,
-                        Negative negative) {
+    tensor_sweep_kernel(DeviceHead<float> head, HeadChunk<float, Bfloat16> chunk, SweepTask<float> task) {
   if constexpr (kHasTensorCores) {
     using S = TensorTile;
     constexpr int kStride = S::kColumns + 8;  // of the scores' tile
@@ -38,6 +37,7 @@ __global__ void __launch_bounds__(TensorTile::kThreads, 1)
     Bfloat16* const staging = reinterpret_cast<Bfloat16*>(memory);
     float* const warp_dots = reinterpret_cast<float*>(staging + S::kRows * kStride);  // [4, kColumns]
 
+    const Negative negative = head.numbers->of<Negative>();
     const TensorPlace place;
     const int64_t row0 = int64_t(blockIdx.x) * S::kRows;
     const int rows_here = int(head.N - row0 < S::kRows ? head.N - row0 : S::kRows);

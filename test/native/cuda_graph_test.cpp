@@ -30,6 +30,7 @@ struct Settings {
   Precision precision = Precision::float32;
   bool margins = false;
   int64_t C = 90;
+  std::function<void(MarginParams&, int)> move = [](MarginParams&, int) {};  // before each step
 };
 
 MarginParams params(Method method, int K = 1) {
@@ -100,6 +101,7 @@ void replays(const Settings& of) {
   constexpr int kWritten = 3;  // before this step something else writes into the weight
   for (int turn = 0; turn < 6; turn++) {
     if (turn == kWritten) replayed.write_weight(), launched.write_weight();
+    of.move(replayed.params(), turn), of.move(launched.params(), turn);
     graph("off");
     const std::vector<T> wanted = launched.step();
     graph("on");
@@ -122,7 +124,23 @@ void every_path(const char* path) {
   replays<float>({"arcface by AdamW", params(Method::arcface, 3), Optimizer::adamw, bfloat16});
   replays<float>({"smoothed", smooth, Optimizer::sgd, bfloat16, false, 190});
   replays<float>({"sphereface2", params(Method::sphereface2), Optimizer::adamw, bfloat16});
+  // Numbers that move from step to step.
+  MarginParams hard = params(Method::arcface);
+  hard.negatives = Negatives::curricular, hard.scale = 30;
+  replays<float>({"curricularface", hard, Optimizer::sgd, bfloat16, false, 90,
+                  [](MarginParams& p, int turn) { p.t = 0.1 * turn; }});
   if (path != std::string("plain")) return;
+  const Precision float32 = Precision::float32;
+  MarginParams adaface = params(Method::adaface);
+  adaface.overflow = Overflow::none;
+  replays<float>({"adaface", adaface, Optimizer::sgd, float32, false, 90,
+                  [](MarginParams& p, int turn) { p.norm_mean = 18 + turn, p.norm_std = 4 + 0.3 * turn; }});
+  replays<float>({"adacos", params(Method::softmax), Optimizer::adamw, float32, false, 90,
+                  [](MarginParams& p, int turn) { p.scale = 20 - turn; }});
+  replays<double>({"sphereface", params(Method::sphereface), Optimizer::sgd, float32, false, 90,
+                   [](MarginParams& p, int turn) { p.margin = 1.5, p.lambda = 5 - turn; }});
+  replays<float>({"sphereface2", params(Method::sphereface2), Optimizer::sgd, float32, false, 90,
+                  [](MarginParams& p, int turn) { p.margin = 0.1 * turn, p.bias = -1 - turn; }});
   replays<float>({"arcface in float32", params(Method::arcface, 2), Optimizer::sgd, Precision::float32, true});
   replays<float>({"AdamW in float32", params(Method::arcface), Optimizer::adamw});
   replays<double>({"arcface in float64", params(Method::arcface), Optimizer::adamw});
@@ -151,7 +169,7 @@ bool refusals() {
   return graph_launches() == 5 + 4;  // and those of the check
 }
 
-// Another weight, or another t: other steps.
+// Another weight, or a scale that needs a shift: other steps.
 bool other_steps() {
   const Settings of{"", params(Method::arcface)};
   Stepper<float> one(of), other(of);
@@ -162,7 +180,7 @@ bool other_steps() {
   };
   one.step(), one.step();
   const bool first = launches(one) == 1 && launches(other) == 0 && launches(other) == 0 && launches(other) == 1;
-  one.params().margin = 0.3;
+  one.params().scale = 300;
   return first && launches(one) == 0 && launches(one) == 0 && launches(one) == 1 && launches(other) == 1;
 }
 

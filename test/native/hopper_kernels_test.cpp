@@ -79,6 +79,7 @@ struct Problem {
   Aligned<int32_t> labels, first, next;
   Aligned<HeadReport> report;
   Aligned<OptimizerStep<float>> numbers;
+  Aligned<HeadNumbers<float>> head_numbers;
   std::vector<double> cos;  // [N, classes, K]
   DeviceHead<float> head{};
   BfloatChunk chunk{};
@@ -115,7 +116,8 @@ struct Problem {
         first(C * K),
         next(N),
         report(1),
-        numbers(1) {
+        numbers(1),
+        head_numbers(1) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     std::uniform_real_distribution<float> uniform(0, 1);
@@ -124,10 +126,12 @@ struct Problem {
     p.t = 0.3, p.filter_above = 0.2, p.scale = of.scale, p.power = 2, p.margin = 0.3;
     p.gradient = of.gradient;
     head.N = N, head.C = C, head.K = K, head.D = D, head.R = C * K;
-    head.w = weight.data, head.labels = labels.data, head.p = p, head.binary = is_binary(p.method);
+    head.w = weight.data, head.labels = labels.data, head.binary = is_binary(p.method);
+    head.plan.method = p.method, head.plan.negatives = p.negatives;
+    head_numbers[0] = HeadNumbers<float>(p), head.numbers = head_numbers.data;
     head.report = report.data;
     constexpr unsigned long long none = HeadReport::kNone;
-    report[0] = HeadReport{none, none, none, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    report[0] = HeadReport{none, none, none, none, none, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     head.embeddings = embeddings.data, head.first = first.data, head.next = next.data, head.inverse = inverse.data;
     float** const fields[] = {&head.scale,      &head.shift,   &head.threshold,
                               &head.factor,     &head.spread,  &head.target_gradient,

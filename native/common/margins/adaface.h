@@ -15,7 +15,7 @@ struct AdaFace : MarginMethod {
   ArcFace<T> arc;
   T m, mean, factor;
 
-  explicit AdaFace(const MarginParams& p, double floor = kSineFloor<T>)
+  FM_HD explicit AdaFace(const MarginParams& p, double floor = kSineFloor<T>)
       : arc(p, floor), m(T(p.margin)), mean(T(p.norm_mean)), factor(T(p.h / (p.norm_std + 1e-3))) {}
 
   static void check(const MarginParams& p) {

@@ -21,7 +21,7 @@ struct ArcFace : MarginMethod {
   T low, high, cos_low, cos_high;  // of θ + m
   Overflow overflow;
 
-  explicit ArcFace(const MarginParams& p, double floor = kSineFloor<T>)
+  FM_HD explicit ArcFace(const MarginParams& p, double floor = kSineFloor<T>)
       : sine_floor(T(floor)),
         easy_above(T(p.easy_above)),
         low(T(p.angle_epsilon)),

@@ -20,7 +20,7 @@ struct Combined : MarginMethod {
   T low, high, cos_low, cos_high;  // of m₁·θ + m₂
   Overflow overflow;
 
-  explicit Combined(const MarginParams& p, double floor = kSineFloor<T>)
+  FM_HD explicit Combined(const MarginParams& p, double floor = kSineFloor<T>)
       : m1(T(p.m1)),
         m2(T(p.m2)),
         m3(T(p.m3)),

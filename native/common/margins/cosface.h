@@ -12,7 +12,7 @@ struct CosFace : MarginMethod {
   T easy_above;
   bool easy;
 
-  explicit CosFace(const MarginParams& p, double = 0)
+  FM_HD explicit CosFace(const MarginParams& p, double = 0)
       : easy_above(T(p.easy_above)), easy(p.overflow == Overflow::easy) {}
 
   FM_HD Phi<T> target(T cos, T margin) const {

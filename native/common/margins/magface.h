@@ -19,7 +19,7 @@ struct MagFace : MarginMethod {
   T lower, upper, lowest, k;
   bool angular;
 
-  explicit MagFace(const MarginParams& p, double floor = kSineFloor<T>)
+  FM_HD explicit MagFace(const MarginParams& p, double floor = kSineFloor<T>)
       : arc(p, floor),
         cosine(p),
         lower(T(p.lower_norm)),

@@ -7,7 +7,7 @@ namespace fm {
 template <class T>
 struct Softmax : MarginMethod {
   static constexpr Quality quality = Quality::none;
-  explicit Softmax(const MarginParams&, double = 0) {}
+  FM_HD explicit Softmax(const MarginParams&, double = 0) {}
 
   FM_HD Phi<T> target(T cos, T) const { return {cos, 1}; }
   FM_HD T margined(T cos, T) const { return cos; }

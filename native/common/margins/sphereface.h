@@ -16,7 +16,7 @@ struct SphereFace : MarginMethod {
   static constexpr Quality quality = Quality::none;
   T m, lambda, sine_floor;
 
-  explicit SphereFace(const MarginParams& p, double floor = kSineFloor<T>)
+  FM_HD explicit SphereFace(const MarginParams& p, double floor = kSineFloor<T>)
       : m(T(p.margin)), lambda(T(p.lambda)), sine_floor(T(floor)) {}
 
   static void check(const MarginParams& p) {

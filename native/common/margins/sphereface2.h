@@ -13,9 +13,9 @@ struct SphereFace2 : MarginMethod {
   static constexpr bool binary = true;
   BinaryNegative<T> others;
 
-  explicit SphereFace2(const MarginParams& p, double = 0) : others(negatives(p)) {}
+  FM_HD explicit SphereFace2(const MarginParams& p, double = 0) : others(negatives(p)) {}
 
-  static BinaryNegative<T> negatives(const MarginParams& p) {
+  FM_HD static BinaryNegative<T> negatives(const MarginParams& p) {
     return {T(p.margin), p.power, p.gradient == Gradient::exact};
   }
 

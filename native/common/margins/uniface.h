@@ -13,7 +13,8 @@ struct UniFace : MarginMethod {
   static constexpr bool binary = true;
   T low, high;
 
-  explicit UniFace(const MarginParams& p, double = 0) : low(T(-1 - p.bias / p.scale)), high(T(1 - p.bias / p.scale)) {}
+  FM_HD explicit UniFace(const MarginParams& p, double = 0)
+      : low(T(-1 - p.bias / p.scale)), high(T(1 - p.bias / p.scale)) {}
 
   static BinaryNegative<T> negatives(const MarginParams&) { return {T(0), 1, true}; }
 

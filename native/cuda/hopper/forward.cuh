@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
     const int group_thread = int(threadIdx.x) % kWarpgroup, lane = group_thread % kWarp, warp = group_thread / kWarp;
     const int me = int(threadIdx.x) / kWarpgroup - 1;
     const auto row_of = [&](int m, int h) { return row0 + m * 64 + warp * 16 + lane / 4 + h * 8; };
+    const M margined = task.margined.now(head);
     Row row[2][2];
     Totals totals[2][2];
 #pragma unroll
@@ -155,7 +156,7 @@ __global__ void __launch_bounds__(384, 1) forward_kernel(const __grid_constant__
             seen[h] = !kMaximum && row_of(m, h) < head.N ? head.seen_target_cos + row_of(m, h) : nullptr;
           take_out<K>(d[m], row[m], class0 + task.first_class, left, seen);
         }
-        store_masses(masses, head.N, row_of(m, 0), add_tile<K, kMaximum>(d[m], task.margined, row[m], totals[m]));
+        store_masses(masses, head.N, row_of(m, 0), add_tile<K, kMaximum>(d[m], margined, row[m], totals[m]));
       }
     }
 

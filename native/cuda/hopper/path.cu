@@ -24,16 +24,15 @@ int64_t classes_a_tile(int64_t K) { return K == 3 ? 64 : 256 / K; }
 void sweep(const Stream& stream, const DeviceHead<float>& head, const BfloatChunk& chunk, const SweepTask<float>& task,
            bool plain) {
   const auto go = [&](const auto& negative) {
-    const Margined<std::decay_t<decltype(negative)>> margined{negative, task.cosine_limit, task.slope_outside};
+    const Margined<std::decay_t<decltype(negative)>> margined{task.cosine_limit, task.slope_outside};
     if (task.terms) return run_terms(stream, head, chunk, margined, task.masses);
     if (task.totals || task.maximum) run_totals(stream, head, chunk, margined, task.maximum, task.masses);
     if (chunk.scores) run_scores(stream, head, chunk, margined);
   };
-  if (plain) return go(PlainNegative<float>{});
-  dispatch_negative<float>(head.p, [&](const auto& negative) {
+  dispatch_negative(head, plain, [&](const auto& negative) {
     // The plain kernels clip nothing.
     if constexpr (std::decay_t<decltype(negative)>::plain)
-      if (task.cosine_limit < 1) return go(ReweightedNegative<float>(head.p));
+      if (task.cosine_limit < 1) return go(ReweightedNegative<float>{});
     go(negative);
   });
 }

@@ -215,6 +215,7 @@ struct TotalsWork {
                                          State& state) const {
     const int thread = int(threadIdx.x) % kWarpgroup, lane = thread % kWarp, warp = thread / kWarp;
     const int mine = tile.row0 + me * 64 + warp * 16 + lane / 4;  // the first of this thread's two rows
+    const M margined = this->margined.now(head);
     const Row row[2] = {read_row<M>(head, mine), read_row<M>(head, mine + 8)};
     const int class0 = tile.column0 + first_class, left = classes - tile.column0;
     if (has_exceptions(row, class0, kClasses, left)) {
@@ -296,6 +297,7 @@ struct ScoresWork {
     const int mine = row0 + warp * 16 + lane / 4;  // the first of this thread's two rows
     const uint32_t staged = own + me * kColumns * kRowBytes,
                    sums = own + 2 * kColumns * kRowBytes + me * kColumns * 4 * uint32_t(sizeof(float));
+    const M margined = this->margined.now(head);
     const Row row[2] = {read_row<M>(head, mine), read_row<M>(head, mine + 8)};
     float factor[2], spread[2], *seen[2];
 #pragma unroll

@@ -15,12 +15,17 @@ constexpr float kNoCosine = -1e30f;
 // cos → φ and dφ/dcos of a class that is not the target's.
 template <class Negative>
 struct Margined {
-  Negative negative;
   float limit, slope_outside;  // SweepTask's
+  Negative negative{};         // of a kernel's own, now()
 
   // Whether φ is simply the cosine: the one case that has no instruction to spare.
   static constexpr bool plain = Negative::plain;
   static constexpr bool binary = Negative::binary;
+
+  // With the numbers that are on the device.
+  __device__ __forceinline__ Margined now(const DeviceHead<float>& head) const {
+    return {limit, slope_outside, head.numbers->of<Negative>()};
+  }
 
   __device__ __forceinline__ Phi<float> operator()(float cos, float threshold) const {
     if constexpr (plain) return {cos, 1};
