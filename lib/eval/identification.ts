@@ -1,5 +1,5 @@
 import { ArgumentRangeError, checkLists, checkObject, checkOptions, expected } from '../errors.js';
-import { checkLength, dot, unitRowsOf } from './embeddings.js';
+import { checkLength, dot, finiteRowsOf } from './embeddings.js';
 import { type Neighbours, nearest as nearestOn } from './nearest.js';
 
 export type Nearest = (queries: Float32Array, gallery: Float32Array, dim: number, k: number) => Neighbours;
@@ -77,7 +77,7 @@ export function identify(
   ] as const) {
     checkObject('identify', 'a gallery and probes, { embeddings, labels }', set);
     checkLists('identify', { [what]: set.labels });
-    checkLength(set.labels.length, unitRowsOf(set.embeddings, dim, 'identify'), what, 'identify');
+    checkLength(set.labels.length, finiteRowsOf(set.embeddings, dim, 'identify'), what, 'identify');
   }
   const size = gallery.labels.length;
   if (size === 0 || ranks.some((rank) => !Number.isInteger(rank) || rank < 1)) {

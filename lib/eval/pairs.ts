@@ -1,6 +1,6 @@
 import { native } from '../binding.js';
 import { checkLists, checkOptions, expected } from '../errors.js';
-import { checkLength, checkRates, unitRowsOf } from './embeddings.js';
+import { checkLength, checkRates, finiteRowsOf } from './embeddings.js';
 import { type RocPoint, share } from './statistics.js';
 
 /** Counts of cosines in equal bins over [−1, 1]. */
@@ -67,7 +67,7 @@ export function verifyAllPairs(
   checkRates(fars, 'verifyAllPairs');
   for (const [name, count] of Object.entries({ rocPoints, bars }))
     expected(Number.isSafeInteger(count) && count >= 1, 'verifyAllPairs', `${name}, an integer of at least 1`, count);
-  checkLength(labels.length, unitRowsOf(embeddings, dim, 'verifyAllPairs'), 'labels', 'verifyAllPairs');
+  checkLength(labels.length, finiteRowsOf(embeddings, dim, 'verifyAllPairs'), 'labels', 'verifyAllPairs');
   const counts = countPairs(embeddings, labels, dim, BINS);
   const genuine = acceptedFrom(counts.genuine);
   const impostor = acceptedFrom(counts.impostor);

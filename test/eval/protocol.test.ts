@@ -85,9 +85,9 @@ describe('all pairs', () => {
 
 it.each<[string, () => unknown, RegExp]>([
   [
-    'verifyAllPairs of features',
-    () => verifyAllPairs(Float32Array.of(1, 0, 3, 4), Int32Array.of(0, 1), 2, counting),
-    /^verifyAllPairs: expected embeddings of unit rows, got the norm 5 at row 1/,
+    'verifyAllPairs of features that are not finite',
+    () => verifyAllPairs(Float32Array.of(1, 0, Number.POSITIVE_INFINITY, 4), Int32Array.of(0, 1), 2, counting),
+    /^verifyAllPairs: expected embeddings that are finite, got the norm Infinity at row 1/,
   ],
   [
     'verifyAllPairs with a misspelt option',
@@ -110,7 +110,7 @@ it.each<[string, () => unknown, RegExp]>([
       const one = { embeddings: Float32Array.of(Number.NaN, 0), labels: Int32Array.of(0) };
       return identify(one, one, 2, searching);
     },
-    /^identify: expected embeddings of unit rows, got the norm NaN at row 0/,
+    /^identify: expected embeddings that are finite, got the norm NaN at row 0/,
   ],
   [
     'evaluateTiers with a misspelt option',
