@@ -1,8 +1,8 @@
 // The head's path for compute capability 9.0.
 #include "../../common/methods.h"
 #include "../head_path.h"
+#include "gradients.cuh"
 #include "launch.h"
-#include "products.cuh"
 
 namespace fm {
 namespace hopper {

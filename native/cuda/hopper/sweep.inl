@@ -2,7 +2,7 @@
 #pragma once
 #include "forward.cuh"
 #include "launch.h"
-#include "products.cuh"
+#include "scores.cuh"
 
 namespace fm::hopper {
 
