@@ -221,12 +221,13 @@ class Head {
     const ClassChunks chunks{on_.C, kept_, most};
     LiveTiles live{};
     if (masses_) live = find_live_tiles(chunks);
-    int64_t met = 0;  // chunks
-    const auto live_of_next = [&] { return live.tiles ? live_tiles_of(live, chunks, met++, N) : LiveTiles{}; };
+    const auto live_of = [&](const HeadChunk<T, E>& chunk) {
+      return live.tiles ? live_tiles_of(live, chunks, chunks.chunk_from(chunk.first_class), N) : LiveTiles{};
+    };
     if (kept_) {
       // The factors of the rows: of dX when it is added up, of dW in the rows that it is added up of.
       HeadChunk<T, E> chunk = kept_chunk();
-      chunk.live = live_of_next();
+      chunk.live = live_of(chunk);
       path_->features_product(stream_, on_, chunk, slabs_, splits_);
       launch(stream_, unsigned(blocks_for(splits_ * N * D, kRowThreads)), kRowThreads, scale_slabs_kernel<T>, on_,
              slabs_, splits_);
@@ -237,7 +238,7 @@ class Head {
     for_chunks(kept_, most, [&](HeadChunk<T, E> chunk) {
       chunk.scores = scores;
       chunk.dots = dots;
-      chunk.live = live_of_next();
+      chunk.live = live_of(chunk);
       path_->sweep(stream_, on_, chunk, task, false);
       path_->features_product(stream_, on_, chunk, slabs_, splits_);
       path_->weights_product(stream_, on_, chunk, weights);

@@ -18,6 +18,9 @@ namespace fm {
 struct ClassChunks {
   int64_t C, kept, most;
 
+  FM_HD int64_t chunk_from(int64_t first_class) const {
+    return first_class < kept ? 0 : (kept > 0) + (first_class - kept) / most;
+  }
   FM_HD int64_t count() const { return (kept > 0) + (C - kept + most - 1) / most; }
   FM_HD int64_t first(int64_t chunk) const {
     return kept > 0 ? (chunk > 0 ? kept + (chunk - 1) * most : 0) : chunk * most;
