@@ -1,7 +1,6 @@
 // Steps that leave out tiles of dL/dcos (HeadOptions::gradient_filter), on an emulated device of compute capability 9.0:
 // which tiles, what a row loses by it, and that what is left is computed as without.
-#include "../../native/common/devices.h"
-#include "margin_cases.h"
+#include "hopper_head_test.h"
 #include "optimizer_reference.h"
 
 namespace {
@@ -9,21 +8,6 @@ namespace {
 using namespace fm;
 
 constexpr int kBlock = 256;  // of rows, and of classes
-
-Backend& gpu() { return backend_of(Device{0}); }
-
-template <class T = float>
-Tensor on_gpu(const Shape& shape, const Matrix& values) {
-  std::vector<T> cast(values.begin(), values.end());
-  Tensor t = gpu().empty(DtypeOf<T>::value, shape);
-  gpu().copy_from_host(t, cast.data(), t.bytes());
-  return t;
-}
-Matrix from_gpu(const Tensor& t) {
-  std::vector<float> values(size_t(t.numel()));
-  gpu().copy_to_host(values.data(), t, t.bytes());
-  return Matrix(values.begin(), values.end());
-}
 
 // Every 256 classes lie around an axis of their own.  The rows of block b lean on classes of the axes b and b + `apart`;
 // some have no target, and lie on the last axis.

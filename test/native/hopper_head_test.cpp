@@ -5,29 +5,13 @@
 #include <set>
 #include <tuple>
 
-#include "../../native/common/devices.h"
 #include "error_of.h"
-#include "margin_cases.h"
+#include "hopper_head_test.h"
 #include "optimizer_reference.h"
 
 namespace {
 
 using namespace fm;
-
-Backend& gpu() { return backend_of(Device{0}); }
-
-template <class T = float>
-Tensor on_gpu(const Shape& shape, const Matrix& values) {
-  std::vector<T> cast(values.begin(), values.end());
-  Tensor t = gpu().empty(DtypeOf<T>::value, shape);
-  gpu().copy_from_host(t, cast.data(), t.bytes());
-  return t;
-}
-Matrix from_gpu(const Tensor& t) {
-  std::vector<float> values(size_t(t.numel()));
-  gpu().copy_to_host(values.data(), t, t.bytes());
-  return Matrix(values.begin(), values.end());
-}
 
 using Results = std::map<std::string, Matrix>;
 
