@@ -184,7 +184,6 @@ int usage(const std::string& what) {
                "cuda_head_bench: %s\n"
                "usage: cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--filter SHARE] "
                "[--steps S] [--rounds R] N,D,C[,K] ...\n",
-
                what.c_str());
   return 2;
 }

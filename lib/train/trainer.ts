@@ -154,7 +154,7 @@ const optional: Readonly<Record<string, Test>> = {
   onNote: aFunction,
 };
 
-/** What the loader is to know of batches it says itself, when training begins. */
+/** Throws unless all is there; options of the loader are its own to check, when training begins. */
 function checkTrainer(options: TrainerOptions): void {
   checkOptions('Trainer', options, optionNames);
   for (const [name, [holds, wanted]] of Object.entries({ ...needed, ...optional })) {
