@@ -1,4 +1,4 @@
-// What libflashmargin_cuda.so offers to the program that opens it.  native/cuda/plugin.cu defines these names;
+// What libflashmargin_cuda.so offers to the program that opens it.  native/cuda/plugin.cpp defines these names;
 // devices.cpp looks them up.  Both sides are built from one tree by one compiler, so a Backend may cross.
 #pragma once
 #include <cstddef>

@@ -90,7 +90,7 @@ struct DeviceHead {
   T* group_largest;                   // [groups, N]
   double* sum_of_centers;             // [D] Σ ŵ, for label smoothing; or none
 
-  __device__ const MarginParams& p() const { return numbers->p; }
+  FM_HD const MarginParams& p() const { return numbers->p; }
 };
 
 // Rows of bfloat16 operands begin at multiples of 16 bytes, and their depth is in whole steps of a tile.

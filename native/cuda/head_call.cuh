@@ -13,7 +13,9 @@
 #include "backend.h"
 #include "head_filter.cuh"
 #include "head_path.h"
+#include "head_products.cuh"
 #include "head_rows.cuh"
+#include "head_sweep.cuh"
 
 namespace fm {
 

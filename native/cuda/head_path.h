@@ -8,8 +8,7 @@
 
 #include "backend.h"
 #include "head_launch.h"
-#include "head_products.cuh"
-#include "head_sweep.cuh"
+#include "tile_sizes.h"
 
 namespace fm {
 
@@ -60,7 +59,7 @@ const HeadPath<T, E>& plain_head_path() {
 using Bfloat16Path = HeadPath<float, Bfloat16>;
 extern const Bfloat16Path kHopperPath;  // hopper/path.cu
 
-// head_path.cu: the first of the table that suits and agrees with the plain path, or the one that FLASHMARGIN_CUDA_HEAD
+// head_path.cpp: the first of the table that suits and agrees with the plain path, or the one that FLASHMARGIN_CUDA_HEAD
 // names.
 const Bfloat16Path& bfloat16_head_path(CudaBackend& gpu, const HeadCase& of);
 
@@ -87,7 +86,7 @@ template <class T, class E>
 HeadStep step_on_path(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
                       const OptimizerState& state, const Tensor& labels, const MarginParams& p,
                       const OptimizerParams& optimizer, StepTerms terms);
-// head_check.cu: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
+// head_check.cpp: empty where steps on it agree with the plain path's, or how they do not.  Compared once a device.
 std::string disagreement_of(CudaBackend& gpu, const Bfloat16Path& path);
 
 }  // namespace fm

@@ -115,7 +115,7 @@ template <class T, class E>
 std::shared_ptr<KeptStep> kept_step(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features,
                                     const Tensor& weight, const OptimizerState& state, const OptionalTensor& margins,
                                     const MarginParams& p, Optimizer optimizer, StepTerms terms);
-// graph_check.cu: empty where replayed steps are bit for bit those of plain launches, or how they are not.  Compared once
+// graph_check.cpp: empty where replayed steps are bit for bit those of plain launches, or how they are not.  Compared once
 // a device and path.
 template <class T, class E>
 std::string graph_disagreement(CudaBackend& gpu, const HeadPath<T, E>& path);

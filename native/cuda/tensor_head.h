@@ -13,7 +13,7 @@ void run_tensor_features(const Stream& stream, const DeviceHead<float>& head, co
 void run_tensor_weights(const Stream& stream, const DeviceHead<float>& head, const HeadChunk<float, Bfloat16>& chunk,
                         const WeightTask<float>& task);
 
-// tensor_head.cu
+// tensor_head.cpp
 extern const Bfloat16Path kTensorPath;
 
 }  // namespace fm

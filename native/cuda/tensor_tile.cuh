@@ -6,16 +6,10 @@
 #pragma once
 #include "ptx.cuh"
 #include "reduce.cuh"
+#include "tile_sizes.h"
 
 namespace fm {
 
-struct TensorTile {
-  static constexpr int kThreads = 256, kRows = 128, kColumns = 128, kDepth = 32, kStages = 3;
-  static constexpr int kWarpRows = 32, kWarpColumns = 64, kMostCenters = kWarpColumns / 8;
-  static constexpr int kOperand = 128 * kDepth;  // elements of a step; both operands have 128 rows
-  static constexpr int kStaging = kStages * 2 * kOperand;
-  static constexpr int kPieces = kOperand / 8 / kThreads;  // of 8 elements, a thread, operand and step
-};
 using TensorSums = float[2][8][4];
 
 // Where a thread's sums[m][j][e] are in the tile.

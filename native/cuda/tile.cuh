@@ -5,16 +5,9 @@
 #pragma once
 #include <cstdint>
 
-namespace fm {
+#include "tile_sizes.h"
 
-template <class T>
-struct Tile {
-  static constexpr int kThreads = 256, kSide = 16;  // a block is 16 × 16 threads
-  static constexpr int kRows = 64, kColumns = sizeof(T) == 4 ? 128 : 64, kDepth = 16;
-  static constexpr int kThreadRows = kRows / kSide, kThreadColumns = kColumns / kSide;
-  static constexpr int kRowStride = kRows + 4, kColumnStride = kColumns + 4;
-  static constexpr int kStaging = kDepth * (kRowStride + kColumnStride);  // elements of shared memory
-};
+namespace fm {
 
 template <class T>
 struct alignas(16) Four {

@@ -8,7 +8,7 @@
 #include "../../native/cuda/hopper/sweep_binary.cu"
 #include "../../native/cuda/hopper/sweep_plain.cu"
 #include "../../native/cuda/hopper/sweep_reweighted.cu"
-#include "../../native/cuda/hopper/tensor_map.cu"
+#include "../../native/cuda/hopper/tensor_map.cpp"
 
 #include <cstdio>
 #include <cstring>

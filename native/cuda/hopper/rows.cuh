@@ -3,6 +3,8 @@
 // the k-th centers of the classes of block j, so that a class's centers are one thread's.
 #pragma once
 #include "../head_path.h"
+#include "../head_products.cuh"
+#include "../head_sweep.cuh"
 #include "../reduce.cuh"
 #include "ptx.cuh"
 

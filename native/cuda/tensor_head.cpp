@@ -1,7 +1,5 @@
 #include "tensor_head.h"
 
-#include "tensor_sweep.cuh"
-
 namespace fm {
 namespace {
 
