@@ -1,9 +1,10 @@
 // Errors that the binding turns into JavaScript classes.  A message says what was expected and what came;
 // the binding puts the operation's name in front.
 #pragma once
-#include <sstream>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 namespace fm {
 
@@ -14,11 +15,24 @@ struct Error : std::runtime_error {
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind(kind) {}
 };
 
+// The parts of a message; an own type has its append beside it.  Streams would cost every kernel's file half a second.
+inline void append(std::string& to, const char* text) { to += text; }
+inline void append(std::string& to, const std::string& text) { to += text; }
+inline void append(std::string& to, double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", number);
+  to += text;
+}
+template <class Integer, std::enable_if_t<std::is_integral_v<Integer>, int> = 0>
+void append(std::string& to, Integer number) {
+  to += std::to_string(number);
+}
+
 template <class... Parts>
 [[noreturn]] void fail(ErrorKind kind, const Parts&... parts) {
-  std::ostringstream message;
-  (message << ... << parts);
-  throw Error(kind, message.str());
+  std::string message;
+  (append(message, parts), ...);
+  throw Error(kind, message);
 }
 
 }  // namespace fm

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
-#include <ostream>
 #include <vector>
 
 #include "bfloat16.h"
@@ -53,7 +52,7 @@ inline Dtype parameter_dtype(Dtype activations) {
 }
 
 struct Shape;
-std::ostream& operator<<(std::ostream& out, const Shape& shape);
+void append(std::string& to, const Shape& shape);
 
 struct Shape : std::vector<int64_t> {
   using std::vector<int64_t>::vector;
@@ -65,10 +64,10 @@ struct Shape : std::vector<int64_t> {
     return n;
   }
 };
-inline std::ostream& operator<<(std::ostream& out, const Shape& shape) {
-  out << '[';
-  for (size_t i = 0; i < shape.size(); i++) out << (i ? ", " : "") << shape[i];
-  return out << ']';
+inline void append(std::string& to, const Shape& shape) {
+  to += '[';
+  for (size_t i = 0; i < shape.size(); i++) append(to, i ? ", " : ""), append(to, shape[i]);
+  to += ']';
 }
 
 // −1 is the CPU; 0, 1, … are CUDA devices.
@@ -77,8 +76,8 @@ struct Device {
   bool is_cpu() const { return index < 0; }
   bool operator==(const Device& other) const { return index == other.index; }
 };
-inline std::ostream& operator<<(std::ostream& out, const Device& device) {
-  return device.is_cpu() ? out << "cpu" : out << "cuda:" << device.index;
+inline void append(std::string& to, const Device& device) {
+  append(to, device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index));
 }
 
 struct Storage {

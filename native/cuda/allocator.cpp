@@ -1,7 +1,10 @@
+#include "allocator.h"
+
 #include <cstdlib>
 #include <iomanip>
+#include <sstream>
 
-#include "allocator.h"
+#include "../common/block_cache.h"
 #include "cuda_raii.h"
 
 namespace fm {
@@ -13,7 +16,31 @@ std::string gibibytes(size_t bytes) {
   return text.str();
 }
 
+struct DeviceBlocks {
+  int device;
+
+  void* take(size_t bytes) {
+    const DeviceGuard guard(device);
+    void* data = nullptr;
+    const cudaError_t error = cudaMalloc(&data, bytes);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // not sticky: clears it, so that the next launch does not report it
+      return nullptr;
+    }
+    if (error != cudaSuccess) fail_cuda(error, "cudaMalloc");
+    return data;
+  }
+  void give(void* data) {
+    const DeviceGuard guard(device);
+    FM_CUDA(cudaFree(data));
+  }
+};
+
 }  // namespace
+
+struct DeviceAllocator::Blocks {
+  BlockCache<DeviceBlocks> cache;
+};
 
 int64_t scratch_bytes() {
   const char* setting = std::getenv("FLASHMARGIN_CUDA_SCRATCH");
@@ -22,42 +49,29 @@ int64_t scratch_bytes() {
   return int64_t(mebibytes * (1 << 20));
 }
 
-void* DeviceBlocks::take(size_t bytes) {
-  const DeviceGuard guard(device);
-  void* data = nullptr;
-  const cudaError_t error = cudaMalloc(&data, bytes);
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // not sticky: clears it, so that the next launch does not report it
-    return nullptr;
-  }
-  if (error != cudaSuccess) fail_cuda(error, "cudaMalloc");
-  return data;
-}
+DeviceAllocator::DeviceAllocator(int device) : device_(device), blocks_(new Blocks{{DeviceBlocks{device}, 512}}) {}
+DeviceAllocator::~DeviceAllocator() = default;
 
-void DeviceBlocks::give(void* data) {
-  const DeviceGuard guard(device);
-  FM_CUDA(cudaFree(data));
-}
-
-DeviceAllocator::DeviceAllocator(int device) : device_(device), cache_(DeviceBlocks{device}, 512) {}
+void* DeviceAllocator::try_allocate(size_t bytes) { return blocks_->cache.take(bytes); }
+void DeviceAllocator::release(void* data, size_t bytes) { blocks_->cache.give(data, bytes); }
 
 void* DeviceAllocator::allocate(size_t bytes) {
-  void* data = cache_.take(bytes);
-  if (!data && give_up_ && give_up_()) data = cache_.take(bytes);
+  void* data = try_allocate(bytes);
+  if (!data && give_up_ && give_up_(give_up_of_)) data = try_allocate(bytes);
   if (data) return data;
   const DeviceGuard guard(device_);
   size_t free = 0, total = 0;
   FM_CUDA(cudaMemGetInfo(&free, &total));
   std::ostringstream message;
   message << "cudaErrorMemoryAllocation allocating " << gibibytes(bytes) << " GiB (" << gibibytes(total - free)
-          << " of " << gibibytes(total) << " in use, " << gibibytes(cache_.use().used)
+          << " of " << gibibytes(total) << " in use, " << gibibytes(blocks_->cache.use().used)
           << " by this process's tensors): " << remedy_for(cudaErrorMemoryAllocation);
   throw OutOfMemory(ErrorKind::device, message.str());
 }
 
 CudaMemory DeviceAllocator::use() {
   const DeviceGuard guard(device_);
-  const auto use = cache_.use();
+  const auto use = blocks_->cache.use();
   size_t free = 0, total = 0;
   FM_CUDA(cudaMemGetInfo(&free, &total));
   return {use.used, use.cached, use.peak, total};

@@ -1,19 +1,12 @@
 // A device's memory, kept for reuse: cudaMalloc and cudaFree wait for the device.
 // A block may be handed out again at once, because all work of a device is on its one stream.
 #pragma once
-#include <functional>
-#include <utility>
+#include <memory>
+#include <vector>
 
-#include "../common/block_cache.h"
 #include "../common/cuda_plugin.h"
 
 namespace fm {
-
-struct DeviceBlocks {
-  int device;
-  void* take(size_t bytes);
-  void give(void* data);
-};
 
 struct OutOfMemory : Error {
   using Error::Error;
@@ -22,17 +15,20 @@ struct OutOfMemory : Error {
 class DeviceAllocator {
  public:
   explicit DeviceAllocator(int device);
-  void* allocate(size_t bytes);                                    // 512-byte aligned; throws when there is no memory
-  void* try_allocate(size_t bytes) { return cache_.take(bytes); }  // nullptr when there is none
-  void release(void* data, size_t bytes) { cache_.give(data, bytes); }
+  ~DeviceAllocator();
+  void* allocate(size_t bytes);      // 512-byte aligned; throws when there is no memory
+  void* try_allocate(size_t bytes);  // nullptr when there is none
+  void release(void* data, size_t bytes);
   CudaMemory use();
-  // give_up() gives back what can be done without, and says whether there was any: called before an allocation fails.
-  void on_shortage(std::function<bool()> give_up) { give_up_ = std::move(give_up); }
+  // give_up(of) gives back what can be done without, and says whether there was any: called before an allocation fails.
+  void on_shortage(bool (*give_up)(void* of), void* of) { give_up_ = give_up, give_up_of_ = of; }
 
  private:
+  struct Blocks;
   int device_;
-  std::function<bool()> give_up_;
-  BlockCache<DeviceBlocks> cache_;
+  bool (*give_up_)(void* of) = nullptr;
+  void* give_up_of_ = nullptr;
+  std::unique_ptr<Blocks> blocks_;
 };
 
 // What an operation that works in chunks may take for one of them: FLASHMARGIN_CUDA_SCRATCH, in MiB.

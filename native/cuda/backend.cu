@@ -1,8 +1,12 @@
+#include "backend.h"
+
 #include <map>
 #include <mutex>
 
-#include "backend.h"
 #include "launch.h"
+#include "library_ops.h"
+#include "staging.h"
+#include "step_graph.h"
 
 namespace fm {
 namespace {
@@ -35,11 +39,20 @@ CudaBackend::CudaBackend(int device)
       name_("cuda:" + std::to_string(device)),
       stream_(device),
       allocator_(device),
-      staging_(device),
-      libraries_(stream_, allocator_, capability_),
-      graphs_(device) {
-  allocator_.on_shortage([this] { return graphs_.give_up_memory(); });
+      staging_(new Staging(device)),
+      libraries_(new LibraryOps(stream_, allocator_, capability_)),
+      graphs_(new StepGraphs(device)) {
+  allocator_.on_shortage([](void* graphs) { return static_cast<StepGraphs*>(graphs)->give_up_memory(); },
+                         graphs_.get());
 }
+CudaBackend::~CudaBackend() = default;
+
+void CudaBackend::release(void* data, size_t bytes) {
+  graphs_->forget(data);
+  allocator_.release(data, bytes);
+}
+
+void CudaBackend::read(void* to, const void* from, size_t bytes) { staging_->to_host(stream_, to, from, bytes); }
 
 void CudaBackend::check_here(const char* what, const Tensor& x) const {
   FM_CHECK(device, x.device() == Device{device_}, "expected ", what, " on ", name_, ", got ", x.device());
@@ -61,14 +74,14 @@ void CudaBackend::copy_from_host(const Tensor& to, const void* from, size_t byte
   FM_CHECK(shape, bytes == to.bytes(), "expected ", to.bytes(), " bytes for ", to.shape, ", got ", bytes);
   const DeviceGuard guard(device_);
   changed(to);
-  staging_.to_device(stream_, to.raw(), from, bytes);
+  staging_->to_device(stream_, to.raw(), from, bytes);
 }
 
 void CudaBackend::copy_to_host(void* to, const Tensor& from, size_t bytes) {
   check_here("the tensor to read", from);
   FM_CHECK(shape, bytes == from.bytes(), "expected ", from.bytes(), " bytes for ", from.shape, ", got ", bytes);
   const DeviceGuard guard(device_);
-  staging_.to_host(stream_, to, from.raw(), bytes);
+  staging_->to_host(stream_, to, from.raw(), bytes);
 }
 
 void CudaBackend::fill(const Tensor& x, double value) {

@@ -1,25 +1,26 @@
-// A GPU's table of operations: each method is in the file of its name.
+// A GPU's table of operations: each method is in the file of its name.  nvcc reads this four times for each of them, so
+// what few of them use is only named.
 #pragma once
+#include <memory>
 #include <string>
 
 #include "../common/backend.h"
 #include "allocator.h"
 #include "cuda_raii.h"
-#include "library_ops.h"
-#include "staging.h"
-#include "step_graph.h"
 
 namespace fm {
+
+class LibraryOps;
+class Staging;
+class StepGraphs;
 
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(int device);
+  ~CudaBackend() override;
   const char* name() const override { return name_.c_str(); }
   CudaMemory memory() { return allocator_.use(); }
-  void release(void* data, size_t bytes) {
-    graphs_.forget(data);
-    allocator_.release(data, bytes);
-  }
+  void release(void* data, size_t bytes);
 
   // backend.cu
   Tensor empty(Dtype dtype, const Shape& shape) override;
@@ -141,11 +142,11 @@ class CudaBackend final : public Backend {
 
   void check_here(const char* what, const Tensor& x) const;
   // Waits for what is under way.
-  void read(void* to, const void* from, size_t bytes) { staging_.to_host(stream_, to, from, bytes); }
+  void read(void* to, const void* from, size_t bytes);
   int device() const { return device_; }
   const Stream& stream() const { return stream_; }
   DeviceAllocator& allocator() { return allocator_; }
-  StepGraphs& graphs() { return graphs_; }
+  StepGraphs& graphs() { return *graphs_; }
   int capability() const { return capability_; }  // 90 is compute capability 9.0
 
  private:
@@ -153,9 +154,9 @@ class CudaBackend final : public Backend {
   std::string name_;
   Stream stream_;
   DeviceAllocator allocator_;
-  Staging staging_;
-  LibraryOps libraries_;
-  StepGraphs graphs_;
+  std::unique_ptr<Staging> staging_;
+  std::unique_ptr<LibraryOps> libraries_;
+  std::unique_ptr<StepGraphs> graphs_;
 };
 
 // One a device, made at first use.  Throws when the device is not there.

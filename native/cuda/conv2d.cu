@@ -2,6 +2,7 @@
 
 #include "conv2d.cuh"
 #include "launch.h"
+#include "library_ops.h"
 #include "slabs.cuh"
 
 namespace fm {
@@ -84,7 +85,7 @@ Tensor CudaBackend::conv2d_forward(const Tensor& x, const Tensor& weight, ConvPa
   dispatch_stored(x.dtype, [&](auto zero) {
     using S = decltype(zero);
     if constexpr (CudnnConvolutions::takes<S>)
-      if (CudnnConvolutions* cudnn = libraries_.convolutions(x.dtype))
+      if (CudnnConvolutions* cudnn = libraries_->convolutions(x.dtype))
         return cudnn->forward(s, x.data<S>(), weight.data<float>(), y.data<S>());
     plain_conv2d_forward(*this, s, x.data<S>(), weight.data<Computed<S>>(), y.data<S>());
   });
@@ -102,7 +103,7 @@ Tensor CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& weight,
   dispatch_stored(dy.dtype, [&](auto zero) {
     using S = decltype(zero);
     if constexpr (CudnnConvolutions::takes<S>)
-      if (CudnnConvolutions* cudnn = libraries_.convolutions(dy.dtype))
+      if (CudnnConvolutions* cudnn = libraries_->convolutions(dy.dtype))
         return cudnn->backward_data(s, dy.data<S>(), weight.data<float>(), dx.data<S>());
     plain_conv2d_backward_data(*this, s, dy.data<S>(), weight.data<Computed<S>>(), dx.data<S>());
   });
@@ -120,7 +121,7 @@ Tensor CudaBackend::conv2d_backward_weight(const Tensor& dy, const Tensor& x, co
   dispatch_stored(x.dtype, [&](auto zero) {
     using S = decltype(zero);
     if constexpr (CudnnConvolutions::takes<S>)
-      if (CudnnConvolutions* cudnn = libraries_.convolutions(x.dtype))
+      if (CudnnConvolutions* cudnn = libraries_->convolutions(x.dtype))
         return cudnn->backward_weight(s, dy.data<S>(), x.data<S>(), d_weight.data<float>());
     plain_conv2d_backward_weight(*this, s, dy.data<S>(), x.data<S>(), d_weight.data<Computed<S>>());
   });

@@ -1,5 +1,6 @@
 #include "backend.h"
 #include "launch.h"
+#include "library_ops.h"
 #include "slabs.cuh"
 #include "tile.cuh"
 
@@ -80,7 +81,7 @@ Tensor CudaBackend::matmul(const Tensor& a, const Tensor& b, bool transpose_a, b
   const Tensor c = empty(a.dtype, {rows, columns});
   dispatch_stored(a.dtype, [&](auto zero) {
     using S = decltype(zero);
-    if (CublasltProducts* cublaslt = libraries_.products(a.dtype))
+    if (CublasltProducts* cublaslt = libraries_->products(a.dtype))
       return cublaslt->multiply(a.dtype, a.raw(), b.raw(), c.raw(), rows, columns, depth, transpose_a, transpose_b);
     if (depth == 0) fill(c, 0);
     if (depth > 0 && c.numel() > 0)

@@ -3,6 +3,7 @@
 
 #include "head_path.h"
 #include "small_head.h"
+#include "step_graph.h"
 
 namespace fm {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "step_graph.h"
 #include "tensor_head.h"
 
 namespace fm {

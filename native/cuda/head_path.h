@@ -81,6 +81,11 @@ struct StuckPath : Error {
   using Error::Error;
 };
 
+// Of HeadOptions: which terms of dL/dcos a step keeps, and which it leaves out.
+struct StepTerms {
+  double keep_bytes = -1, gradient_filter = 0;
+};
+
 // head_step.cu: a step on this path, by plain launches.
 template <class T, class E>
 HeadStep step_on_path(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,

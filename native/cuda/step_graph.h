@@ -104,11 +104,7 @@ class StepGraphs {
 
 template <class T, class E>
 struct HeadPath;
-
-// Of HeadOptions: which terms of dL/dcos a step keeps, and which it leaves out.
-struct StepTerms {
-  double keep_bytes = -1, gradient_filter = 0;
-};
+struct StepTerms;
 
 // head_step.cu: a step to be kept, of weight and state as they lie.
 template <class T, class E>

@@ -6,10 +6,12 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <sstream>
 
 #include "../../native/common/devices.h"
 #include "error_of.h"
 #include "margin_cases.h"
+#include "shape_text.h"
 
 namespace {
 

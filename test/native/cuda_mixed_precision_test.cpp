@@ -6,6 +6,7 @@
 #include "../../native/common/devices.h"
 #include "../../native/common/random.h"
 #include "op_checks.h"
+#include "shape_text.h"
 
 namespace {
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <random>
+#include <sstream>
 #include <tuple>
 
 #include "head_test.h"

@@ -13,6 +13,7 @@
 #include "../../native/cpu/backend.h"
 #include "../../native/cpu/isa.h"
 #include "../../native/cpu/parallel.h"
+#include "shape_text.h"
 
 namespace fm {
 

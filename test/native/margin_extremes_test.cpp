@@ -1,6 +1,7 @@
 // The head at the ends of its range: every method and axis with cosines of ±1, rows of no length or far too much, no
 // labels, one class, one row; what it counts; and what it refuses.
 #include <array>
+#include <sstream>
 
 #include "../../native/common/head_checks.h"
 #include "margin_cases.h"

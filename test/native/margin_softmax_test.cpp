@@ -2,6 +2,7 @@
 // against itself: any number of threads, any order of the classes, any cut of the batch.
 #include <functional>
 #include <map>
+#include <sstream>
 
 #include "margin_cases.h"
 #include "optimizer_reference.h"

@@ -11,6 +11,7 @@
 #include "../../native/cpu/onednn.h"
 #include "op_checks.h"
 #include "optimizer_reference.h"
+#include "shape_text.h"
 
 namespace {
 

@@ -7,6 +7,7 @@
 #include "../../native/cpu/random.h"
 #include "op_checks.h"
 #include "optimizer_reference.h"
+#include "shape_text.h"
 
 namespace {
 
