@@ -31,7 +31,10 @@ const npm = (script, ...args) => run('npm', ['run', '--silent', script, ...(args
 /** Each test program ends with "N passed, N failed", and ", N skipped" where it may skip. */
 function nativeTests() {
   const build = path.join(root, 'build-asan');
-  const configured = ['-S', root, '-B', build, '-DFM_SANITIZE=ON', '-DFM_TESTS=ON', '-DFM_CUDA=off', '-DFM_ONEDNN=off'];
+  const avx512 = process.arch !== 'x64' || /\bavx512f\b/.test(readFileSync('/proc/cpuinfo', 'utf8'));
+  if (!avx512) console.log('native: without AVX-512, which this processor lacks');
+  const off = ['-DFM_CUDA=off', '-DFM_ONEDNN=off', `-DFM_AVX512=${avx512 ? 'ON' : 'OFF'}`];
+  const configured = ['-S', root, '-B', build, '-DFM_SANITIZE=ON', '-DFM_TESTS=ON', ...off];
   if (!run('cmake', configured, []) || !run('cmake', ['--build', build, '-j', String(availableParallelism())], []))
     return false;
   const log = [];

@@ -1,7 +1,8 @@
 // The sweeps whose products are of bfloat16, for processors that have such: float32 tensors, AVX-512-BF16 alone.
 #include "class_sweep_kinds.h"
+#include "isa.h"
 
-#if defined(__x86_64__)
+#if defined(FM_AVX512)
 #include <immintrin.h>
 
 #include <algorithm>
@@ -32,7 +33,7 @@ namespace fm::avx512bf16 {
 namespace fm {
 
 void sweep_classes_bf16(SweepKind kind, ClassSweep<float>& s, const MarginParams& p) {
-#if defined(__x86_64__)
+#if defined(FM_AVX512)
   dispatch_sweep<float, uint32_t>(kind, p, s.has_extras(), [&](auto config, const auto& negative) {
     avx512bf16::class_sweep<decltype(config)>(s, negative);
   });

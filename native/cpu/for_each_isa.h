@@ -19,6 +19,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#if defined(FM_AVX512)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c,bmi2,prefer-vector-width=512")
 #define FM_VECTOR_BYTES 64
@@ -28,6 +29,7 @@ namespace fm::avx512 {
 }  // namespace fm::avx512
 #undef FM_VECTOR_BYTES
 #pragma GCC pop_options
+#endif
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,bmi2")

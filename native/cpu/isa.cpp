@@ -12,9 +12,11 @@ namespace {
 Isa best() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+#if defined(FM_AVX512)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl"))
     return __builtin_cpu_supports("avx512bf16") ? Isa::avx512bf16 : Isa::avx512;
+#endif
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
 #endif
   return Isa::portable;
