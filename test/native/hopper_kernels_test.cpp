@@ -3,12 +3,9 @@
 // of everything that the hardware orders by itself.  Mistakes that are planted in the models must be found.
 #include <cuda_runtime.h>
 
+#include "../../native/common/methods.h"
 #include "../../native/cuda/head_rows.cuh"
-#include "../../native/cuda/hopper/path.cu"
-#include "../../native/cuda/hopper/sweep_binary.cu"
-#include "../../native/cuda/hopper/sweep_plain.cu"
-#include "../../native/cuda/hopper/sweep_reweighted.cu"
-#include "../../native/cuda/hopper/tensor_map.cpp"
+#include "../../native/cuda/hopper/launch.h"
 
 #include <cstdio>
 #include <cstring>
