@@ -88,7 +88,7 @@ const steps = {
   native: nativeTests,
   cuda: cudaGates,
   // what test/bench/gpu.test.ts goes through without a GPU
-  programs: () => run('bash', [path.join(root, 'bench/gpu/pack.sh'), '--programs']),
+  programs: () => run('bash', [path.join(root, 'bench/gpu/pack.sh'), '--dry-programs']),
   tests,
 };
 

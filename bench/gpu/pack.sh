@@ -2,6 +2,7 @@
 # Makes a folder that bench/gpu/run.sh needs nothing beside, for a machine with a GPU and without a network:
 #   pack.sh [FOLDER]       (bench/gpu/packed) run.sh, build.json, and Node, package and data as .tar.xz; 64 MiB at most
 #   pack.sh --programs     only builds the native programs into build-emulated, for run.sh in this checkout
+#   pack.sh --dry-programs those of them that run.sh --dry runs
 # Needs what `npm run build` made.  On the other machine: bash FOLDER/run.sh OUT
 set -euo pipefail
 
@@ -12,18 +13,19 @@ complain() {
   exit "${2:-1}"
 }
 case ${1:-} in
-  --programs | [!-]* | '') ;;
-  *) complain "unknown option '$1'; usage: pack.sh [FOLDER | --programs]" 2 ;;
+  --programs | --dry-programs | [!-]* | '') ;;
+  *) complain "unknown option '$1'; usage: pack.sh [FOLDER | --programs | --dry-programs]" 2 ;;
 esac
 
 # Tests that a library named by FLASHMARGIN_CUDA goes through as the emulated one does.
 mapfile -t tests < <(grep -l 'setenv("FLASHMARGIN_CUDA", FM_EMULATED_CUDA, 0)' test/native/*_test.cpp | xargs -n 1 basename -s .cpp)
 tests+=(devices_test)
-targets=(flashmargin_cuda_emulated cuda_head_bench "${tests[@]}")
+targets=(flashmargin_cuda_emulated cuda_head_bench devices_test)
+[ "${1:-}" = --dry-programs ] || targets+=("${tests[@]}")
 cmake -S . -B build-emulated -DCMAKE_BUILD_TYPE=Release -DFM_TESTS=ON -DFM_CUDA=off -DFM_ONEDNN=off >/dev/null
 cmake --build build-emulated -j "$(nproc)" --target "${targets[@]}" >/dev/null
 printf '%s\n' "${tests[@]}" >build-emulated/gpu-tests
-if [ "${1:-}" = --programs ]; then exit 0; fi
+case ${1:-} in --*) exit 0 ;; esac
 
 folder=${1:-bench/gpu/packed}
 for made in build/Release/flashmargin.node build/Release/libflashmargin_cuda.so dist/cli/main.mjs; do

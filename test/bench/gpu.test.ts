@@ -89,7 +89,7 @@ describe('run.sh', () => {
 
   const built = 'build-emulated/gpu-tests';
   it.skipIf(!existsSync(built))(
-    'goes through every stage without a GPU (needs bench/gpu/pack.sh --programs)',
+    'goes through every stage without a GPU (needs bench/gpu/pack.sh --dry-programs)',
     { timeout: 300_000 },
     () => {
       const out = path.join(folder, 'dry');
