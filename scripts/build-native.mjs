@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 
 const require = createRequire(import.meta.url);
@@ -18,7 +19,10 @@ if (withGyp && !existsSync(new URL('../binding.gyp', import.meta.url))) {
 
 function command() {
   if (!withGyp)
-    return [path.join(path.dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js'), ['compile', ...rest]];
+    return [
+      path.join(path.dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js'),
+      ['compile', '--parallel', String(availableParallelism()), ...rest], // make does one file at a time otherwise
+    ];
   // Node's own headers, where the installation has them: node-gyp would download them otherwise.
   const prefix = path.resolve(path.dirname(process.execPath), '..');
   const headers = existsSync(path.join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
