@@ -2,6 +2,7 @@
 //   node scripts/check.mjs                     all steps
 //   node scripts/check.mjs lint types          some of them
 //   node scripts/check.mjs --tests-ran=FILE    all but the tests, counted from vitest's JSON report of an earlier run
+//   node scripts/check.mjs --native-ran=LOG    the native step as another run of this wrote it, once LOG is there
 //   node scripts/check.mjs --cuda-built=FOLDER the CUDA gates of a build that is there (see cuda-gates.mjs)
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -28,8 +29,24 @@ function run(command, args, log) {
 }
 const npm = (script, ...args) => run('npm', ['run', '--silent', script, ...(args.length ? ['--', ...args] : [])]);
 
+const option = (name) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
+
+/** What a run of the native step alone wrote. */
+function countNative(log) {
+  while (!existsSync(log)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
+  const [, passed, failed, skipped] = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(lines.at(-1)) ?? [0, 0, 1, 0];
+  console.log(lines.join('\n').replace(/\n\d+ passed, .*$/, '')); // the last line is for the sum of all steps
+  counts.passed += Number(passed);
+  counts.failed += Number(failed);
+  counts.skipped += Number(skipped);
+  return lines.some((line) => line.startsWith('ok     native '));
+}
+
 /** Each test program ends with "N passed, N failed", and ", N skipped" where it may skip. */
 function nativeTests() {
+  const ran = option('native-ran');
+  if (ran) return countNative(ran);
   const build = path.join(root, 'build-asan');
   const avx512 = process.arch !== 'x64' || /\bavx512f\b/.test(readFileSync('/proc/cpuinfo', 'utf8'));
   if (!avx512) console.log('native: without AVX-512, which this processor lacks');
@@ -65,7 +82,6 @@ function countVitest(file) {
   return report.success && report.numPassedTests > 0;
 }
 
-const option = (name) => process.argv.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
 const ran = option('tests-ran');
 function tests() {
   if (ran) return countVitest(ran);
@@ -79,17 +95,17 @@ function cudaGates() {
   return run(process.execPath, [path.join(root, 'scripts/cuda-gates.mjs'), ...(built ? [`--built=${built}`] : [])]);
 }
 
-// The cheap steps first.
+// The cheap steps first; and last what another run may still be at.
 const steps = {
   lint: () => npm('lint'),
   layers: () => npm('layers'),
   types: () => npm('types'),
   tables: () => run(process.execPath, [path.join(root, 'scripts/readme-tables.mjs'), '--check']),
-  native: nativeTests,
   cuda: cudaGates,
   // what test/bench/gpu.test.ts goes through without a GPU
   programs: () => run('bash', [path.join(root, 'bench/gpu/pack.sh'), '--dry-programs']),
   tests,
+  native: nativeTests,
 };
 
 const chosen = process.argv.slice(2).filter((arg) => !arg.startsWith('--'));
