@@ -95,6 +95,8 @@ export interface HeadOptions {
   readonly memory: 'lean' | 'fast' | number;
   /** What of a row's probability a step may leave out of its gradient: native/common/backend.h, gradient_filter. */
   readonly gradientFilter: number;
+  /** The classes that take part instead of all, labels being places among them: native/common/backend.h, classes. */
+  readonly classes?: Handle | undefined;
   /** What negativeSums gave for the same batch with the same options, and its scale. */
   readonly moments?: Handle | undefined;
   readonly cosines?: Handle | undefined;
@@ -258,7 +260,7 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
     p: MarginParams,
     precision: Precision,
   ): { dFeatures: Handle; dWeight: Handle; dMargins: Handle; dScale: number; dBias: number };
-  negativeLse(features: Handle, weight: Handle, labels: Handle, p: MarginParams): Handle;
+  negativeLse(features: Handle, weight: Handle, labels: Handle, p: MarginParams, classes: Handle | undefined): Handle;
   negativeSums(
     features: Handle,
     weight: Handle,
@@ -309,6 +311,14 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
 interface HeadCalls {
   gatherRows(x: Handle, index: Handle): Handle;
   targetCosines(features: Handle, weight: Handle, labels: Handle, subCenters: number): Handle;
+  /** native/cpu/class_sample.h.  On the CPU. */
+  sampleClasses(
+    labels: Handle,
+    numClasses: number,
+    count: number,
+    seed: number,
+    step: number,
+  ): { classes: Handle; labels: Handle };
   /** native/cpu/class_margins.h. */
   classMarginsStep(
     margins: Handle,

@@ -18,6 +18,8 @@ static std::string public_name(std::string name) {
                                                            {"reshape", "Tensor.reshape"},
                                                            {"headStep", "MarginHead.step"},
                                                            {"headStepSync", "MarginHead.step"},
+                                                           {"sampleClasses", "MarginHead.step"},
+                                                           {"sampleClassesAsync", "MarginHead.step"},
                                                            {"optimizerStep", "Optimizer.step"}};
   if (const auto it = names.find(name); it != names.end()) return it->second;
   for (const std::string suffix : {"Async", "Into"})

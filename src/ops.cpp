@@ -1,7 +1,10 @@
 #include "../native/cpu/class_margins.h"
+#include "../native/cpu/class_sample.h"
 #include "bind.h"
 
 namespace fm {
+
+FM_RESULT(ClassSample, classes, labels)
 
 void bind_ops(Napi::Object exports) {
   bind(exports, "fill", &Backend::fill);
@@ -78,6 +81,7 @@ void bind_ops(Napi::Object exports) {
   bind_both(exports, "normRegularizerBackward", &Backend::norm_regularizer_backward);
   bind(exports, "optimizerStep", &Backend::optimizer_step);
   bind_both(exports, "classMarginsStep", &class_margins_step);
+  bind_both(exports, "sampleClasses", &sample_classes);
   bind(exports, "allFinite", &Backend::all_finite);
 }
 

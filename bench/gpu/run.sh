@@ -320,7 +320,7 @@ done
 state before
 if $dry; then
   plain_shapes=(7,32,150) kept_shapes=(7,32,150) tensor_shapes=(7,32,150) hopper_shapes=(7,32,150)
-  launched_shapes=(7,32,150) filtered_shapes=(7,32,150) few=(--steps 1 --rounds 2)
+  launched_shapes=(7,32,150) filtered_shapes=(7,32,150) sampled_shapes=(7,32,150) few=(--steps 1 --rounds 2)
   torch_shapes=(8,32,200) torch_device=(--device cpu --steps 2) quick=(--steps 1 --rounds 2) profile_shape=7,32,150
 else
   plain_shapes=(1024,512,10000 1024,512,100000 1024,512,1000000) few=(--steps 3)
@@ -328,7 +328,7 @@ else
   hopper_shapes=(1024,512,10000 1024,512,100000 512,512,100000 1024,512,1000000 4096,512,1000000
     1024,512,333333,3 1024,512,10000000)
   kept_shapes=(1024,512,100000 1024,512,1000000 1024,512,333333,3) launched_shapes=(1024,512,10000 1024,512,1000000)
-  filtered_shapes=(1024,512,100000 1024,512,1000000)
+  filtered_shapes=(1024,512,100000 1024,512,1000000) sampled_shapes=(1024,512,1000000 1024,512,10000000)
   torch_shapes=(1024,512,10000 1024,512,100000 1024,512,1000000) torch_device=(--device cuda) quick=(--steps 10)
   profile_shape=1024,512,100000
 fi
@@ -352,6 +352,8 @@ head_times hopper hopper 60 "${quick[@]}" "${hopper_shapes[@]}"
 head_times hopper-kept hopper 30 --keep all "${quick[@]}" "${kept_shapes[@]}" # 2·N·C bytes of terms
 # Features that are learned: the most that leaving tiles out can save.
 head_times hopper-filtered hopper 20 --filter 1e-4 "${quick[@]}" "${filtered_shapes[@]}"
+# Partial FC: a tenth of the classes, whose rows lie apart from each other.
+head_times hopper-sampled hopper 20 --sample 0.1 "${quick[@]}" "${sampled_shapes[@]}"
 head_times tensor tensor 50 "${quick[@]}" "${tensor_shapes[@]}"
 head_times plain plain 40 "${few[@]}" "${plain_shapes[@]}"
 graph=off head_times hopper-launched hopper 20 "${quick[@]}" "${launched_shapes[@]}"

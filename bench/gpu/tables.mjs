@@ -21,9 +21,9 @@ const about = {
   'torch filtered': 'the same, small tiles left out (not exact)',
   'cuBLAS gemm3': 'cuBLAS, the three products alone',
 };
-const nameOf = ({ peer, path, precision, keep, filtered, graph }) =>
+const nameOf = ({ peer, path, precision, keep, filtered, sample, graph }) =>
   peer === 'ours'
-    ? `**flashmargin**, ${path} path, ${precision}${keep ? `, ${keep} of the terms kept` : ''}${filtered === undefined ? '' : `, learned features, ${(100 * filtered).toFixed(0)} % of the tiles left out`}${graph === 'off' ? ', without a CUDA graph' : ''}`
+    ? `**flashmargin**, ${path} path, ${precision}${keep ? `, ${keep} of the terms kept` : ''}${filtered === undefined ? '' : `, learned features, ${(100 * filtered).toFixed(0)} % of the tiles left out`}${sample ? `, ${100 * sample} % of the classes in a step` : ''}${graph === 'off' ? ', without a CUDA graph' : ''}`
     : (about[peer] ?? peer);
 const settingsOf = ({ settings = {}, precision, netPrecision = 'float32' }) =>
   `, network ${netPrecision}, head ${precision}${Object.entries(settings)
@@ -47,7 +47,7 @@ export const gpuTables = {
   /** README: our fastest path and each peer, shapes across. */
   gpu: forEachGpu('gpu-head', (run) => {
     const rows = rowsOf(run, 'gpu-head').filter(
-      ({ N, D, K, keep, filter }) => N === 1024 && D === 512 && K === 1 && !keep && !filter,
+      ({ N, D, K, keep, filter, sample }) => N === 1024 && D === 512 && K === 1 && !keep && !filter && !sample,
     );
     const classes = [...new Set(rows.map(({ C }) => C))].sort((a, b) => a - b);
     // Of our paths, the fastest.

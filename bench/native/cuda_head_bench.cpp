@@ -1,6 +1,8 @@
 // The whole head step on a CUDA device, a JSON line for each shape:
 //
 //   cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--steps S] [--rounds R] N,D,C[,K] …
+//   … --filter SHARE      leaves tiles out, of features that lie at their class's center
+//   … --sample SHARE      steps of so many of the C classes; choosing them takes `sampleMs` more
 //
 // FLASHMARGIN_CUDA and FLASHMARGIN_CUDA_HEAD choose the library and the kernels, FLASHMARGIN_CUDA_GRAPH whether steps are
 // replayed, which those of each copy are from its third on: before that nothing is timed.  A step's time runs to the loss on the
@@ -20,6 +22,7 @@
 #include "../../native/common/backend.h"
 #include "../../native/common/devices.h"
 #include "../../native/common/methods.h"
+#include "../../native/cpu/class_sample.h"
 
 namespace {
 
@@ -32,6 +35,7 @@ constexpr int kBatches = 4;
 
 struct Settings {
   HeadOptions head;
+  double sample = 1;
   int steps = 10, rounds = 2;
 };
 struct ShapeOfHead {
@@ -73,12 +77,13 @@ struct Head {
 };
 struct Batch {
   Tensor features, labels;
+  OptionalTensor classes;
 };
 
 class Bench {
  public:
-  // learned: features that lie at their class's center.
-  Bench(Backend& device, const ShapeOfHead& shape, bool learned) : device_(device) {
+  // learned: features that lie at their class's center.  sample: a share of the classes.
+  Bench(Backend& device, const ShapeOfHead& shape, bool learned, double sample) : device_(device) {
     const auto [N, D, C, K] = shape;
     margin_.method = Method::arcface;
     margin_.sub_centers = int(K);
@@ -96,6 +101,7 @@ class Bench {
       features.fill(device, batches_.back().features);
       for (int32_t& label : labels) label = int32_t(random() % uint64_t(C));
       device.copy_from_host(batches_.back().labels, labels.data(), labels.size() * sizeof(int32_t));
+      if (sample < 1) choose(labels, C, std::max<int64_t>(1, int64_t(sample * double(C))), i);
       if (!learned) continue;
       std::vector<int32_t> rows;
       for (int32_t label : labels) rows.push_back(int32_t(label * K));
@@ -119,16 +125,29 @@ class Bench {
     const Head& head = heads_[turn_ % heads_.size()];
     const Batch& batch = batches_[turn_ % batches_.size()];
     turn_++;
+    HeadOptions of_batch = options;
+    of_batch.classes = batch.classes;
     const double began = now();
     const HeadStep made = device_.head_step(batch.features, head.weight, {head.velocity}, batch.labels, std::nullopt,
-                                            margin_, OptimizerParams{1e-3, 0.9, 5e-4}, options);
+                                            margin_, OptimizerParams{1e-3, 0.9, 5e-4}, of_batch);
     loss = made.loss, filtered = made.filtered;
     return 1e3 * (now() - began);
   }
 
-  double loss = 0, filtered = 0;
+  double loss = 0, filtered = 0, sample_ms = 0;
 
  private:
+  // Of the last batch.
+  void choose(const std::vector<int32_t>& labels, int64_t C, int64_t count, int64_t step) {
+    const Tensor on_cpu = cpu_backend().empty(Dtype::int32, {int64_t(labels.size())});
+    std::copy(labels.begin(), labels.end(), on_cpu.data<int32_t>());
+    const double began = now();
+    const ClassSample sample = sample_classes(on_cpu, C, count, 1, step);
+    sample_ms = 1e3 * (now() - began);
+    batches_.back().classes = sample.classes;
+    device_.copy_from_host(batches_.back().labels, sample.labels.raw(), sample.labels.bytes());
+  }
+
   Backend& device_;
   MarginParams margin_;
   std::vector<Head> heads_;
@@ -139,7 +158,7 @@ class Bench {
 void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memory) {
   const auto [N, D, C, K] = shape;
   const double filter = settings.head.gradient_filter;
-  Bench bench(backend_of(Device{0}), shape, filter > 0);
+  Bench bench(backend_of(Device{0}), shape, filter > 0, settings.sample);
   for (size_t i = 0; i < 3 * bench.heads(); i++) bench.step(settings.head);
   std::vector<double> all, rounds;
   for (int round = 0; round < settings.rounds; round++) {
@@ -161,10 +180,11 @@ void measure(const ShapeOfHead& shape, const Settings& settings, bool with_memor
       (long long)K, ms, *fastest, *slowest);
   for (size_t i = 0; i < rounds.size(); i++) std::printf("%s%.5g", i ? "," : "", rounds[i]);
   std::printf("],\"steps\":%zu,\"heads\":%zu,\"tflops\":%.4g,\"loss\":%.6g", all.size(), bench.heads(),
-              6.0 * double(N) * double(C * K) * double(D) / ms / 1e9, bench.loss);
+              6.0 * double(N) * settings.sample * double(C * K) * double(D) / ms / 1e9, bench.loss);
   const double keep = settings.head.keep_bytes;
   if (keep >= 0) std::printf(std::isinf(keep) ? ",\"keep\":\"all\"" : ",\"keep\":\"%g MiB\"", keep / kMebi);
   if (filter > 0) std::printf(",\"filter\":%g,\"filtered\":%.4f", filter, bench.filtered);
+  if (settings.sample < 1) std::printf(",\"sample\":%g,\"sampleMs\":%.4g", settings.sample, bench.sample_ms);
   if (with_memory) std::printf(",\"extraMiB\":%.1f", (double(cuda_memory(0).peak) - bench.held()) / kMebi);
   std::printf("}\n");
   std::fflush(stdout);
@@ -183,6 +203,7 @@ int usage(const std::string& what) {
   std::fprintf(stderr,
                "cuda_head_bench: %s\n"
                "usage: cuda_head_bench [--precision float32|bfloat16] [--keep MIB|all] [--filter SHARE] "
+               "[--sample SHARE] "
                "[--steps S] [--rounds R] N,D,C[,K] ...\n",
                what.c_str());
   return 2;
@@ -203,6 +224,8 @@ int main(int argc, char** argv) {
       settings.head.keep_bytes = std::atof(value.c_str()) * kMebi, i++;
     else if (name == "--filter" && std::atof(value.c_str()) > 0 && std::atof(value.c_str()) < 1)
       settings.head.gradient_filter = std::atof(value.c_str()), i++;
+    else if (name == "--sample" && std::atof(value.c_str()) > 0 && std::atof(value.c_str()) < 1)
+      settings.sample = std::atof(value.c_str()), i++;
     else if (name == "--steps" && std::atoi(value.c_str()) > 0) settings.steps = std::atoi(value.c_str()), i++;
     else if (name == "--rounds" && std::atoi(value.c_str()) > 0) settings.rounds = std::atoi(value.c_str()), i++;
     else if (parse(name, shape)) shapes.push_back(shape);

@@ -5,7 +5,12 @@ import type { BatchFacts, Fact } from './state.js';
 
 /** Of a sweep over the classes that a batch's facts took: what saves its step one. */
 export type Sums = Pick<HeadOptions, 'moments' | 'cosines' | 'momentsScale'>;
-export type Batch = BatchFacts & { readonly sums: Sums };
+/** The classes that take part in a step, and the batch's targets as places among them. */
+export interface Sample {
+  readonly classes: Handle;
+  readonly targets: Handle;
+}
+export type Batch = BatchFacts & { readonly sums: Sums; readonly sample: Sample | undefined };
 
 /** What the answers depend on. */
 export interface BatchHead {
@@ -18,6 +23,9 @@ export interface BatchHead {
   /** AdaCos's sum is over plain cosines, at the scale of the step before. */
   readonly plainSoftmax: () => MarginParams & { readonly scale: number };
   readonly options: HeadOptions;
+  readonly device: number;
+  /** Where not all classes take part in a step: how many do, and what they are drawn from. */
+  readonly sampling: { readonly count: number; readonly seed: number; readonly step: number } | undefined;
 }
 
 /** The values of a result, which is freed. */
@@ -34,6 +42,34 @@ function labelsOf(targets: Handle): Int32Array {
   const labels = new Int32Array(native.describe(targets).shape[0] as number);
   native.readInto(targets, labels);
   return labels;
+}
+
+type Awaitable<T> = T | Promise<T>;
+type NativeSample = ReturnType<typeof native.sampleClasses>;
+type SampleCall<R> = (...args: Parameters<typeof native.sampleClasses>) => R;
+
+function sampled<R>(call: SampleCall<R>, { numClasses, sampling }: BatchHead, labels: Int32Array): R | undefined {
+  if (!sampling) return undefined;
+  const { count, seed, step } = sampling;
+  return tidy(() => call(tensor(labels, [labels.length]).handle, numClasses, count, seed, step));
+}
+
+/** The places go where the batch is. */
+function sampleOn(device: number, sample: NativeSample | undefined): Sample | undefined {
+  if (!sample) return undefined;
+  if (device < 0) return { classes: sample.classes, targets: sample.labels };
+  const places = taken(sample.labels) as Int32Array;
+  return { classes: sample.classes, targets: native.fromArray(places, [places.length], device) };
+}
+
+function sumsArguments(
+  { weight, options }: BatchHead,
+  rows: Handle,
+  targets: Handle,
+  sample: Sample | undefined,
+  p: MarginParams,
+): Parameters<typeof native.negativeSums> {
+  return [rows, weight, sample?.targets ?? targets, p, { ...options, classes: sample?.classes }];
 }
 
 /** [N]: norms of the rows [N, D]. */
@@ -72,6 +108,11 @@ function asked<R>(
 export async function factsOf(head: BatchHead, needs: readonly Fact[], rows: Handle, targets: Handle): Promise<Batch> {
   const labels = labelsOf(targets);
   let sums: Sums = {};
+  const few = head.numClasses < 1 << 16;
+  const sample = sampleOn(
+    head.device,
+    await sampled<Awaitable<NativeSample>>(few ? native.sampleClasses : native.sampleClassesAsync, head, labels),
+  );
   // Where they take some microseconds, at once: a turn of the queue would take longer.
   const small = labels.length * head.embeddingSize * head.subCenters < 1 << 18;
   const asks = asked<Handle | Promise<Handle>>(head, rows, targets, labels, {
@@ -79,30 +120,31 @@ export async function factsOf(head: BatchHead, needs: readonly Fact[], rows: Han
     gatherRows: small ? native.gatherRows : native.gatherRowsAsync,
     negativeLse: async () => {
       const p = head.plainSoftmax();
-      const { lse, ...rest } = await native.negativeSums(rows, head.weight, targets, p, head.options);
+      const { lse, ...rest } = await native.negativeSums(...sumsArguments(head, rows, targets, sample, p));
       sums = { ...rest, momentsScale: p.scale };
       return lse;
     },
   });
   const facts: Partial<Record<Fact, HostArray>> = {};
   for (const fact of needs) facts[fact] = taken(await asks[fact]());
-  return { labels, sums, ...facts };
+  return { labels, sums, sample, ...facts };
 }
 
 /** factsOf on the calling thread. */
 export function factsOfSync(head: BatchHead, needs: readonly Fact[], rows: Handle, targets: Handle): Batch {
   const labels = labelsOf(targets);
   let sums: Sums = {};
+  const sample = sampleOn(head.device, sampled(native.sampleClasses, head, labels));
   const asks = asked<Handle>(head, rows, targets, labels, {
     targetCosines: native.targetCosines,
     gatherRows: native.gatherRows,
     negativeLse: () => {
       const p = head.plainSoftmax();
-      const { lse, ...rest } = native.negativeSumsSync(rows, head.weight, targets, p, head.options);
+      const { lse, ...rest } = native.negativeSumsSync(...sumsArguments(head, rows, targets, sample, p));
       sums = { ...rest, momentsScale: p.scale };
       return lse;
     },
   });
   const facts = Object.fromEntries(needs.map((fact) => [fact, taken(asks[fact]())]));
-  return { labels, sums, ...facts };
+  return { labels, sums, sample, ...facts };
 }

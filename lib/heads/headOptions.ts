@@ -44,6 +44,14 @@ export interface MarginHeadOptions extends OptimizerNumbers {
    * elsewhere nothing is left out.
    */
   readonly gradientFilter?: number;
+  /**
+   * Partial FC (An et al. 2022): the share of the classes, above 0 to 1, that a step takes part with: those of the batch,
+   * and of the others as many as it takes, drawn anew for each step from `seed`.  1, by default: all.  The softmax is
+   * over these classes alone, and so is `accuracy`; the centers of the others stay as they are, without momentum or
+   * weight decay (as the first PartialFC and UniFace have it; PartialFC_V2 moves them by both at every step).  A batch
+   * of more classes takes part with all of them.
+   */
+  readonly sampleRate?: number;
   /** Takes sentences about numbers far from anything published, once each; by default a warning of the process. */
   readonly onAdvice?: (sentence: string) => void;
 }
@@ -59,6 +67,7 @@ const optionNames = (type: OptimizerName) => [
   'precision',
   'memory',
   'gradientFilter',
+  'sampleRate',
   'onAdvice',
 ];
 
@@ -85,6 +94,7 @@ export function checkedOptions(options: MarginHeadOptions) {
     precision = 'float32',
     memory = 'lean',
     gradientFilter = 0,
+    sampleRate = 1,
     onAdvice = warn,
     ...numbers
   } = options;
@@ -121,6 +131,12 @@ export function checkedOptions(options: MarginHeadOptions) {
     'gradientFilter, a share of at least 0 and below 1',
     gradientFilter,
   );
+  expected(
+    Number.isFinite(sampleRate) && sampleRate > 0 && sampleRate <= 1,
+    'MarginHead',
+    'sampleRate, a share above 0 and at most 1',
+    sampleRate,
+  );
   checkMargin(margin, numClasses, 'MarginHead');
   return {
     numClasses,
@@ -132,6 +148,7 @@ export function checkedOptions(options: MarginHeadOptions) {
     precision,
     memory,
     gradientFilter,
+    sampleRate,
     onAdvice,
     numbers,
   };

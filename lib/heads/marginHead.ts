@@ -32,7 +32,7 @@ import {
 import { fillNormal, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
-import { type Batch, type BatchHead, factsOf, factsOfSync, type Sums } from './batch.js';
+import { type Batch, type BatchHead, factsOf, factsOfSync } from './batch.js';
 import { checkedOptions, type MarginHeadOptions } from './headOptions.js';
 import { type HeadInspection, inspection } from './inspection.js';
 import { type BatchFacts, type Fact, type StateRule, stateNames, stateRules } from './state.js';
@@ -116,13 +116,16 @@ export class MarginHead {
   readonly precision: Precision;
   readonly memory: HeadOptions['memory'];
   readonly gradientFilter: number;
+  /** Of the classes, how many take part in a step. */
+  readonly sampleRate: number;
+  readonly #seed: number;
   readonly #advise: (sentence: string) => void;
   #firstSteps: FirstSteps | undefined;
   #stepsSeen = 0;
 
   constructor(options: MarginHeadOptions) {
     const { numClasses, embeddingSize, margin, device, seed, ...how } = checkedOptions(options);
-    const { optimizer: type, numbers, precision, memory, gradientFilter, onAdvice } = how;
+    const { optimizer: type, numbers, precision, memory, gradientFilter, sampleRate, onAdvice } = how;
     this.numClasses = numClasses;
     this.embeddingSize = embeddingSize;
     this.margin = margin;
@@ -134,13 +137,15 @@ export class MarginHead {
     this.precision = precision;
     this.memory = memory;
     this.gradientFilter = gradientFilter;
+    this.sampleRate = sampleRate;
+    this.#seed = seed;
     const shape = [numClasses * this.subCenters, embeddingSize];
     this.weight = parameter(named('MarginHead', () => zeros(shape, 'float32', device)));
     fillNormal(this.weight.handle, 0.01, new Random(seed));
     this.optimizerState = new Map(
       optimizers[type].states.map((name) => [name, keep(named('MarginHead', () => zeros(shape, 'float32', device)))]),
     );
-    this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed, type);
+    this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed, type, sampleRate < 1);
     this.state = new Map(
       this.#rules.flatMap(({ initial }) =>
         Object.entries(initial).map(([name, values]) => [name, keep(tensor(values, [values.length]))] as const),
@@ -204,7 +209,7 @@ export class MarginHead {
         const batch = await factsOf(this.#asked(), this.#needs(), rows, targets);
         const prepared = this.#prepare(batch, used);
         const optimizer = this.#optimizerStep(numbers, prepared);
-        const args = this.#stepArguments(rows, targets, prepared, optimizer, batch.sums);
+        const args = this.#stepArguments(rows, targets, prepared, optimizer, batch);
         const result = await native.headStep(...args);
         const few = this.numClasses < 1 << 16; // a turn of the queue would take longer
         await this.#moveMargins(few ? native.classMarginsStep : native.classMarginsStepAsync, batch, result, optimizer);
@@ -234,7 +239,7 @@ export class MarginHead {
       const batch = factsOfSync(this.#asked(), this.#needs(), x.handle, y.handle);
       const prepared = this.#prepare(batch, used);
       const optimizer = this.#optimizerStep(numbers, prepared);
-      const args = this.#stepArguments(x.handle, y.handle, prepared, optimizer, batch.sums);
+      const args = this.#stepArguments(x.handle, y.handle, prepared, optimizer, batch);
       const result = native.headStepSync(...args);
       this.#moveMargins(native.classMarginsStep, batch, result, optimizer);
       this.#settle(prepared, batch, result, optimizer);
@@ -262,7 +267,7 @@ export class MarginHead {
       const used: Handles = [];
       try {
         const batch = await factsOf(
-          { ...this.#asked(), options: { ...this.#headOptions(), memory: 0 } }, // no step follows
+          { ...this.#asked(), options: { ...this.#headOptions(), memory: 0 }, sampling: undefined }, // no step follows
           this.#needs(),
           rows,
           targets,
@@ -312,7 +317,16 @@ export class MarginHead {
       margins: this.state.get('margins'),
       plainSoftmax: () => this.#checked({ method: 'softmax', scale: this.scale, subCenters }, ['scale']),
       options: this.#headOptions(),
+      device: deviceIndex(this.device),
+      sampling: this.#sampling(),
     };
+  }
+
+  #sampling(): BatchHead['sampling'] {
+    const { sampleRate, numClasses } = this;
+    if (sampleRate === 1) return undefined;
+    const count = Math.max(1, Math.floor(sampleRate * numClasses));
+    return { count, seed: this.#seed, step: (this.state.get('sampledSteps') as Tensor).item() };
   }
 
   /** After the asynchronous steps so far. */
@@ -369,11 +383,11 @@ export class MarginHead {
     targets: Handle,
     { params, rowMargins }: Ready,
     optimizer: OptimizerParams,
-    sums: Sums,
+    { sums, sample }: Batch,
   ): Parameters<typeof native.headStep> {
-    const options = { ...this.#headOptions(), ...sums };
+    const options = { ...this.#headOptions(), ...sums, classes: sample?.classes };
     const state = [...this.optimizerState.values()].map(({ handle }) => handle);
-    return [rows, this.weight.handle, state, targets, rowMargins, params, optimizer, options];
+    return [rows, this.weight.handle, state, sample?.targets ?? targets, rowMargins, params, optimizer, options];
   }
 
   #optimizerStep(numbers: OptimizerNumbers & { lr: number }, { values }: Ready): OptimizerParams {
@@ -405,7 +419,7 @@ export class MarginHead {
 
   /** What a step of this batch computes with, and what the state is after it; `used` takes the handles. */
   #prepare(batch: Batch, used: Handles): Ready {
-    used.push(batch.sums.moments, batch.sums.cosines);
+    used.push(batch.sums.moments, batch.sums.cosines, batch.sample?.classes, batch.sample?.targets);
     const values = this.#rules.length > 0 ? this.#values() : {};
     const prepared = this.#rules.map((rule) => rule.prepare(batch, values));
     const state = Object.assign({}, ...prepared.map((each) => each.state ?? {}));

@@ -207,6 +207,13 @@ const counter: StateRule = {
   prepare: (_, values) => ({ next: { steps: one(first(values, 'steps') + 1) } }),
 };
 
+/** Partial FC's draws are of a step, by its number. */
+const sampling: StateRule = {
+  needs: [],
+  initial: { sampledSteps: one(0) },
+  prepare: (_, values) => ({ next: { sampledSteps: one(first(values, 'sampledSteps') + 1) } }),
+};
+
 function annealed(margin: Margin<'asoftmax' | 'sphereface'>): StateRule | undefined {
   const { lambda } = margin;
   if (typeof lambda !== 'object') return undefined;
@@ -266,17 +273,19 @@ function adaptive(
   };
 }
 
-/** The rules of a margin over so many classes, and of its optimizer. */
+/** The rules of a margin over so many classes, of its optimizer, and of a head that samples. */
 export function stateRules(
   margin: Margin,
   numClasses: number,
   scale: number,
   seed: number,
   type: OptimizerName = 'sgd',
+  samples = false,
 ): StateRule[] {
   const negatives = negativesOf(margin);
   const rules: (StateRule | undefined)[] = [
     type === 'adamw' ? counter : undefined,
+    samples ? sampling : undefined,
     negatives.rule === 'curricular' ? curricular(negatives.tRate, negatives.t) : undefined,
     typeof margin.scale === 'object' && margin.scale.rule === 'adacos' && margin.scale.dynamic
       ? dynamicScale(scale)

@@ -200,6 +200,9 @@ export function negativeLse(
   checkNumbers('negativeLse', { subCenters });
   return borrowLabels('negativeLse', labels, { features, weight }, (targets) => {
     const params = { method: 'softmax', scale, subCenters };
-    return new Tensor(native.negativeLse(features.handle, weight.handle, targets.handle, params), features.device);
+    return new Tensor(
+      native.negativeLse(features.handle, weight.handle, targets.handle, params, undefined),
+      features.device,
+    );
   });
 }

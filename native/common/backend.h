@@ -111,6 +111,9 @@ struct HeadOptions {
   // moments_scale then computes its cosines once more instead of twice.
   OptionalTensor moments{}, cosines{};
   double moments_scale = 0;
+  // [S] int32 on the CPU, ascending: the classes that take part, instead of all.  labels are then places among them, in
+  // [0, S) or −1, and other rows of weight and of the optimizer's state are neither read nor moved.
+  OptionalTensor classes{};
 };
 
 class Backend {
@@ -237,15 +240,15 @@ class Backend {
                                 int64_t sub_centers) {
     missing("targetCosines");
   }
-  // [N]: log Σ exp(logit) over the classes other than the target; −∞ where there is none.
-  virtual Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                              const MarginParams& p) {
+  // [N]: log Σ exp(logit) over the classes other than the target; −∞ where there is none.  classes: HeadOptions'.
+  virtual Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p,
+                              const OptionalTensor& classes = {}) {
     missing("negativeLse");
   }
   // The same, and what saves the step that follows a sweep over the classes.
   virtual NegativeSums negative_sums(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                      const MarginParams& p, HeadOptions options) {
-    return {negative_lse(features, weight, labels, p), {}, {}};
+    return {negative_lse(features, weight, labels, p, options.classes), {}, {}};
   }
   virtual HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
                                 const OptionalTensor& margins, const MarginParams& p) {

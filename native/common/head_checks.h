@@ -58,6 +58,22 @@ inline int64_t check_head(const Tensor& features, const Tensor& weight, const Te
   return features.dim(0);
 }
 
+// Of HeadOptions::classes, in memory of the host; returns the classes of a step.
+inline int64_t check_classes(const std::optional<Tensor>& classes, const Tensor& weight, int64_t K) {
+  const int64_t C = weight.dim(0) / K;
+  if (!classes) return C;
+  check_rank("classes", *classes, 1);
+  check_dtype("classes", *classes, Dtype::int32);
+  FM_CHECK(type, classes->device().is_cpu(), "expected classes on cpu");
+  FM_CHECK(shape, classes->numel() > 0, "expected at least one class, got none");
+  const int32_t* const each = classes->data<int32_t>();
+  int64_t before = -1;
+  for (int64_t i = 0; i < classes->numel(); before = each[i++])
+    FM_CHECK(range, each[i] > before && each[i] < C, "expected ascending classes in [0, ", C, "), got ", each[i],
+             " after ", before, " at ", i);
+  return classes->numel();
+}
+
 template <class T>
 FM_HD bool is_margin(T margin) {
   return std::fabs(margin) <= T(kPi) * T(1.000001);  // NaN is none

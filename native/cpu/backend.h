@@ -79,8 +79,8 @@ class CpuBackend final : public Backend {
                      HeadOptions options) override;
   Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
                         int64_t sub_centers) override;
-  Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                      const MarginParams& p) override;
+  Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p,
+                      const OptionalTensor& classes) override;
   NegativeSums negative_sums(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p,
                              HeadOptions options) override;
   HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "../common/class_rows.h"
 #include "../common/head_checks.h"
 #include "../common/head_rows.h"
 #include "../common/optimizers.h"
@@ -51,8 +52,9 @@ template <class T>
 struct ClassSweep {
   int64_t N, R, D;  // R = C·K rows of weight
   int64_t K = 1;
-  const T* embeddings;    // [N, D] unit rows
-  const T* weight;        // [R, D]
+  const T* embeddings;  // [N, D] unit rows
+  const T* weight;      // [R, D], at `places`
+  ClassRows places;
   const Target* targets;  // sorted by center, then row
   int64_t target_count;
   T cosine_limit = 2;   // cosines are clipped to ± this, if below 1
@@ -76,7 +78,7 @@ struct ClassSweep {
   T* d_weight = nullptr;         // [R, D]
   // update and step:
   T* weight_out = nullptr;      // weight again, to be written
-  T* states[kMostStates] = {};  // [R, D] each
+  T* states[kMostStates] = {};  // [R, D] each, at `places`
   OptimizerStep<T> optimizer;
   T* logits = nullptr;  // [N, C]
 

@@ -288,6 +288,7 @@ static __attribute__((noinline)) void sweep_tiles(ClassSweep<T>& s, Epilogue<T> 
         const bool known = updates && tile.first + tile.count <= s.kept_rows;
         const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);
         const auto rows_ahead = [&](const T* of, int64_t from, int64_t to) {
+          if (s.places.classes) return Ahead{};
           return Ahead{reinterpret_cast<const char*>(of + from * s.D), reinterpret_cast<const char*>(of + to * s.D)};
         };
         if (!known || features) {

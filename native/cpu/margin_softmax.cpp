@@ -60,6 +60,7 @@ template <class T>
 struct Head {
   int64_t N, C, K, D;  // C classes of K centers
   const T *x, *w;
+  const ClassRows places;
   const MarginParams& p;
   const Precision precision;
   const bool binary;
@@ -75,13 +76,14 @@ struct Head {
 
   // Normalises the rows, finds the targets' φ, and refuses what no sweep should meet.
   Head(const Tensor& features, const Tensor& weight, const Tensor& labels, const OptionalTensor& margins,
-       const MarginParams& p, Precision precision = Precision::float32)
+       const MarginParams& p, Precision precision = Precision::float32, const OptionalTensor& classes = {})
       : N(check_head(features, weight, labels, margins, p)),
-        C(weight.dim(0) / p.sub_centers),
+        C(check_classes(classes, weight, p.sub_centers)),
         K(p.sub_centers),
         D(weight.dim(1)),
         x(features.data<T>()),
         w(weight.data<T>()),
+        places{classes ? classes->data<int32_t>() : nullptr, p.sub_centers},
         p(p),
         precision(precision),
         binary(is_binary(p.method)),
@@ -117,7 +119,7 @@ struct Head {
       for (int64_t k = 0; k < D; k++) embeddings[i * D + k] = T(x[i * D + k] * row.inverse);
       if (row.label < 0 || !std::isfinite(row.norm)) return;
       for (int64_t center = row.label * K; center < (row.label + 1) * K; center++) {
-        const T *xi = x + i * D, *wy = w + center * D;
+        const T *xi = x + i * D, *wy = row_of(center);
         const double norm = exact_norm(wy, D), inverse = 1 / std::max(norm, kTiny);
         if (!std::isfinite(norm)) return void(bad_center[i] = center);
         const double cos = sum_of(D, [&](int64_t k) { return (xi[k] * row.inverse) * (wy[k] * inverse); });
@@ -146,13 +148,15 @@ struct Head {
     });
   }
 
-  [[noreturn]] void fail_at(int64_t center) const { fail_center(exact_norm(w + center * D, D), center, K); }
+  const T* row_of(int64_t center) const { return w + places(center) * D; }
+  [[noreturn]] void fail_at(int64_t center) const { fail_center(exact_norm(row_of(center), D), places(center), K); }
 
   ClassSweep<T> sweep() {
     ClassSweep<T> s{};
     s.N = N, s.R = C * K, s.K = K, s.D = D;
     s.embeddings = embeddings.data();
     s.weight = w;
+    s.places = places;
     s.targets = targets.data();
     s.target_count = int64_t(targets.size());
     s.cosine_limit = p.cosine_epsilon > 0 ? T(1 - p.cosine_epsilon) : T(2);
@@ -251,13 +255,13 @@ struct Head {
   }
 
   void finish_rows() {
-    if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D);
+    if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D, places);
     for (int64_t i = 0; i < N; i++) finish_row(rows[i], i);
   }
 
   void keep_target_weight() {
     target_weight.resize(size_t(N) * D);
-    for (const Target& t : targets) std::copy_n(w + t.center * D, D, &target_weight[t.row * D]);
+    for (const Target& t : targets) std::copy_n(row_of(t.center), D, &target_weight[t.row * D]);
   }
 
   void finish_row(Row& row, int64_t i) {
@@ -311,7 +315,7 @@ struct Head {
       const double all = first_sweep ? double(factor[i]) : 1;
       const double smooth = first_sweep && !spread.empty() ? double(spread[i]) : 0;
       const double target = double(target_gradient[i]) * row.class_inverse, center = smooth * row.class_inverse;
-      const T *xi = x + i * D, *wy = target_weight.empty() ? w + row.center * D : &target_weight[i * D];
+      const T *xi = x + i * D, *wy = target_weight.empty() ? row_of(row.center) : &target_weight[i * D];
       double* const sum = scratch.data() + i * D;
       for (int64_t k = 0; k < D; k++)
         sum[k] = all * d[k] + center * wy[k] - (smooth > 0 ? smooth * sum_of_centers[k] : 0);
@@ -333,12 +337,21 @@ struct Head {
       if (row.class_inverse >= 1 / kTiny) continue;  // a center without direction
       const double g = target_gradient[t.row], along = p.project_weight_gradient ? row.cos * row.class_inverse : 0;
       const double scale = p.project_weight_gradient ? row.class_inverse : 1;
-      const T *xi = x + t.row * D, *wy = w + t.center * D;
+      const T *xi = x + t.row * D, *wy = row_of(t.center);
       T* d = d_weight + t.center * D;
       for (int64_t k = 0; k < D; k++) d[k] += T(g * scale * (xi[k] * row.inverse - along * wy[k]));
     }
   }
 };
+
+template <class T>
+Tensor negative_lse_of(Head<T>& head) {
+  FM_CHECK(range, !head.binary, "expected a method with a softmax, got ", name_of(head.p.method));
+  head.add_up(nullptr);
+  Tensor out = cpu_empty<T>({head.N});
+  for (int64_t i = 0; i < head.N; i++) out.data<T>()[i] = T(head.rows[i].shift + std::log(head.sums[i]));
+  return out;
+}
 
 template <class T>
 void fill_from_rows(const Head<T>& head, double Row::*field, const Tensor& t) {
@@ -412,7 +425,7 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
   return dispatch_float(features.dtype, [&](auto zero) -> HeadStep {
     using T = decltype(zero);
     FM_CHECK(range, !std::isnan(options.keep_bytes), "expected a number of bytes to keep, got ", options.keep_bytes);
-    Head<T> head(features, weight, labels, margins, p, options.precision);
+    Head<T> head(features, weight, labels, margins, p, options.precision, options.classes);
     check_optimizer(optimizer, weight, state);
     // All memory first: a step that fails has moved nothing.
     const auto of_rows = [&] { return cpu_empty<T>({head.N}); };
@@ -471,15 +484,11 @@ Tensor CpuBackend::target_cosines(const Tensor& features, const Tensor& weight, 
 }
 
 Tensor CpuBackend::negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                const MarginParams& p) {
+                                const MarginParams& p, const OptionalTensor& classes) {
   return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
     using T = decltype(zero);
-    FM_CHECK(range, !is_binary(p.method), "expected a method with a softmax, got ", name_of(p.method));
-    Head<T> head(features, weight, labels, std::nullopt, p);
-    head.add_up(nullptr);
-    Tensor out = cpu_empty<T>({head.N});
-    for (int64_t i = 0; i < head.N; i++) out.data<T>()[i] = T(head.rows[i].shift + std::log(head.sums[i]));
-    return out;
+    Head<T> head(features, weight, labels, std::nullopt, p, Precision::float32, classes);
+    return negative_lse_of(head);
   });
 }
 
@@ -487,8 +496,8 @@ NegativeSums CpuBackend::negative_sums(const Tensor& features, const Tensor& wei
                                        const MarginParams& p, HeadOptions options) {
   return dispatch_float(features.dtype, [&](auto zero) -> NegativeSums {
     using T = decltype(zero);
-    Head<T> head(features, weight, labels, std::nullopt, p, options.precision);
-    if (p.method != Method::softmax || !head.has_moments()) return {negative_lse(features, weight, labels, p), {}, {}};
+    Head<T> head(features, weight, labels, std::nullopt, p, options.precision, options.classes);
+    if (p.method != Method::softmax || !head.has_moments()) return {negative_lse_of(head), {}, {}};
     const Kept<T> kept(head.sweep(), options);
     const Tensor moments = cpu_empty<double>({head.N, kMoments});
     ClassSweep<T> s = head.sweep();

@@ -104,21 +104,22 @@ static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, co
   AheadOfBoth ahead(next_weight, next_state, tile.padded / kRows * (layout.d / kColumns<T>));
   for (int64_t j = 0; j < tile.padded; j += kRows) {
     T across[kRows], along[kRows];  // gradient = across·dW − along·w
+    int64_t places[kRows];
+    const int64_t rows = std::min<int64_t>(kRows, tile.count - j);
     for (int r = 0; r < kRows; r++) {
+      places[r] = r < rows ? s.places(tile.first + j + r) * s.D : 0;
       const T inverse = tile.inverse[j + r];
       across[r] = s.project || inverse == 0 ? inverse : T(1);
       along[r] = s.project ? tile.dots[j + r] * inverse : T(0);
     }
-    const int64_t rows = std::min<int64_t>(kRows, tile.count - j);
     for (int64_t k = 0; k < s.D; k += kColumns<T>) {
-      const int64_t corner = (tile.first + j) * s.D + k;
       const bool whole = k + kColumns<T> <= s.D;
       fetching_kernel<kRows, Operand>(
           scores + j * stride, stride, 1, by_row + k * k_count, kColumns<Operand>, k_count,
           [&](int64_t step) __attribute__((always_inline)) {  // what finish reads and writes
             if (Update::kStates == 0) return;
             if (step >= rows) return ahead.fetch(step - rows);
-            const int64_t at = corner + step * s.D;
+            const int64_t at = places[step] + k;
             for (int of = 0; of < Update::kStates; of++) {
               __builtin_prefetch(s.states[of] + at, 1, 3);
               __builtin_prefetch(s.states[of] + at + L, 1, 3);
@@ -128,7 +129,7 @@ static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, co
           },
           [&](int r, Vec<T> left, Vec<T> right) __attribute__((always_inline)) {
             if (r >= rows) return;
-            const int64_t at = corner + r * s.D;
+            const int64_t at = places[r] + k;
             const Vec<T> scale = splat(across[r]), part = splat(along[r]);
             if (whole) {
               const Vec<T> w0 = load(s.weight + at), w1 = load(s.weight + at + L);

@@ -98,8 +98,8 @@ class CudaBackend final : public Backend {
                      HeadOptions options) override;
   Tensor target_cosines(const Tensor& features, const Tensor& weight, const Tensor& labels,
                         int64_t sub_centers) override;
-  Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                      const MarginParams& p) override;
+  Tensor negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels, const MarginParams& p,
+                      const OptionalTensor& classes) override;
   HeadRows inspect_head(const Tensor& features, const Tensor& weight, const Tensor& labels,
                         const OptionalTensor& margins, const MarginParams& p) override;
   Tensor margin_logits(const Tensor& features, const Tensor& weight, const Tensor& labels,

@@ -12,7 +12,8 @@ namespace {
 template <class T, class E>
 std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, Optimizer type, StepTerms terms,
                                   bool replayed) {
-  SmallHead<T> q(gpu, 1, Negatives::curricular, type);
+  SmallHead<T> q(gpu, 1, Negatives::curricular, type, 72, type == Optimizer::adamw);
+  terms.classes = q.classes;
   std::shared_ptr<KeptStep> kept;
   if (replayed) kept = kept_step(gpu, path, q.features, q.weight, q.state, std::nullopt, q.p, type, terms);
   std::vector<std::vector<T>> all;
@@ -31,7 +32,7 @@ std::vector<std::vector<T>> steps(CudaBackend& gpu, const HeadPath<T, E>& path, 
                  0,
                  0};
     if (!kept) out = step_on_path(gpu, path, q.features, q.weight, q.state, q.labels, q.p, q.optimizer, terms);
-    else out = kept->run(q.features, q.weight, q.labels, std::nullopt, q.p, q.optimizer, std::move(out));
+    else out = kept->run(q.features, q.weight, q.labels, std::nullopt, q.classes, q.p, q.optimizer, std::move(out));
     if (kept && turn == 0) kept->record(Stream(gpu.device()));
     for (const Tensor& result : {out.row_loss, out.lse, out.d_features, out.d_margins})
       all.push_back(values_of<T>(gpu, result));

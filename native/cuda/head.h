@@ -1,9 +1,11 @@
-// What the head's kernels read and write, all on the device.  Letters as in backend.h; R = C·K rows of weight.
+// What the head's kernels read and write, all on the device.  Letters as in backend.h; R = C·K rows of weight, C of the
+// classes that take part.
 #pragma once
 #include <cmath>
 #include <cstdint>
 
 #include "../common/bfloat16.h"
+#include "../common/class_rows.h"
 #include "../common/head_rows.h"
 
 namespace fm {
@@ -64,7 +66,8 @@ struct HeadNumbers {
 template <class T>
 struct DeviceHead {
   int64_t N, C, K, D, R;
-  const T *x, *w;
+  const T *x, *w;  // w's rows at their `places`
+  ClassRows places;
   const int32_t* labels;  // [N]
   const T* margins;       // [N] or none
   HeadPlan plan;
@@ -76,7 +79,7 @@ struct DeviceHead {
   HeadRow* rows;     // [N]
   T* embeddings;     // [N, D] unit rows
   T* target_rows;    // [N, D] the target's row of weight, as it was before the step
-  int64_t* centers;  // [N] the target's row of weight, −1 without one
+  int64_t* centers;  // [N] the target's row of the R, −1 without one
   int32_t* next;     // [N] the next row of the batch with the same center, −1 at the end
   int32_t* first;    // [R] the first such row, −1 where a center is nobody's target
   T* inverse;        // [R] 1 / max(‖w‖, kTiny)

@@ -65,6 +65,14 @@ inline void check_call(const CudaBackend& gpu, const Tensor& features, const Ten
   FM_CHECK(shape, weight.dim(1) <= kMostAxes, "expected rows of at most ", kMostAxes, ", got ", weight.dim(1));
 }
 
+// HeadOptions::classes, where the head's kernels read them as long as it lives.
+inline OptionalTensor on_device(CudaBackend& gpu, const OptionalTensor& classes) {
+  if (!classes) return {};
+  Tensor there = gpu.empty(classes->dtype, classes->shape);
+  gpu.copy_from_host(there, classes->raw(), classes->bytes());
+  return there;
+}
+
 // E: what the products multiply, T or Bfloat16.
 template <class T, class E = T>
 class Head {
@@ -73,17 +81,19 @@ class Head {
  public:
   // Normalises the rows and finds the targets' φ.
   Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
-       const OptionalTensor& margins, const MarginParams& p)
-      : Head(gpu, features, weight, labels, margins, p, nullptr, gpu.stream()) {}
-  // On another stream.  numbers: where the device has p's, or other ones of its plan; or none.  again: in the memory of a
+       const OptionalTensor& margins, const MarginParams& p, const OptionalTensor& classes = {})
+      : Head(gpu, features, weight, labels, margins, p, classes, nullptr, gpu.stream()) {}
+  // classes: those of HeadOptions, on the device.  On another stream.  numbers: where the device has p's, or other ones of its plan; or none.  again: in the memory of a
   // head that did the same.
   Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
-       const OptionalTensor& margins, const MarginParams& p, const HeadNumbers<T>* numbers, const Stream& stream,
-       const Head* again = nullptr)
+       const OptionalTensor& margins, const MarginParams& p, const OptionalTensor& classes,
+       const HeadNumbers<T>* numbers, const Stream& stream, const Head* again = nullptr)
       : gpu_(gpu), stream_(stream), scratch_(gpu.allocator(), again ? &again->scratch_ : nullptr), again_(again) {
     check_call(gpu, features, weight, labels, margins, p);
     const int64_t N = features.dim(0);
-    on_.N = N, on_.R = weight.dim(0), on_.K = p.sub_centers, on_.C = on_.R / on_.K, on_.D = weight.dim(1);
+    on_.N = N, on_.K = p.sub_centers, on_.D = weight.dim(1);
+    on_.C = classes ? classes->numel() : weight.dim(0) / on_.K, on_.R = on_.C * on_.K;
+    on_.places = {classes ? classes->data<int32_t>() : nullptr, on_.K};
     on_.x = features.data<T>();
     on_.w = weight.data<T>();
     on_.labels = labels.data<int32_t>();
@@ -122,7 +132,7 @@ class Head {
     }
     if constexpr (kRounds) {
       E* const rounded = scratch_.take<E>(on_.N * depth_);
-      round_rows(on_.embeddings, nullptr, on_.N, rounded);
+      round_rows(on_.embeddings, {}, 0, nullptr, on_.N, rounded);
       embeddings_ = rounded;
     } else {
       embeddings_ = on_.embeddings;
@@ -233,7 +243,7 @@ class Head {
       path_->features_product(stream_, on_, chunk, slabs_, splits_);
       launch(stream_, unsigned(blocks_for(splits_ * N * D, kRowThreads)), kRowThreads, scale_slabs_kernel<T>, on_,
              slabs_, splits_);
-      round_rows(on_.embeddings, on_.factor, N, scaled);
+      round_rows(on_.embeddings, {}, 0, on_.factor, N, scaled);
       chunk.embeddings = scaled;
       path_->weights_product(stream_, on_, chunk, weights);
     }
@@ -308,10 +318,13 @@ class Head {
   // What the classes may be cut at.
   int64_t classes_a_cut() const { return masses_ ? kFilterClasses : classes_a_tile(); }
 
+  // Whether the products read a copy of the rows of weight.
+  bool copies() const { return kRounds || on_.places.classes; }
+
   // As many as the scratch holds, in whole tiles; whether or not units_ are there, so that memory does not decide in what
   // order is added up.  bytes: of a row of weight, besides itself.
   int64_t classes_a_chunk(int64_t bytes) const {
-    if (kRounds) bytes += depth_ * int64_t(sizeof(E));
+    if (copies()) bytes += depth_ * int64_t(sizeof(E));
     const int64_t cut = classes_a_cut(), affordable = std::min(scratch_bytes() / bytes, kMostColumns) / on_.K;
     return std::min(on_.C, std::max<int64_t>(1, affordable / cut) * cut);
   }
@@ -319,7 +332,7 @@ class Head {
   // The unit rows that are with the weight, or room for them.  True where they are there.
   bool find_unit_rows(const Tensor& weight) {
     if constexpr (kRounds) {
-      if (!path_->whole_rows(on_.D)) return false;
+      if (!path_->whole_rows(on_.D) || on_.places.classes) return false;
       if (again_) {
         kept_rows_ = again_->kept_rows_;
         if (kept_rows_) units_ = kept_rows_->units, on_.inverse = kept_rows_->inverse;
@@ -347,17 +360,19 @@ class Head {
   // Classes from first to last, without scores.  rounded: for rows of weight, where units_ are not there.
   HeadChunk<T, E> chunk_of(int64_t first, int64_t last, E* rounded) {
     const int64_t columns = (last - first) * on_.K, stride = on_.K * in_steps(last - first, kScoreStep);
-    const T* const weight = on_.w + first * on_.K * on_.D;
     const T* const inverse = on_.inverse + first * on_.K;
     HeadChunk<T, E> chunk{first,   last,   columns, depth_,  embeddings_, rounded,
                           nullptr, stride, nullptr, nullptr, nullptr};
-    if constexpr (!kRounds) chunk.weight = weight, chunk.inverse = inverse;
-    else if (units_) {
+    if constexpr (!kRounds) {
+      if (rounded) round_rows(on_.w, on_.places, first * on_.K, nullptr, columns, rounded);
+      else chunk.weight = on_.w + first * on_.K * on_.D;
+      chunk.inverse = inverse;
+    } else if (units_) {
       E* const units = units_ + first * on_.K * depth_;
       chunk.weight = units;
       if (renews_ && kept_rows_) chunk.units = units;
     } else {
-      round_rows(weight, inverse, columns, rounded);
+      round_rows(on_.w, on_.places, first * on_.K, inverse, columns, rounded);
     }
     return chunk;
   }
@@ -371,7 +386,7 @@ class Head {
   template <class F>
   void for_chunks(int64_t first, int64_t most, const F& f) {
     E* rounded = nullptr;
-    if (kRounds && !units_) rounded = scratch_.take<E>(most * on_.K * depth_);
+    if (copies() && !units_) rounded = scratch_.take<E>(most * on_.K * depth_);
     for (; first < on_.C; first += most) f(chunk_of(first, std::min(on_.C, first + most), rounded));
   }
 
@@ -381,15 +396,15 @@ class Head {
     sweep_from(0, task, plain);
   }
   void sweep_from(int64_t first, const SweepTask<T>& task, bool plain) {
-    for_chunks(first, kRounds ? classes_a_chunk(0) : on_.C,
+    for_chunks(first, copies() ? classes_a_chunk(0) : on_.C,
                [&](const HeadChunk<T, E>& chunk) { path_->sweep(stream_, on_, chunk, task, plain); });
     per_row(add_groups_kernel<T>);
   }
 
-  // to[row] = x[row]·scale[row], or as it is, rounded and filled up with zeros.
-  void round_rows(const T* x, const T* scale, int64_t rows, E* to) {
-    launch(stream_, unsigned(blocks_for(rows, kRowThreads / kWarp)), kRowThreads, round_rows_kernel<T, E>, x, scale,
-           rows, on_.D, to, depth_);
+  // to[row] = x[row]·scale[row], or as it is, rounded and filled up with zeros; x at `places` of the rows from `first` on.
+  void round_rows(const T* x, const ClassRows& places, int64_t first, const T* scale, int64_t rows, E* to) {
+    launch(stream_, unsigned(blocks_for(rows, kRowThreads / kWarp)), kRowThreads, round_rows_kernel<T, E>, x, places,
+           first, scale, rows, on_.D, to, depth_);
   }
 
   SweepTask<T> sweep_task() const {
@@ -466,7 +481,13 @@ class Head {
       gpu_.read(&lse, &on_.rows[report.bad_lse].lse, sizeof lse);
       fail_lse(lse, int64_t(report.bad_lse));
     }
-    fail_center(row_norm(on_.w, int64_t(report.bad_center)), int64_t(report.bad_center), on_.K);
+    int64_t center = int64_t(report.bad_center);
+    if (on_.places.classes) {
+      int32_t one = 0;
+      gpu_.read(&one, on_.places.classes + center / on_.K, sizeof one);
+      center = one * on_.K + center % on_.K;
+    }
+    fail_center(row_norm(on_.w, center), center, on_.K);
   }
 
   CudaBackend& gpu_;

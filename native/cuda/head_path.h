@@ -81,9 +81,10 @@ struct StuckPath : Error {
   using Error::Error;
 };
 
-// Of HeadOptions: which terms of dL/dcos a step keeps, and which it leaves out.
+// Of HeadOptions: which terms of dL/dcos a step keeps, which it leaves out, and which classes have any.
 struct StepTerms {
   double keep_bytes = -1, gradient_filter = 0;
+  OptionalTensor classes{};
 };
 
 // head_step.cu: a step on this path, by plain launches.

@@ -43,7 +43,7 @@ struct WeightTask {
   bool project;  // dW tangent to its row and divided by ‖w‖
   T* d_weight;   // [R, D]
   // in place of d_weight, with the targets' part:
-  T *weight, *states[kMostStates];  // [R, D] each
+  T *weight, *states[kMostStates];  // [R, D] each, at the head's `places`
   Optimizer optimizer;
   const OptimizerStep<T>* numbers;  // on the device: a launch that is recorded once serves steps of other numbers
 
@@ -143,10 +143,11 @@ __global__ void __launch_bounds__(256, 2)
         }
       }
     const WeightRow<T> row(head, task, center, dot);
+    const int64_t place = head.places(center);
 #pragma unroll
     for (int c = 0; c < S::kThreadColumns; c++) {
       const int64_t axis = axis0 + tile_column<T>(c);
-      if (axis < head.D) row.take(center * head.D + axis, {sums[r][c]}, update);
+      if (axis < head.D) row.take(place * head.D + axis, {sums[r][c]}, update);
     }
   }
 }

@@ -59,7 +59,8 @@ template <class T, class E>
 HeadStep launch_step(CudaBackend& gpu, const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight,
                      const OptimizerState& state, const Tensor& labels, const OptionalTensor& margins,
                      const MarginParams& p, const OptimizerParams& optimizer, StepTerms terms, HeadStep out) {
-  Head<T, E> head(gpu, features, weight, labels, margins, p);
+  const OptionalTensor classes = on_device(gpu, terms.classes);
+  Head<T, E> head(gpu, features, weight, labels, margins, p, classes);
   WeightTask<T> weights = weight_task<T>(weight, state, p, optimizer.type);
   weights.numbers = head.store_numbers(optimizer);
   sweep_step(head, path, weight, weights, terms);
@@ -110,6 +111,7 @@ class KeptHead final : public KeptStep {
         weight_(unowned(weight)),
         features_(gpu.empty(features.dtype, features.shape)),
         labels_(gpu.empty(Dtype::int32, {features.dim(0)})),
+        classes_(on_device(gpu, terms.classes)),
         numbers_(gpu.empty(Dtype::uint8, {int64_t(sizeof(StepNumbers<T>))})) {
     if (margins) margins_ = gpu.empty(features.dtype, {features.dim(0)});
     OptimizerState unowned_state;
@@ -123,7 +125,8 @@ class KeptHead final : public KeptStep {
   }
 
   HeadStep run(const Tensor& features, const Tensor& weight, const Tensor& labels, const OptionalTensor& margins,
-               const MarginParams& p, const OptimizerParams& optimizer, HeadStep out) override {
+               const OptionalTensor& classes, const MarginParams& p, const OptimizerParams& optimizer,
+               HeadStep out) override {
     std::lock_guard<std::mutex> hold(lock_);  // until the results are read: the memory is one step's
     const int64_t N = features.dim(0), D = features.dim(1);
     const StepInputs<T> to{features_.data<T>(), labels_.data<int32_t>(), margins_ ? margins_->data<T>() : nullptr,
@@ -132,12 +135,13 @@ class KeptHead final : public KeptStep {
            static_cast<const T*>(features.data<T>()), static_cast<const int32_t*>(labels.data<int32_t>()),
            margins ? static_cast<const T*>(margins->data<T>()) : nullptr,
            StepNumbers<T>{HeadNumbers<T>(p), OptimizerStep<T>(optimizer)}, to);
+    if (classes) gpu_.copy_from_host(*classes_, classes->raw(), classes->bytes());
     if (graph_ && head_->has_unit_rows_of(weight)) {
       changed(weight);
       graph_->launch(gpu_.stream());
     } else {
       graph_.reset();
-      head_.emplace(gpu_, features_, weight_, labels_, margins_, p_, &numbers()->head, gpu_.stream());
+      head_.emplace(gpu_, features_, weight_, labels_, margins_, p_, classes_, &numbers()->head, gpu_.stream());
       sweep_step(*head_, path_, weight, weights_, terms_);
     }
     out = finish_step(*head_, weight, std::move(out));
@@ -152,7 +156,7 @@ class KeptHead final : public KeptStep {
   void record(const Stream& stream) override {
     std::lock_guard<std::mutex> hold(lock_);
     graph_.emplace(stream, [&] {
-      Head<T, E> again(gpu_, features_, weight_, labels_, margins_, p_, &numbers()->head, stream, &*head_);
+      Head<T, E> again(gpu_, features_, weight_, labels_, margins_, p_, classes_, &numbers()->head, stream, &*head_);
       sweep_step(again, path_, weight_, weights_, terms_);
     });
   }
@@ -164,8 +168,9 @@ class KeptHead final : public KeptStep {
   const HeadPath<T, E>& path_;
   MarginParams p_;  // for its plan; a step's numbers are on the device
   StepTerms terms_;
-  Tensor weight_, features_, labels_, numbers_;
-  OptionalTensor margins_;
+  Tensor weight_, features_, labels_;
+  OptionalTensor classes_, margins_;
+  Tensor numbers_;
   WeightTask<T> weights_;
   std::mutex lock_;
   std::optional<Head<T, E>> head_;
@@ -176,10 +181,11 @@ class KeptHead final : public KeptStep {
 template <class T, class E>
 StepKey key_of(const HeadPath<T, E>& path, const Tensor& features, const Tensor& weight, const OptimizerState& state,
                const OptionalTensor& margins, const MarginParams& p, Optimizer optimizer, StepTerms terms) {
-  const double C = double(weight.dim(0)) / p.sub_centers;
+  const int64_t S = terms.classes ? terms.classes->numel() : 0;
+  const double C = S ? double(S) : double(weight.dim(0)) / p.sub_centers;
   StepKey key{{&path, weight.raw()}, numbers_of(plan_of<T>(p, C))};
   for (const Tensor& each : state) key.places.push_back(each.raw());
-  for (int64_t number : {features.dim(0), features.dim(1), weight.dim(0), int64_t(margins.has_value()),
+  for (int64_t number : {features.dim(0), features.dim(1), weight.dim(0), S, int64_t(margins.has_value()),
                          int64_t(optimizer), scratch_bytes()})
     key.numbers.push_back(double(number));
   key.numbers.push_back(terms.keep_bytes);
@@ -193,8 +199,9 @@ HeadStep step(CudaBackend& gpu, const Tensor& features, const Tensor& weight, co
               const OptimizerParams& optimizer, StepTerms terms) {
   check_call(gpu, features, weight, labels, margins, p);
   check_optimizer(optimizer, weight, state);
-  const HeadPath<T, E>& path = head_path<T, E>(
-      gpu, {gpu.capability(), features.dim(0), weight.dim(0) / p.sub_centers, p.sub_centers, weight.dim(1)});
+  const int64_t C = check_classes(terms.classes, weight, p.sub_centers);
+  const HeadPath<T, E>& path =
+      head_path<T, E>(gpu, {gpu.capability(), features.dim(0), C, p.sub_centers, weight.dim(1)});
   HeadStep out = room_for_step(gpu, features, labels);
   const auto by_launches = [&] {
     return launch_step(gpu, path, features, weight, state, labels, margins, p, optimizer, terms, std::move(out));
@@ -213,7 +220,7 @@ HeadStep step(CudaBackend& gpu, const Tensor& features, const Tensor& weight, co
       if (!reason.empty()) return by_launches();
       kept = kept_step(gpu, path, features, weight, state, margins, p, optimizer.type, terms);
     }
-    out = kept->run(features, weight, labels, margins, p, optimizer, std::move(out));
+    out = kept->run(features, weight, labels, margins, terms.classes, p, optimizer, std::move(out));
   } catch (const OutOfMemory&) {  // before anything was changed
     kept.reset();
     out = room_for_step(gpu, features, labels);
@@ -235,7 +242,7 @@ HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, co
   const DeviceGuard guard(device_);
   return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) {
     return step<decltype(zero), decltype(operand)>(*this, features, weight, state, labels, margins, p, optimizer,
-                                                   {options.keep_bytes, options.gradient_filter});
+                                                   {options.keep_bytes, options.gradient_filter, options.classes});
   });
 }
 

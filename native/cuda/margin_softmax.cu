@@ -78,12 +78,14 @@ Tensor CudaBackend::target_cosines(const Tensor& features, const Tensor& weight,
 }
 
 Tensor CudaBackend::negative_lse(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                                 const MarginParams& p) {
+                                 const MarginParams& p, const OptionalTensor& classes) {
   const DeviceGuard guard(device_);
   return dispatch_float(features.dtype, [&](auto zero) -> Tensor {
     using T = decltype(zero);
     FM_CHECK(range, !is_binary(p.method), "expected a method with a softmax, got ", name_of(p.method));
-    Head<T> head(*this, features, weight, labels, std::nullopt, p);
+    check_classes(classes, weight, p.sub_centers);
+    const OptionalTensor taking_part = on_device(*this, classes);
+    Head<T> head(*this, features, weight, labels, std::nullopt, p, taking_part);
     head.prepare_sweeps(weight);
     head.add_up();
     Tensor out = empty(features.dtype, labels.shape);

@@ -17,15 +17,16 @@ struct SmallHead {
   OptimizerParams optimizer{0.5, 0.9, 1e-3};
   Tensor features, weight, labels;
   OptimizerState state;
+  OptionalTensor classes;  // three of four, where not all take part
 
-  SmallHead(CudaBackend& gpu, int K, Negatives negatives, Optimizer type, int64_t D = 72) {
+  SmallHead(CudaBackend& gpu, int K, Negatives negatives, Optimizer type, int64_t D = 72, bool samples = false) {
     optimizer.type = type;
     p.method = Method::arcface;
     p.scale = 30;
     p.sub_centers = K;
     p.negatives = negatives;
     p.t = 0.3;
-    const int64_t rows = C * K;
+    const int64_t rows = (samples ? C * 4 / 3 + 1 : C) * K;
     features = drawn(gpu, {N, D}), weight = drawn(gpu, {rows, D});
     state.push_back(drawn(gpu, {rows, D}));
     if (type == Optimizer::adamw) state.push_back(gpu.multiply(state[0], state[0]));  // squares of the first
@@ -33,6 +34,10 @@ struct SmallHead {
     for (int64_t i = 0; i < N; i++) targets.push_back(i % 7 == 6 ? -1 : int32_t(i / 2 * 29 % C));
     labels = gpu.empty(Dtype::int32, {N});
     gpu.copy_from_host(labels, targets.data(), labels.bytes());
+    if (!samples) return;
+    for (int64_t j = 0; j < C; j++) taking_part_.push_back(int32_t(j + j / 3));
+    classes = Tensor{
+        Dtype::int32, {C}, std::make_shared<Storage>(taking_part_.data(), C * sizeof(int32_t), Device{}, nullptr)};
   }
 
   Tensor drawn(CudaBackend& gpu, const Shape& shape) {
@@ -48,6 +53,7 @@ struct SmallHead {
 
  private:
   uint32_t seed_ = 1;
+  std::vector<int32_t> taking_part_;
 };
 
 // What check(gpu, path) says, asked once for each device and path.

@@ -52,10 +52,11 @@ std::vector<double> numbers_of(const HeadPlan& plan);
 class KeptStep {
  public:
   virtual ~KeptStep() = default;
-  // A step into `out`'s tensors: by plain launches until it is recorded.  p: of the key's plan.
+  // A step into `out`'s tensors: by plain launches until it is recorded.  p: of the key's plan; classes: as many as the
+  // key has.
   virtual HeadStep run(const Tensor& features, const Tensor& weight, const Tensor& labels,
-                       const OptionalTensor& margins, const MarginParams& p, const OptimizerParams& optimizer,
-                       HeadStep out) = 0;
+                       const OptionalTensor& margins, const OptionalTensor& classes, const MarginParams& p,
+                       const OptimizerParams& optimizer, HeadStep out) = 0;
   // After run: whether it has launches that a recording could replace.
   virtual bool wants_recording() = 0;
   virtual void record(const Stream& stream) = 0;

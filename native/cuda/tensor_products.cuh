@@ -90,9 +90,10 @@ __global__ void __launch_bounds__(TensorTile::kThreads, 1)
               }
           }
         const WeightRow<T> row(head, task, center, dot);
+        const int64_t first = head.places(center) * head.D;
 #pragma unroll
         for (int j = 0; j < 8; j++) {
-          const int64_t axis = axis0 + place.column(j, 0), at = center * head.D + axis;
+          const int64_t axis = axis0 + place.column(j, 0), at = first + axis;
           const T pair[2] = {sums[m][j][2 * h], sums[m][j][2 * h + 1]};
           if (head.D % 2 == 0) {
             if (axis < head.D) row.take(at, pair, update);

@@ -162,9 +162,11 @@ struct WeightsWork {
     const auto inside = [&](int h) { return row0 + 8 * h < classes; };
     const auto column = [&](int h) { return inside(h) ? (row0 + 8 * h) * int(head.K) + tile.split : tile.split; };
     const auto center = [&](int h) { return first_class * head.K + column(h); };
-    // Of this thread's axes of row h, a pair at a time: f(i, at), the pair d[i] and d[i + 1] and its place in the weight.
-    const auto for_pairs = [&](int h, const auto& f) {
-      const int64_t at = center(h) * head.D + axis0 + lane % 4 * 2;
+    const auto place = [&](int h) { return head.places.of(first_class + row0 + 8 * h, tile.split) * head.D; };
+    // Of this thread's axes of row h, a pair at a time: f(i, at), the pair d[i] and d[i + 1] and its place, the row's being
+    // `first`.
+    const auto for_pairs = [&](int h, int64_t first, const auto& f) {
+      const int64_t at = first + axis0 + lane % 4 * 2;
 #pragma unroll
       for (int j = 0; j < kColumns / 8; j++)
         if (axis0 + 8 * j < head.D) f(4 * j + 2 * h, at + 8 * j);
@@ -176,9 +178,8 @@ struct WeightsWork {
         for (int64_t i = head.first[center(h)]; i >= 0; i = head.next[i]) {
           const float g = head.target_gradient[i];
           if (!kWhole && lane % 4 == 0) dot[h] += g * head.target_cos[i];
-          const float* const e = head.embeddings + i * head.D - center(h) * head.D;
-          for_pairs(h, [&](int at, int64_t axis) {
-            const float2 pair = *reinterpret_cast<const float2*>(e + axis);
+          for_pairs(h, i * head.D, [&](int at, int64_t axis) {
+            const float2 pair = *reinterpret_cast<const float2*>(head.embeddings + axis);
             d[at] += g * pair.x;
             d[at + 1] += g * pair.y;
           });
@@ -190,7 +191,7 @@ struct WeightsWork {
       for (int h = 0; h < 2; h++) {
         if constexpr (kWhole) {
           if (inside(h))
-            for_pairs(h, [&](int at, int64_t axis) {
+            for_pairs(h, place(h), [&](int at, int64_t axis) {
               const float2 w = *reinterpret_cast<const float2*>(head.w + axis);
               dot[h] = fmaf(d[at], w.x, dot[h]);
               dot[h] = fmaf(d[at + 1], w.y, dot[h]);
@@ -212,7 +213,7 @@ struct WeightsWork {
     for (int h = 0; h < 2; h++) {
       if (!inside(h)) continue;
       const WeightRow<float> row(head, task, center(h), dot[h]);
-      for_pairs(h, [&](int at, int64_t axis) {
+      for_pairs(h, place(h), [&](int at, int64_t axis) {
         const Some<float, 2> now = row.take(axis, {d[at], d[at + 1]}, update);
         if constexpr (kWhole) {
           d[at] = now.at[0], d[at + 1] = now.at[1];
@@ -227,9 +228,8 @@ struct WeightsWork {
       if (!inside(h)) continue;
       if (!is_usual_square(square[h])) head.report->unusual = 1;
       const float inverse = inverse_root(square[h]);
-      for_pairs(h, [&](int at, int64_t axis) {
-        *reinterpret_cast<uint32_t*>(units + column(h) * depth + axis - center(h) * head.D) =
-            pack_bfloat16(d[at] * inverse, d[at + 1] * inverse);
+      for_pairs(h, column(h) * depth, [&](int at, int64_t axis) {
+        *reinterpret_cast<uint32_t*>(units + axis) = pack_bfloat16(d[at] * inverse, d[at + 1] * inverse);
       });
       if (lane % 4 == 0 && (kGroups == 1 || me == 0)) head.inverse[center(h)] = inverse;
     }

@@ -1,0 +1,193 @@
+/** Partial FC: a step of a head that samples is a step of the sampled rows alone. */
+import { describe, expect, it } from 'vitest';
+import { native } from '../../lib/binding.js';
+import { MarginHead, type MarginHeadOptions, sampledClasses } from '../../lib/heads/index.js';
+import { adacosScale, adaptiveface, arcface, magface, sphereface2 } from '../../lib/margins/index.js';
+import { Random } from '../../lib/random.js';
+import { Tensor, tensor } from '../../lib/tensor.js';
+
+const N = 12;
+const D = 20;
+
+function batch(numClasses: number, seed: number): { features: Float32Array; labels: Int32Array } {
+  const random = new Random(seed);
+  return {
+    features: Float32Array.from({ length: N * D }, () => random.normal()),
+    labels: Int32Array.from({ length: N }, (_, i) => (i === 3 ? -1 : Math.floor(random.uniform() * numClasses))),
+  };
+}
+
+/** The classes of step `step`, and the labels' places among them. */
+function sampleOf(labels: Int32Array, numClasses: number, count: number, seed: number, step: number) {
+  const { classes, labels: places } = native.sampleClasses(tensor(labels, [N]).handle, numClasses, count, seed, step);
+  const values = (handle: typeof classes) => [...new Tensor(handle).toArray()].map(Number);
+  return { classes: values(classes), places: Int32Array.from(values(places)) };
+}
+
+const rowsOf = (x: Tensor, classes: readonly number[], K: number) => {
+  const all = x.toArray() as Float32Array;
+  return Float32Array.from(classes.flatMap((c) => [...all.subarray(c * K * D, (c + 1) * K * D)]));
+};
+
+describe('the classes of a step', () => {
+  it('are the batch’s and as many others as the rate says, the same for the same seed and step', () => {
+    const { labels } = batch(500, 1);
+    const own = new Set([...labels].filter((label) => label >= 0));
+    const { classes, places } = sampleOf(labels, 500, 60, 7, 3);
+    expect(classes).toHaveLength(60);
+    expect(classes).toEqual([...classes].sort((a, b) => a - b));
+    labels.forEach((label, i) => expect(label < 0 ? -1 : classes[places[i] as number]).toBe(label));
+    expect([...own].every((label) => classes.includes(label))).toBe(true);
+    expect(sampleOf(labels, 500, 60, 7, 3).classes).toEqual(classes);
+    expect(sampleOf(labels, 500, 60, 7, 4).classes).not.toEqual(classes);
+    expect(sampleOf(labels, 500, 60, 8, 3).classes).not.toEqual(classes);
+    expect(sampleOf(labels, 500, 5, 7, 3).classes).toEqual([...own].sort((a, b) => a - b));
+    expect(sampleOf(labels, 500, 500, 7, 3).classes).toHaveLength(500);
+  });
+  it('are each as likely, alone and in pairs', () => {
+    const [C, count, steps] = [40, 10, 20_000];
+    const none = new Int32Array(N).fill(-1);
+    const seen = new Float64Array(C);
+    let [pair, apart] = [0, 0];
+    for (let step = 0; step < steps; step++) {
+      const taken = new Set(sampleOf(none, C, count, 5, step).classes);
+      for (const c of taken) seen[c] = (seen[c] as number) + 1;
+      if (taken.has(3) && taken.has(4)) pair++;
+      if (taken.has(3) && taken.has(39)) apart++;
+    }
+    // five standard deviations of the counts
+    const near = (count: number, p: number) =>
+      expect(Math.abs(count - steps * p)).toBeLessThan(5 * Math.sqrt(steps * p * (1 - p)));
+    for (const each of seen) near(each, count / C);
+    const together = (count * (count - 1)) / (C * (C - 1));
+    near(pair, together);
+    near(apart, together);
+  });
+});
+
+const methods: Record<string, Partial<MarginHeadOptions>> = {
+  arcface: {},
+  'three centers': { margin: arcface({ subCenters: 3 }) },
+  adamw: { optimizer: 'adamw' },
+  bfloat16: { precision: 'bfloat16' },
+  'all kept': { memory: 'fast' },
+  magface: { margin: magface() },
+  sphereface2: { margin: sphereface2() },
+  'label smoothing': { margin: arcface({ labelSmoothing: 0.1 }) },
+};
+
+describe('a step of a head that samples', () => {
+  for (const [name, options] of Object.entries(methods)) {
+    it(`is one of a head of its classes alone: ${name}`, async () => {
+      const [C, rate, seed] = [300, 0.25, 11];
+      const head = new MarginHead({ numClasses: C, embeddingSize: D, seed, sampleRate: rate, ...options });
+      const K = head.subCenters;
+      for (let step = 0; step < 3; step++) {
+        const { features, labels } = batch(C, 20 + step);
+        const { classes, places } = sampleOf(labels, C, C * rate, seed, step);
+        const small = new MarginHead({ numClasses: classes.length, embeddingSize: D, seed, ...options });
+        const tensors = (of: MarginHead) => [of.weight, ...of.optimizerState.values()];
+        const before = tensors(head).map((x) => x.toArray());
+        tensors(head).forEach((x, k) => tensors(small)[k]?.set(rowsOf(x, classes, K)));
+        for (const [name, x] of small.state) x.set(head.state.get(name)?.toArray() as Float64Array);
+        const [got, wanted] = [
+          step === 1 ? head.stepSync(features, labels, { lr: 0.1 }) : await head.step(features, labels, { lr: 0.1 }),
+          small.stepSync(features, places, { lr: 0.1 }),
+        ];
+        expect(got).toEqual(wanted);
+        tensors(head).forEach((x, k) => {
+          expect(rowsOf(x, classes, K)).toEqual(tensors(small)[k]?.toArray());
+          const [was, is] = [before[k] as Float32Array, x.toArray()];
+          const moved = [...Array(C).keys()].filter((c) =>
+            is.slice(c * K * D, (c + 1) * K * D).some((value, d) => value !== was[c * K * D + d]),
+          );
+          expect(moved.every((c) => classes.includes(c))).toBe(true);
+          expect(moved.length).toBeGreaterThan(classes.length / 2);
+        });
+        small.dispose();
+      }
+      expect(head.state.get('sampledSteps')?.item()).toBe(3);
+      head.dispose();
+    });
+  }
+
+  it('of rate 1 is a step of all classes', () => {
+    const { features, labels } = batch(90, 5);
+    const [all, sampled] = [{}, { sampleRate: 1 }].map((options) => {
+      const head = new MarginHead({ numClasses: 90, embeddingSize: D, ...options });
+      return [head.stepSync(features, labels, { lr: 0.1 }), head.weight.toArray(), [...head.state.keys()]];
+    });
+    expect(sampled).toEqual(all);
+  });
+
+  it('sums AdaCos’s scale over its classes, and moves AdaptiveFace’s margins of all', () => {
+    const C = 400;
+    const { features, labels } = batch(C, 9);
+    const adacos = new MarginHead({
+      numClasses: C,
+      embeddingSize: D,
+      seed: 2,
+      sampleRate: 0.2,
+      margin: arcface({ scale: adacosScale() }),
+    });
+    const { classes, places } = sampleOf(labels, C, 80, 2, 0);
+    const small = new MarginHead({
+      numClasses: 80,
+      embeddingSize: D,
+      margin: arcface({ scale: adacosScale() }),
+    });
+    small.weight.set(rowsOf(adacos.weight, classes, 1));
+    small.state.get('scale')?.set(Float64Array.of(adacos.scale));
+    adacos.stepSync(features, labels, { lr: 0.1 });
+    small.stepSync(features, places, { lr: 0.1 });
+    expect(adacos.scale).toBe(small.scale);
+
+    const adaptive = new MarginHead({ numClasses: C, embeddingSize: D, sampleRate: 0.2, margin: adaptiveface() });
+    const before = adaptive.state.get('margins')?.toArray() as Float32Array;
+    adaptive.stepSync(features, labels, { lr: 0.1 });
+    const after = adaptive.state.get('margins')?.toArray() as Float32Array;
+    expect([...after].filter((m, c) => m !== before[c]).length).toBeGreaterThan(C / 2);
+  });
+
+  it('goes on where a checkpoint left its draws', () => {
+    const options = { numClasses: 200, embeddingSize: D, sampleRate: 0.1, seed: 4 };
+    const run = (head: MarginHead, from: number, to: number) => {
+      for (let step = from; step < to; step++) {
+        const { features, labels } = batch(200, step);
+        head.stepSync(features, labels, { lr: 0.1 });
+      }
+      return head.weight.toArray();
+    };
+    const [whole, first, second] = [0, 1, 2].map(() => new MarginHead(options)) as [MarginHead, MarginHead, MarginHead];
+    const wanted = run(whole, 0, 6);
+    run(first, 0, 3);
+    const saved = new Map(first.namedTensors());
+    for (const [name, x] of second.namedTensors()) x.set((saved.get(name) as Tensor).toArray() as Float32Array);
+    expect(run(second, 3, 6)).toEqual(wanted);
+  });
+
+  it('names what is wrong, and moves nothing', async () => {
+    const make = (sampleRate: unknown) => () =>
+      new MarginHead({ numClasses: 50, embeddingSize: D, sampleRate } as MarginHeadOptions);
+    for (const wrong of [0, -0.1, 1.5, Number.NaN, '0.1'])
+      expect(make(wrong)).toThrow(/MarginHead: expected sampleRate, a share above 0 and at most 1, got/);
+    const head = make(0.1)();
+    const before = head.weight.toArray();
+    const { features, labels } = batch(50, 3);
+    labels[5] = 50;
+    const message = 'MarginHead.step: expected labels in [0, 50) or -1, got 50 at row 5';
+    expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow(message);
+    await expect(head.step(features, labels, { lr: 0.1 })).rejects.toThrow(message);
+    expect(head.weight.toArray()).toEqual(before);
+    expect(head.state.get('sampledSteps')?.item()).toBe(0);
+    const spoiled = head.weight.toArray() as Float32Array;
+    spoiled[40 * D] = Number.NaN;
+    head.weight.set(spoiled);
+    labels[5] = 40;
+    expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow('at class 40');
+  });
+});
+
+it('sampledClasses has the rule in plain words', () => {
+  expect([...sampledClasses([0.9, 0.1, 0.5], [1], 2)]).toEqual([0, 1]);
+});
