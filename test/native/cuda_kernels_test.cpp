@@ -73,6 +73,7 @@ Array read(const Tensor& t) {
     case Dtype::float32: return all(elements<float>(t));
     case Dtype::float64: return all(elements<double>(t));
     case Dtype::int32: return all(elements<int32_t>(t));
+    case Dtype::bfloat16: return all(elements<uint16_t>(t));
     default: return all(elements<uint8_t>(t));
   }
 }
@@ -442,7 +443,7 @@ void test_rows() {
       return out;
     };
     agree(of("gather", {rows, n, d}), both, {.in_float = 0, .in_double = 0, .own_precision = true});
-    for (Dtype dtype : {Dtype::int32, Dtype::uint8}) {
+    for (Dtype dtype : {Dtype::int32, Dtype::uint8, Dtype::bfloat16}) {
       std::vector<Array> got;
       for (Backend* device : {&cpu(), &gpu()}) {
         const Tensor from = device->empty(dtype, {rows, d});
@@ -451,7 +452,7 @@ void test_rows() {
         device->copy_from_host(from, bytes.data(), from.bytes());
         got.push_back(read(device->gather_rows(from, On{*device, dtype}.made({n}, index))));
       }
-      expect(got[0].values == got[1].values, of("gather of integers", {rows, n, d}));
+      expect(got[0].values == got[1].values, of("gather of other types", {rows, n, d}));
     }
   }
   for (const auto& [n, k, d] :
