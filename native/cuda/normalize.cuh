@@ -22,6 +22,24 @@ __device__ T divisor(T norm) {
   return norm < T(kSmallestNorm) ? T(kSmallestNorm) : norm;  // NaN stays NaN
 }
 
+template <int kRowThreads, class T>
+__device__ T row_largest(const T* x, int64_t D) {
+  T largest = 0;
+  for (int64_t d = threadIdx.x % kRowThreads; d < D; d += kRowThreads) largest = Max{}(std::abs(x[d]), largest);
+  return row_reduce<kRowThreads>(largest, Max{});
+}
+
+// ‖x / by‖
+template <int kRowThreads, class T>
+__device__ T scaled_norm(const T* x, int64_t D, T by) {
+  T scaled = 0;
+  for (int64_t d = threadIdx.x % kRowThreads; d < D; d += kRowThreads) {
+    const T ratio = x[d] / by;
+    scaled += ratio * ratio;
+  }
+  return std::sqrt(row_reduce<kRowThreads>(scaled, Sum{}));
+}
+
 // ‖x‖.  Squares overflow from 1e19 and lose bits below 1e-19 in float32; such rows, and only they, are swept again
 // with elements divided by the largest.
 template <int kRowThreads, class T>
@@ -33,17 +51,9 @@ __device__ T row_norm(const T* x, int64_t D) {
   squares = row_reduce<kRowThreads>(squares, Sum{});
   if ((squares >= kFewestSquares<T> && squares <= kMostSquares<T>) || squares != squares) return std::sqrt(squares);
 
-  T largest = 0;
-  for (int64_t d = first; d < D; d += kRowThreads) largest = Max{}(std::abs(x[d]), largest);
-  largest = row_reduce<kRowThreads>(largest, Max{});
+  const T largest = row_largest<kRowThreads>(x, D);
   if (!(largest > 0 && largest <= kMostSquares<T>)) return largest;
-
-  T scaled = 0;
-  for (int64_t d = first; d < D; d += kRowThreads) {
-    const T ratio = x[d] / largest;
-    scaled += ratio * ratio;
-  }
-  return largest * std::sqrt(row_reduce<kRowThreads>(scaled, Sum{}));
+  return largest * scaled_norm<kRowThreads>(x, D, largest);
 }
 
 // y may be x.  refused, unless it is nullptr: the lowest row without a finite norm, whose y stays as it was.
@@ -62,9 +72,15 @@ __global__ void normalize_forward_kernel(const T* x,  // [N, D]
     if (first == 0) atomicMin(refused, (unsigned long long)n);
     return;
   }
+  if (first == 0) norm[n] = length;
+  if (length > kMostSquares<T>) {  // infinite, and the row may not be
+    const T largest = row_largest<kRowThreads>(x, D), rest = scaled_norm<kRowThreads>(x, D, largest);
+    for (int64_t d = first; d < D; d += kRowThreads)
+      y[d] = largest <= kMostSquares<T> ? x[d] / largest / rest : x[d] / length;
+    return;
+  }
   const T scale = divisor(length);
   for (int64_t d = first; d < D; d += kRowThreads) y[d] = x[d] / scale;
-  if (first == 0) norm[n] = length;
 }
 
 // dx = (dy − y⟨dy, y⟩) / max(‖x‖, 1e-12)

@@ -158,6 +158,16 @@ void extreme_rows() {
   agrees_in_both_ways(Rows<float>{2, 3, {0, 0, 0, 3, 0, 4}}, "a row of zeros");
 }
 
+void norms_beyond_float() {
+  for (int64_t D : {2, 300}) {
+    Rows<float> x{1, D, std::vector<float>(size_t(D), 3e38f)};
+    const auto got = run_kernels<float, 32>(x, std::vector<float>(size_t(D), 1.0f), 5);
+    check(std::isinf(got.norm[0]), "a norm beyond float");
+    check(std::fabs(got.y[0] * std::sqrt(double(D)) - 1) < 1e-6 && got.y[0] == got.y[size_t(D) - 1],
+          "has a unit row all the same");
+  }
+}
+
 void bad_rows_stay_bad() {
   const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
   const Rows<float> x{3, 2, {nan, 1, infinity, 1, 3, 4}};
@@ -202,6 +212,7 @@ int main() {
     ordinary_rows<float>();
     ordinary_rows<double>();
     extreme_rows();
+    norms_beyond_float();
     bad_rows_stay_bad();
     the_emulation_finds_planted_bugs();
   } catch (const std::exception& error) {
