@@ -32,18 +32,19 @@ __global__ void distances_kernel(const T* x, int64_t N, int64_t D, T* y) {
   if (i < N && j < N) y[i * N + j] = i == j ? T(0) : sum;
 }
 
-// dx of one row, an axis a thread; a pair that no one asks about costs nothing.
+// dx of one row, an axis a thread; a pair that no one asks about costs nothing.  Blocks: rows, axes.
 template <class T>
 __global__ void distances_backward_kernel(const T* dy, const T* x, int64_t N, int64_t D, T* dx) {
-  const int64_t i = blockIdx.x, d = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
-  if (d >= D) return;
-  const T own = x[i * D + d];
-  T sum = 0;
-  for (int64_t j = 0; j < N; j++) {
-    const T weight = 2 * (dy[i * N + j] + dy[j * N + i]);
-    if (j != i && weight != 0) sum += weight * (own - x[j * D + d]);
+  const int64_t i = blockIdx.x, step = int64_t(gridDim.y) * blockDim.x;
+  for (int64_t d = int64_t(blockIdx.y) * blockDim.x + threadIdx.x; d < D; d += step) {
+    const T own = x[i * D + d];
+    T sum = 0;
+    for (int64_t j = 0; j < N; j++) {
+      const T weight = 2 * (dy[i * N + j] + dy[j * N + i]);
+      if (j != i && weight != 0) sum += weight * (own - x[j * D + d]);
+    }
+    dx[i * D + d] = sum;
   }
-  dx[i * D + d] = sum;
 }
 
 }  // namespace
@@ -74,8 +75,9 @@ Tensor CudaBackend::squared_distances_backward(const Tensor& dy, const Tensor& x
   if (dx.numel() == 0) return dx;
   dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    launch(stream_, dim3(unsigned(N), unsigned(blocks_for(D, kRowBlock))), kRowBlock, distances_backward_kernel<T>,
-           dy.data<T>(), x.data<T>(), N, D, dx.data<T>());
+    const unsigned axes = unsigned(std::min<int64_t>(blocks_for(D, kRowBlock), 65535));
+    launch(stream_, dim3(unsigned(N), axes), kRowBlock, distances_backward_kernel<T>, dy.data<T>(), x.data<T>(), N, D,
+           dx.data<T>());
   });
   return dx;
 }
