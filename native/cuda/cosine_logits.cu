@@ -104,6 +104,7 @@ __global__ void project_kernel(Directions<T> rows, int64_t first, int64_t count,
                                bool project, T* d_x) {  // slabs [splits, count, D]
   const int64_t n = row_of_thread<kRowThreads>(), D = rows.D, i = first + n;
   if (n >= count) return;
+  if (!(rows.norm[i] <= kMostSquares<T>)) return;  // refused; d_x may be the row that the error tells of
   const T* const x = rows.x + i * D;
   const int thread = thread_of_row<kRowThreads>();
   const double inverse = double(rows.inverse[i]);
