@@ -1,5 +1,7 @@
 // Owners of CUDA's handles.
 #pragma once
+#include <new>
+
 #include "cuda_check.h"
 
 namespace fm {
@@ -10,13 +12,22 @@ class DeviceGuard {
   explicit DeviceGuard(int device) {
     FM_CUDA(cudaGetDevice(&before_));
     if (before_ != device) FM_CUDA(cudaSetDevice(device));
+    changed_ = before_ != device;
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  // Of a destructor, which goes on whatever fails.
+  DeviceGuard(int device, std::nothrow_t) noexcept {
+    changed_ = cudaGetDevice(&before_) == cudaSuccess && before_ != device;
+    if (changed_) cudaSetDevice(device);
+  }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(before_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
   int before_ = 0;
+  bool changed_ = false;
 };
 
 // Does not wait for the legacy default stream, which other libraries of the process may use.

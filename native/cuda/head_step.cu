@@ -120,7 +120,7 @@ class KeptHead final : public KeptStep {
     weights_.numbers = &numbers()->optimizer;
   }
   ~KeptHead() override {
-    const DeviceGuard guard(gpu_.device());
+    const DeviceGuard guard(gpu_.device(), std::nothrow);
     graph_.reset();
   }
 
