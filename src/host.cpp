@@ -96,7 +96,10 @@ Napi::Value copy_part(const Napi::CallbackInfo& info) {
   const Tensor view{t.dtype, {count}, std::make_shared<Storage>(part, array.bytes, t.device(), nullptr)};
   Backend& backend = backend_of(t.device());
   if (Js<bool>::from(info[3])) backend.copy_to_host(array.data, view, array.bytes);
-  else backend.copy_from_host(view, array.data, array.bytes);
+  else {
+    changed(t);
+    backend.copy_from_host(view, array.data, array.bytes);
+  }
   return info.Env().Undefined();
 }
 
