@@ -198,6 +198,7 @@ inline void check_scatter_add(const Tensor& into, const Tensor& index, const Ten
   check_same_device(into, x);
   check_dtype("x", x, into.dtype);
   check_shape("x", x, {index.numel(), into.dim(1)});
+  FM_CHECK(range, overlap_of(into, x) == Overlap::none, "expected x in other memory than into");
   check_rank("index", index, 1);
   check_dtype("index", index, Dtype::int32);
 }

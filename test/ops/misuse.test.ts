@@ -40,6 +40,11 @@ describe('misuse is answered with what was expected and what came', () => {
       () => ops.scatterAddRows(zeros([3, 8]), new Int32Array([0]), x),
       /expected x \[1, 8\], got \[4, 8\]/,
     ],
+    [
+      'scatterAddRows of its own rows',
+      () => ops.scatterAddRows(x, new Int32Array([0, 1, 2, 3]), x),
+      /expected x in other memory than into/,
+    ],
     ['weightedSum', () => ops.weightedSum(x, zeros([4, 7, 2])), /expected x \[4, 8, D\] as weights, got \[4, 7, 2\]/],
     ['softmax', () => ops.softmax(zeros([2, 3, 4])), /x with 2 axes, got \[2, 3, 4\]/],
     ['softmax of nothing', () => ops.softmax(zeros([2, 0])), /rows of at least one element/],
