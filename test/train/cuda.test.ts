@@ -121,6 +121,26 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     expect(run('unfiltered', 0, '90').every((share) => share === undefined)).toBe(true);
   });
 
+  it('trains with a share of the classes as the CPU does, and resumes with the same bits', () => {
+    const head = { sampleRate: 0.5 };
+    const config = write('sampled', { head, evaluation: undefined });
+    expect(flashmargin(['train', config]).status).toBe(0);
+    const cuda = flashmargin(['train', config, '--out', at('sampled-cuda'), '--device', 'cuda']);
+    expect(cuda.status, cuda.stderr).toBe(0);
+    const here = readMetrics(at('sampled'));
+    for (const [i, { loss }] of readMetrics(at('sampled-cuda')).entries()) {
+      const wanted = here[i]?.loss as number;
+      expect(Math.abs(loss - wanted) / wanted, `step ${i + 1}`).toBeLessThan(i < 5 ? 1e-5 : 1e-2);
+    }
+    const whole = tensorsOf('sampled-cuda');
+    expect(whole.get('head.sampledSteps')).toEqual([15]);
+    const checkpoints = path.join(at('sampled-cuda'), 'checkpoints');
+    rmSync(path.join(checkpoints, readdirSync(checkpoints).sort().at(-1) as string));
+    const again = flashmargin(['train', config, '--out', at('sampled-cuda'), '--device', 'cuda', '--resume']);
+    expect(again.status, again.stderr).toBe(0);
+    expect(tensorsOf('sampled-cuda')).toEqual(whole);
+  });
+
   it('trains with AdamW as the CPU does', () => {
     const config = write('adamw', { optimizer: { type: 'adamw', lr: 0.01, eps: 1e-4 }, evaluation: undefined });
     expect(flashmargin(['train', config]).status).toBe(0);
