@@ -92,17 +92,27 @@ describe('precision and memory of a step', () => {
 
 describe('head of a configuration', () => {
   const data = { train: 'x.rec' };
-  it('has precision, memory and a filter', () => {
-    expect(resolveConfig({ data }).head).toEqual({ precision: 'float32', memory: 'lean', gradientFilter: 0 });
-    const head = { precision: 'bfloat16', memory: 5e8, gradientFilter: 1e-4 };
+  it('has precision, memory, a filter and a sample rate', () => {
+    expect(resolveConfig({ data }).head).toEqual({
+      precision: 'float32',
+      memory: 'lean',
+      gradientFilter: 0,
+      sampleRate: 1,
+    });
+    const head = { precision: 'bfloat16', memory: 5e8, gradientFilter: 1e-4, sampleRate: 0.1 };
     expect(resolveConfig({ data, head }).head).toEqual(head);
   });
   it.each([
     [{ precision: 'fp8' }, /head.precision: .*float32.*bfloat16/],
     [{ memory: 'all' }, /head.memory: expected 'lean', 'fast' or a number of bytes/],
     [{ memory: -5 }, /head.memory: expected 'lean', 'fast' or a number of bytes/],
+    [{ gradientFilter: 1 }, /head.gradientFilter: expected a share of at least 0 and below 1/],
   ])('refuses %o', (head, message) => {
     expect(() => resolveConfig({ data, head })).toThrow(message);
+  });
+  it.each([0, -1, 2, '0.1', null])('refuses a sample rate of %o', (sampleRate) => {
+    const resolve = () => resolveConfig({ data, head: { sampleRate } });
+    expect(resolve).toThrow(/head.sampleRate: expected a share above 0 and at most 1/);
   });
 });
 
