@@ -1,6 +1,7 @@
 // Head steps of odd shapes on a device, against float64 on the CPU; a step in the same precision on the CPU says what is
 // fair.  Ends with "N passed, N failed".
 //   node bench/gpu/fuzz.mjs [--device cuda] [--precision float32] [--seconds 10] [--cases 1000] [--largest 3000] [--seed S]
+//   … --multiple 8        rows of a multiple of 8
 import { parseArgs } from 'node:util';
 import { backward, MarginHead, marginSoftmax, margins, parameter, presetOf, Random, tensor, tidy } from 'flashmargin';
 import { unavailable } from './unavailable.mjs';
@@ -12,6 +13,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '10' },
     cases: { type: 'string', default: '1000' },
     largest: { type: 'string', default: '3000' },
+    multiple: { type: 'string', default: '1' },
     seed: { type: 'string', default: String(Date.now() % 1e6) },
   },
 });
@@ -38,7 +40,9 @@ function problem(seed) {
     const near = pick([8, 16, 32, 64, 128, 256]) * (1 + below(3)) + below(3) - 1;
     return Math.max(1, Math.min(Math.floor(most), pick([1 + below(9), near, 1 + below(most)])));
   };
-  const [N, D, C] = [extent(largest / 10), extent(largest / 6), extent(largest)];
+  const multiple = Number(values.multiple);
+  const [N, C] = [extent(largest / 10), extent(largest)];
+  const D = Math.ceil(extent(largest / 6) / multiple) * multiple;
   const centers = pick([undefined, undefined, 1, 2, 3, 5]);
   const method = pick(stateless);
   const margin = presetOf(method, { subCenters: centers });

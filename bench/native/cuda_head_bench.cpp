@@ -97,7 +97,7 @@ class Bench {
     std::mt19937 random(2);
     std::vector<int32_t> labels(size_t(N), 0);
     for (int i = 0; i < kBatches; i++) {
-      batches_.push_back({device.empty(Dtype::float32, {N, D}), device.empty(Dtype::int32, {N})});
+      batches_.push_back({device.empty(Dtype::float32, {N, D}), device.empty(Dtype::int32, {N}), {}});
       features.fill(device, batches_.back().features);
       for (int32_t& label : labels) label = int32_t(random() % uint64_t(C));
       device.copy_from_host(batches_.back().labels, labels.data(), labels.size() * sizeof(int32_t));

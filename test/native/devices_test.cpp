@@ -215,6 +215,7 @@ void a_device_works() {
 }  // namespace
 
 int main() {
+  unsetenv("FM_EMULATED_CAPABILITY");
   settings_are_obeyed();
   faults_are_sentences();
   a_missing_device_is_a_sentence();
