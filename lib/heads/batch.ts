@@ -5,6 +5,9 @@ import type { BatchFacts, Fact } from './state.js';
 
 /** Of a sweep over the classes that a batch's facts took: what saves its step one. */
 export type Sums = Pick<HeadOptions, 'moments' | 'cosines' | 'momentsScale'>;
+/** Freed when a call has ended. */
+export type Handles = (Handle | undefined)[];
+
 /** The classes that take part in a step, and the batch's targets as places among them. */
 export interface Sample {
   readonly classes: Handle;
@@ -55,11 +58,14 @@ function sampled<R>(call: SampleCall<R>, { numClasses, sampling }: BatchHead, la
 }
 
 /** The places go where the batch is. */
-function sampleOn(device: number, sample: NativeSample | undefined): Sample | undefined {
+function sampleOn(device: number, sample: NativeSample | undefined, used: Handles): Sample | undefined {
   if (!sample) return undefined;
+  used.push(sample.classes, sample.labels);
   if (device < 0) return { classes: sample.classes, targets: sample.labels };
-  const places = taken(sample.labels) as Int32Array;
-  return { classes: sample.classes, targets: native.fromArray(places, [places.length], device) };
+  const places = labelsOf(sample.labels);
+  const targets = native.fromArray(places, [places.length], device);
+  used.push(targets);
+  return { classes: sample.classes, targets };
 }
 
 function sumsArguments(
@@ -105,13 +111,21 @@ function asked<R>(
   };
 }
 
-export async function factsOf(head: BatchHead, needs: readonly Fact[], rows: Handle, targets: Handle): Promise<Batch> {
+/** `used` takes the handles that the step needs, and whoever asks frees. */
+export async function factsOf(
+  head: BatchHead,
+  needs: readonly Fact[],
+  rows: Handle,
+  targets: Handle,
+  used: Handles,
+): Promise<Batch> {
   const labels = labelsOf(targets);
   let sums: Sums = {};
   const few = head.numClasses < 1 << 16;
   const sample = sampleOn(
     head.device,
     await sampled<Awaitable<NativeSample>>(few ? native.sampleClasses : native.sampleClassesAsync, head, labels),
+    used,
   );
   // Where they take some microseconds, at once: a turn of the queue would take longer.
   const small = labels.length * head.embeddingSize * head.subCenters < 1 << 18;
@@ -121,6 +135,7 @@ export async function factsOf(head: BatchHead, needs: readonly Fact[], rows: Han
     negativeLse: async () => {
       const p = head.plainSoftmax();
       const { lse, ...rest } = await native.negativeSums(...sumsArguments(head, rows, targets, sample, p));
+      used.push(rest.moments, rest.cosines);
       sums = { ...rest, momentsScale: p.scale };
       return lse;
     },
@@ -131,16 +146,23 @@ export async function factsOf(head: BatchHead, needs: readonly Fact[], rows: Han
 }
 
 /** factsOf on the calling thread. */
-export function factsOfSync(head: BatchHead, needs: readonly Fact[], rows: Handle, targets: Handle): Batch {
+export function factsOfSync(
+  head: BatchHead,
+  needs: readonly Fact[],
+  rows: Handle,
+  targets: Handle,
+  used: Handles,
+): Batch {
   const labels = labelsOf(targets);
   let sums: Sums = {};
-  const sample = sampleOn(head.device, sampled(native.sampleClasses, head, labels));
+  const sample = sampleOn(head.device, sampled(native.sampleClasses, head, labels), used);
   const asks = asked<Handle>(head, rows, targets, labels, {
     targetCosines: native.targetCosines,
     gatherRows: native.gatherRows,
     negativeLse: () => {
       const p = head.plainSoftmax();
       const { lse, ...rest } = native.negativeSumsSync(...sumsArguments(head, rows, targets, sample, p));
+      used.push(rest.moments, rest.cosines);
       sums = { ...rest, momentsScale: p.scale };
       return lse;
     },

@@ -45,8 +45,8 @@ export interface MarginHeadOptions extends OptimizerNumbers {
    */
   readonly gradientFilter?: number;
   /**
-   * Partial FC (An et al. 2022): the share of the classes, above 0 to 1, that a step takes part with: those of the batch,
-   * and of the others as many as it takes, drawn anew for each step from `seed`.  1, by default: all.  The softmax is
+   * Partial FC (An et al. 2022): the share of the classes, above 0 to 1, that a step takes part with, ⌊sampleRate·C⌋ and
+   * at least one: those of the batch, and others drawn for each step from `seed`.  1, by default: all.  The softmax is
    * over these classes alone, and so is `accuracy`; the centers of the others stay as they are, without momentum or
    * weight decay (as the first PartialFC and UniFace have it; PartialFC_V2 moves them by both at every step).  A batch
    * of more classes takes part with all of them.

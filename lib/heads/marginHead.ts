@@ -11,6 +11,7 @@ import { deviceIndex, deviceName } from '../device.js';
 import {
   ArgumentTypeError,
   checkOptions,
+  DeviceError,
   describe,
   expected,
   type FlashmarginError,
@@ -32,7 +33,7 @@ import {
 import { fillNormal, Random } from '../random.js';
 import { keep, parameter, Tensor, tensor, tidy, zeros } from '../tensor.js';
 import { adviceOn, FirstSteps } from './advice.js';
-import { type Batch, type BatchHead, factsOf, factsOfSync } from './batch.js';
+import { type Batch, type BatchHead, factsOf, factsOfSync, type Handles } from './batch.js';
 import { checkedOptions, type MarginHeadOptions } from './headOptions.js';
 import { type HeadInspection, inspection } from './inspection.js';
 import { type BatchFacts, type Fact, type StateRule, stateNames, stateRules } from './state.js';
@@ -47,7 +48,7 @@ export interface HeadStepResult<Gradient> {
   readonly loss: number;
   /** Mean regulariser of the norms (MagFace), which `loss` contains times its weight; 0 otherwise. */
   readonly regularizer: number;
-  /** Share of the rows with a target whose plain cosine to it is the largest of all classes. */
+  /** Share of the rows with a target whose plain cosine to it is the largest of all classes that take part. */
   readonly accuracy: number;
   /** Rows that have a target. */
   readonly labelled: number;
@@ -58,8 +59,7 @@ export interface HeadStepResult<Gradient> {
 }
 
 type StateValues = Record<string, Float64Array | Float32Array>;
-/** Freed when a call has ended. */
-type Handles = (Handle | undefined)[];
+const isTensorEntry = (entry: [string, unknown]): entry is [string, Tensor] => entry[1] instanceof Tensor;
 
 /** A step as all rules together prepare it. */
 interface Ready {
@@ -116,12 +116,13 @@ export class MarginHead {
   readonly precision: Precision;
   readonly memory: HeadOptions['memory'];
   readonly gradientFilter: number;
-  /** Of the classes, how many take part in a step. */
+  /** The share of the classes that take part in a step. */
   readonly sampleRate: number;
   readonly #seed: number;
   readonly #advise: (sentence: string) => void;
   #firstSteps: FirstSteps | undefined;
   #stepsSeen = 0;
+  #toldOfSample = false;
 
   constructor(options: MarginHeadOptions) {
     const { numClasses, embeddingSize, margin, device, seed, ...how } = checkedOptions(options);
@@ -152,7 +153,13 @@ export class MarginHead {
       ),
     );
     this.#advise = onAdvice;
-    for (const sentence of adviceOn(margin, numClasses, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
+    const taking = sampleRate < 1 ? this.#count : numClasses;
+    for (const sentence of adviceOn(margin, taking, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
+    const smooths = Boolean((margin as { labelSmoothing?: number }).labelSmoothing);
+    if (gradientFilter > 0 && (this.device === 'cpu' || precision === 'float32' || smooths))
+      onAdvice(
+        'gradientFilter leaves nothing out here: it needs a CUDA device, precision bfloat16 and no label smoothing',
+      );
     if (precision === 'bfloat16' && device !== 'cpu') {
       const { warning } = native.headPath(deviceIndex(device));
       if (warning !== '') onAdvice(warning);
@@ -206,7 +213,7 @@ export class MarginHead {
     const run = async () => {
       const used: Handles = [];
       try {
-        const batch = await factsOf(this.#asked(), this.#needs(), rows, targets);
+        const batch = await factsOf(this.#asked(), this.#needs(), rows, targets, used);
         const prepared = this.#prepare(batch, used);
         const optimizer = this.#optimizerStep(numbers, prepared);
         const args = this.#stepArguments(rows, targets, prepared, optimizer, batch);
@@ -236,7 +243,7 @@ export class MarginHead {
     const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: Handles = [];
     const run = () => {
-      const batch = factsOfSync(this.#asked(), this.#needs(), x.handle, y.handle);
+      const batch = factsOfSync(this.#asked(), this.#needs(), x.handle, y.handle, used);
       const prepared = this.#prepare(batch, used);
       const optimizer = this.#optimizerStep(numbers, prepared);
       const args = this.#stepArguments(x.handle, y.handle, prepared, optimizer, batch);
@@ -271,6 +278,7 @@ export class MarginHead {
           this.#needs(),
           rows,
           targets,
+          used,
         );
         const prepared = this.#prepare(batch, used);
         const seen = await native.inspectHead(rows, this.weight.handle, targets, prepared.rowMargins, prepared.params);
@@ -322,11 +330,14 @@ export class MarginHead {
     };
   }
 
+  /** Classes of a step, where not all take part. */
+  get #count(): number {
+    return Math.max(1, Math.floor(this.sampleRate * this.numClasses));
+  }
+
   #sampling(): BatchHead['sampling'] {
-    const { sampleRate, numClasses } = this;
-    if (sampleRate === 1) return undefined;
-    const count = Math.max(1, Math.floor(sampleRate * numClasses));
-    return { count, seed: this.#seed, step: (this.state.get('sampledSteps') as Tensor).item() };
+    if (this.sampleRate === 1) return undefined;
+    return { count: this.#count, seed: this.#seed, step: (this.state.get('sampledSteps') as Tensor).item() };
   }
 
   /** After the asynchronous steps so far. */
@@ -419,7 +430,7 @@ export class MarginHead {
 
   /** What a step of this batch computes with, and what the state is after it; `used` takes the handles. */
   #prepare(batch: Batch, used: Handles): Ready {
-    used.push(batch.sums.moments, batch.sums.cosines, batch.sample?.classes, batch.sample?.targets);
+    if (batch.sample) this.#watchSample(batch);
     const values = this.#rules.length > 0 ? this.#values() : {};
     const prepared = this.#rules.map((rule) => rule.prepare(batch, values));
     const state = Object.assign({}, ...prepared.map((each) => each.state ?? {}));
@@ -436,11 +447,21 @@ export class MarginHead {
 
   /** The step has succeeded: the state moves. */
   #settle({ next, values }: Ready, batch: BatchFacts, result: NativeHeadStep, optimizer: OptimizerParams): void {
+    if (this.weight.disposed) return; // while the step ran
     const after = this.#rules.map((rule) => rule.after?.(result, values, optimizer) ?? {});
     for (const [name, numbers] of Object.entries(Object.assign({}, next, ...after))) {
       this.state.get(name)?.set(numbers as Float64Array);
     }
     this.#watch(batch);
+  }
+
+  #watchSample({ labels }: BatchFacts): void {
+    if (this.#toldOfSample || this.#count > labels.length) return;
+    if (new Set(labels.filter((label) => label >= 0)).size < this.#count) return;
+    this.#toldOfSample = true;
+    this.#advise(
+      `sampleRate ${this.sampleRate} of ${this.numClasses} classes is ${this.#count}, no more than a batch has: its own classes are all that its rows are told apart from`,
+    );
   }
 
   #watch({ labels, targetCosines = [], norms = [] }: BatchFacts): void {
@@ -478,6 +499,12 @@ export class MarginHead {
     checkOptions(operation, options, ['lr', ...optionsOf(this.optimizer)]);
     expected(options.lr !== undefined, operation, 'a finite lr of at least 0', options.lr);
     checkOptimizer(operation, options);
+    for (const [name, { device }] of Object.entries({ features, labels }).filter(isTensorEntry)) {
+      if (device === this.device) continue;
+      throw new DeviceError(`${operation}: expected ${name} on ${this.device}, got ${device}`, {
+        code: 'ERR_FM_DEVICE',
+      });
+    }
     const made: Tensor[] = [];
     const own = (x: Tensor) => {
       made.push(keep(x));

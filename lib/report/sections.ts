@@ -99,7 +99,7 @@ function training(data: ReportData): Section {
   const smoothed = `Pale: the logged values. Line: the mean over ${count(span)} logged ${span === 1 ? 'step' : 'steps'}.`;
   const body = html`<div class="grid two">
 ${figure('loss', 'Loss', smoothed + (lost > 0 ? ` Logged steps without a finite loss: ${count(lost)}.` : ''))}
-${figure('accuracy', 'Training accuracy', `Top-1 over the training classes. ${smoothed}`)}
+${figure('accuracy', 'Training accuracy', `Top-1 over the training classes that take part. ${smoothed}`)}
 ${figure('lr', 'Learning rate', 'As applied at each step.')}
 ${figure('speed', 'Throughput', 'Left: training images a second. Right: the head’s share of the step’s time.')}
 </div>`;

@@ -136,14 +136,15 @@ export function marginOf({ method, ...options }: z.infer<typeof marginSchema>): 
   return presetOf(method, given as MarginOptions);
 }
 
-/** A margin in a title: `arcface (s 64, m 0.5)`. */
-export function marginTitle(config: z.infer<typeof marginSchema>): string {
+/** A margin in a title: `arcface (s 64, m 0.5)`; with the share of the classes in a step, `arcface (s 64, m 0.5, r 0.1)`. */
+export function marginTitle(config: z.infer<typeof marginSchema>, sampleRate: number): string {
   const { scale: s, margin: m, subCenters: K, negatives: others } = config;
   const detail = [
     s === undefined ? '' : typeof s === 'number' ? `s ${s}` : `s ${s.rule}`,
     m === undefined ? '' : `m ${m}`,
     K === undefined || K === 1 ? '' : `K ${K}`,
     others === undefined || others.rule === 'plain' ? '' : `${others.rule} negatives`,
+    sampleRate === 1 ? '' : `r ${sampleRate}`,
   ].filter(Boolean);
   return config.method + (detail.length > 0 ? ` (${detail.join(', ')})` : '');
 }

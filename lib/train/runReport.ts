@@ -79,7 +79,7 @@ export function writeRunReport(
   }
   const others = (config.evaluation?.compareWith ?? []).flatMap((run) => tiersOfRun(run) ?? []);
   const summary: RunSummary = {
-    title: `${config.loss ? lossTitle(config.loss) : marginTitle(config.margin)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
+    title: `${config.loss ? lossTitle(config.loss) : marginTitle(config.margin, config.head.sampleRate)} on ${path.basename(path.dirname(path.resolve(config.data.train)))}`,
     ...facts,
     config,
     finishedAt: new Date().toISOString(),

@@ -102,6 +102,11 @@ struct Head {
         counts(N) {
     FM_CHECK(type, precision == Precision::float32 || sizeof(T) == 4,
              "expected float32 tensors for precision bfloat16, got ", name_of(features.dtype));
+    const auto here = [](const char* name, const Tensor& t) {
+      FM_CHECK(device, t.device().is_cpu(), "expected ", name, " on cpu, got ", t.device());
+    };
+    here("features", features), here("weight", weight), here("labels", labels);
+    if (margins) here("margins", *margins);
     const int32_t* label = labels.data<int32_t>();
     for (int64_t i = 0; i < N; i++) {
       if (label[i] < -1 || label[i] >= C) fail_label(label[i], C, i);

@@ -83,8 +83,8 @@ class Head {
   Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
        const OptionalTensor& margins, const MarginParams& p, const OptionalTensor& classes = {})
       : Head(gpu, features, weight, labels, margins, p, classes, nullptr, gpu.stream()) {}
-  // classes: those of HeadOptions, on the device.  On another stream.  numbers: where the device has p's, or other ones of its plan; or none.  again: in the memory of a
-  // head that did the same.
+  // On another stream.  classes: those of HeadOptions, on the device.  numbers: where the device has p's, or other ones of
+  // its plan; or none.  again: in the memory of a head that did the same.
   Head(CudaBackend& gpu, const Tensor& features, const Tensor& weight, const Tensor& labels,
        const OptionalTensor& margins, const MarginParams& p, const OptionalTensor& classes,
        const HeadNumbers<T>* numbers, const Stream& stream, const Head* again = nullptr)

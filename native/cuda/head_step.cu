@@ -114,6 +114,7 @@ class KeptHead final : public KeptStep {
         classes_(on_device(gpu, terms.classes)),
         numbers_(gpu.empty(Dtype::uint8, {int64_t(sizeof(StepNumbers<T>))})) {
     if (margins) margins_ = gpu.empty(features.dtype, {features.dim(0)});
+    terms_.classes.reset();  // each step has its own
     OptimizerState unowned_state;
     for (const Tensor& each : state) unowned_state.push_back(unowned(each));
     weights_ = weight_task<T>(weight_, unowned_state, p, optimizer);

@@ -49,6 +49,21 @@ describe('gradientFilter', () => {
     if (emulatedCuda) expect(stepped({ gradientFilter: 1e-6, device: 'cuda' }).filtered).toBe(0);
   });
 
+  it('says so where it can leave nothing out', () => {
+    const told = (options: Partial<MarginHeadOptions>) => {
+      const said: string[] = [];
+      const head = { numClasses: C, embeddingSize: D, gradientFilter: 1e-6, precision: 'bfloat16' as const };
+      new MarginHead({ ...head, ...options, onAdvice: (sentence) => said.push(sentence) }).dispose();
+      return said.some((sentence) => sentence.startsWith('gradientFilter leaves nothing out here'));
+    };
+    expect(told({})).toBe(true);
+    expect(told({ gradientFilter: 0 })).toBe(false);
+    if (!emulatedCuda) return;
+    expect(told({ device: 'cuda' })).toBe(false);
+    expect(told({ device: 'cuda', precision: 'float32' })).toBe(true);
+    expect(told({ device: 'cuda', margin: cosface({ labelSmoothing: 0.1 }) })).toBe(true);
+  });
+
   it('is a share', () => {
     for (const gradientFilter of [-0.1, 1, Number.NaN, '1e-4'])
       expect(

@@ -3,8 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { native } from '../../lib/binding.js';
 import { MarginHead, type MarginHeadOptions, sampledClasses } from '../../lib/heads/index.js';
 import { adacosScale, adaptiveface, arcface, magface, sphereface2 } from '../../lib/margins/index.js';
+import { marginSoftmax } from '../../lib/ops/index.js';
 import { Random } from '../../lib/random.js';
-import { Tensor, tensor } from '../../lib/tensor.js';
+import { memory, Tensor, tensor } from '../../lib/tensor.js';
+import { emulatedCuda } from '../emulatedCuda.js';
+
+if (emulatedCuda) process.env.FLASHMARGIN_CUDA ??= emulatedCuda;
 
 const N = 12;
 const D = 20;
@@ -111,6 +115,42 @@ describe('a step of a head that samples', () => {
     });
   }
 
+  it.skipIf(!emulatedCuda)('is the same on a GPU, but for rounding', () => {
+    const [here, there] = ['cpu', 'cuda'].map((device) => {
+      const head = new MarginHead({ numClasses: 300, embeddingSize: D, seed: 3, sampleRate: 0.25, device });
+      for (let step = 0; step < 4; step++) {
+        const { features, labels } = batch(300, 20 + step);
+        head.stepSync(features, labels, { lr: 0.1 });
+      }
+      return [...(head.weight.toArray() as Float32Array)];
+    }) as [number[], number[]];
+    const largest = Math.max(...here.map(Math.abs));
+    expect(Math.max(...here.map((x, i) => Math.abs(x - (there[i] as number)))) / largest).toBeLessThan(1e-5);
+  });
+
+  it.skipIf(!emulatedCuda)('refuses a batch that is elsewhere', () => {
+    const { features, labels } = batch(90, 5);
+    const on = (device: string) => [tensor(features, [N, D], device), tensor(labels, [N], device)] as const;
+    for (const [own, other, name] of [
+      ['cpu', 'cuda', 'cuda:0'],
+      ['cuda', 'cpu', 'cpu'],
+    ] as const)
+      for (const sampleRate of [0.5, 1]) {
+        const head = new MarginHead({ numClasses: 90, embeddingSize: D, device: own, sampleRate });
+        const [mine, theirs] = [on(own), on(other)];
+        const lr = { lr: 0.1 };
+        expect(() => head.stepSync(theirs[0], mine[1], lr)).toThrow(
+          `MarginHead.step: expected features on ${head.device}, got ${name}`,
+        );
+        expect(() => head.stepSync(mine[0], theirs[1], lr)).toThrow(
+          `MarginHead.step: expected labels on ${head.device}, got ${name}`,
+        );
+        expect(() => marginSoftmax(mine[0], tensor(features, [N, D], other), labels, arcface())).toThrow(
+          `expected weight on ${head.device}, got ${name}`,
+        );
+      }
+  });
+
   it('of rate 1 is a step of all classes', () => {
     const { features, labels } = batch(90, 5);
     const [all, sampled] = [{}, { sampleRate: 1 }].map((options) => {
@@ -164,6 +204,35 @@ describe('a step of a head that samples', () => {
     const saved = new Map(first.namedTensors());
     for (const [name, x] of second.namedTensors()) x.set((saved.get(name) as Tensor).toArray() as Float32Array);
     expect(run(second, 3, 6)).toEqual(wanted);
+  });
+
+  it('that fails keeps no memory', async () => {
+    const head = new MarginHead({ numClasses: 60_000, embeddingSize: D, sampleRate: 0.9 });
+    const { features, labels } = batch(60_000, 1);
+    features[7] = Number.NaN;
+    const fail = async () => {
+      expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow('expected finite features');
+      await expect(head.step(features, labels, { lr: 0.1 })).rejects.toThrow('expected finite features');
+    };
+    await fail();
+    const before = memory().used;
+    for (let i = 0; i < 5; i++) await fail();
+    expect(memory().used - before).toBeLessThan(60_000);
+  });
+
+  it('of no class but its rows’ own is told of, once', () => {
+    const said: string[] = [];
+    const head = new MarginHead({
+      numClasses: 2000,
+      embeddingSize: D,
+      sampleRate: 0.001,
+      onAdvice: (sentence) => said.push(sentence),
+    });
+    const { features, labels } = batch(2000, 1);
+    for (let step = 0; step < 2; step++) head.stepSync(features, labels, { lr: 0.1 });
+    expect(said.filter((sentence) => sentence.includes('sampleRate'))).toEqual([
+      'sampleRate 0.001 of 2000 classes is 2, no more than a batch has: its own classes are all that its rows are told apart from',
+    ]);
   });
 
   it('names what is wrong, and moves nothing', async () => {

@@ -71,7 +71,7 @@ struct Way {
   const char* path = nullptr;
   Precision precision = Precision::float32;
   const char* graph = "off";
-  double keep_bytes = -1;
+  double keep_bytes = -1, filter = 0;
 };
 
 // The rows of some classes, one after the other.
@@ -107,7 +107,7 @@ void steps(const Way& way, int64_t N, int64_t C, int64_t K, int64_t D, const Mar
     if (p.method == Method::arcface) margins = on(device, {N}, q.margins);
     OptimizerParams optimizer{0.3, 0.7, 0.01, type, 0.8, 0.95, 1e-3, double(1 + turn)};
     HeadOptions options;
-    options.precision = way.precision, options.keep_bytes = way.keep_bytes;
+    options.precision = way.precision, options.keep_bytes = way.keep_bytes, options.gradient_filter = way.filter;
     std::vector<Tensor> alone;
     for (const std::vector<T>& all : before) alone.push_back(place(rows_of(all, classes, a_class)));
     setenv("FLASHMARGIN_CUDA_GRAPH", "off", 1);
@@ -130,6 +130,7 @@ void steps(const Way& way, int64_t N, int64_t C, int64_t K, int64_t D, const Mar
     const auto values = [&](const Tensor& t) { return values_of<T>(device, t); };
     near("loss", {T(got.loss), T(got.correct), T(got.labelled), T(got.d_scale), T(got.d_bias)},
          {T(wanted.loss), T(wanted.correct), T(wanted.labelled), T(wanted.d_scale), T(wanted.d_bias)});
+    expect(got.filtered == wanted.filtered, what, ": filtered ", got.filtered, ", expected ", wanted.filtered);
     near("row_loss", values(got.row_loss), values(wanted.row_loss));
     near("lse", values(got.lse), values(wanted.lse));
     near("d_features", values(got.d_features), values(wanted.d_features));
@@ -211,6 +212,7 @@ int main() {
     for (int64_t D : {40, 304, 520})
       on_way<float>({"hopper", gpu(), "hopper", Precision::bfloat16, D == 304 ? "on" : "off", D == 304 ? 1e9 : 0}, 13,
                     D == 40 ? 311 : 111, D);
+    on_way<float>({"hopper, filtered", gpu(), "hopper", Precision::bfloat16, "on", 0, 0.3}, 300, 811, 24);
     // Chunks of few classes, whose rows are copied one chunk after the other: sums in another order.
     setenv("FLASHMARGIN_CUDA_SCRATCH", "0.05", 1);  // MiB
     steps<float>({"plain in chunks", gpu(), "plain"}, 40, 901, 2, 35, params(Method::arcface, 2), Optimizer::sgd, 1e-4);
