@@ -33,7 +33,15 @@ const option = (name) => process.argv.find((arg) => arg.startsWith(`--${name}=`)
 
 /** What a run of the native step alone wrote. */
 function countNative(log) {
-  while (!existsSync(log)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  const stop = Date.now() + 3_600_000;
+  while (!existsSync(log)) {
+    if (Date.now() > stop) {
+      console.error(`native: ${log} did not come within an hour`);
+      counts.failed++;
+      return false;
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  }
   const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
   const [, passed, failed, skipped] = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(lines.at(-1)) ?? [0, 0, 1, 0];
   console.log(lines.join('\n').replace(/\n\d+ passed, .*$/, '')); // the last line is for the sum of all steps
