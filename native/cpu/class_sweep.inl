@@ -288,8 +288,10 @@ static __attribute__((noinline)) void sweep_tiles(ClassSweep<T>& s, Epilogue<T> 
         const bool known = updates && tile.first + tile.count <= s.kept_rows;
         const int64_t ahead = std::min(end, tile.first + most), ahead_end = std::min(end, ahead + most);
         const auto rows_ahead = [&](const T* of, int64_t from, int64_t to) {
-          if (s.places.classes) return Ahead{};
-          return Ahead{reinterpret_cast<const char*>(of + from * s.D), reinterpret_cast<const char*>(of + to * s.D)};
+          const auto* const base = reinterpret_cast<const char*>(of);
+          const int64_t row_bytes = s.D * int64_t(sizeof(T));
+          if (s.places.classes) return Ahead{nullptr, nullptr, base, &s.places, from, to, row_bytes};
+          return Ahead{base + from * row_bytes, base + to * row_bytes};
         };
         if (!known || features) {
           const int64_t bad = load_tile(s, layout, tile, operands);

@@ -7,8 +7,22 @@
 
 // Memory that is needed soon, fetched into the second-level cache a line at a time.
 struct Ahead {
-  const char *next, *end;
-  int64_t lines() const { return (end - next) / 64; }
+  const char *next = nullptr, *end = nullptr;  // of what lies side by side: all of them, or one
+  // Rows that follow, at their places from `base`.
+  const char* base = nullptr;
+  const ClassRows* places = nullptr;
+  int64_t row = 0, last_row = 0, row_bytes = 0;
+
+  int64_t lines() const { return (end - next + (last_row - row) * row_bytes) / 64; }
+  bool left() const { return next < end || row < last_row; }
+  __attribute__((always_inline)) void fetch() {
+    if (next >= end) {
+      next = base + (*places)(row++) * row_bytes;
+      end = next + row_bytes;
+    }
+    __builtin_prefetch(next, 0, 2);
+    next += 64;
+  }
 };
 
 // Two of them, a few lines a step of a product's kernels.
@@ -23,13 +37,8 @@ struct AheadOfBoth {
         second_lines((second.lines() + kernels - 1) / kernels) {}
 
   __attribute__((always_inline)) void fetch(int64_t step) {
-    if (step < first_lines && first.next < first.end) {
-      __builtin_prefetch(first.next, 0, 2);
-      first.next += 64;
-    } else if (step < first_lines + second_lines && second.next < second.end) {
-      __builtin_prefetch(second.next, 0, 2);
-      second.next += 64;
-    }
+    if (step < first_lines && first.left()) first.fetch();
+    else if (step < first_lines + second_lines && second.left()) second.fetch();
   }
 };
 
