@@ -97,6 +97,8 @@ export interface HeadOptions {
   readonly gradientFilter: number;
   /** The classes that take part instead of all, labels being places among them: native/common/backend.h, classes. */
   readonly classes?: Handle | undefined;
+  /** With classes: whether the rows of others move, as by a gradient of 0. */
+  readonly movesOthers?: boolean;
   /** What negativeSums gave for the same batch with the same options, and its scale. */
   readonly moments?: Handle | undefined;
   readonly cosines?: Handle | undefined;

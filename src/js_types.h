@@ -263,6 +263,7 @@ struct Js<HeadOptions> {
     read_field(object, "momentsScale", options.moments_scale);
     read_field(object, "gradientFilter", options.gradient_filter);
     read_field(object, "classes", options.classes);
+    read_field(object, "movesOthers", options.moves_others);
     FM_CHECK(range, options.gradient_filter >= 0 && options.gradient_filter < 1,
              "expected gradientFilter to be at least 0 and below 1, got ", options.gradient_filter);
     const Napi::Value memory = object.Get("memory");

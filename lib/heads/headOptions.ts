@@ -47,11 +47,14 @@ export interface MarginHeadOptions extends OptimizerNumbers {
   /**
    * Partial FC (An et al. 2022): the share of the classes, above 0 to 1, that a step takes part with, ⌊sampleRate·C⌋ and
    * at least one: those of the batch, and others drawn for each step from `seed`.  1, by default: all.  The softmax is
-   * over these classes alone, and so is `accuracy`; the centers of the others stay as they are, without momentum or
-   * weight decay (as the first PartialFC and UniFace have it; PartialFC_V2 moves them by both at every step).  A batch
-   * of more classes takes part with all of them.
+   * over these classes alone, and so is `accuracy`.  A batch of more classes takes part with all of them.
    */
   readonly sampleRate?: number;
+  /**
+   * What a step does to the centers that take no part.  kept, by default: nothing, as the first PartialFC and UniFace.
+   * moved: momentum and weight decay act on them, as in PartialFC_V2, whose gradient is 0 there; a pass over all centers.
+   */
+  readonly unsampledCenters?: 'kept' | 'moved';
   /** Takes sentences about numbers far from anything published, once each; by default a warning of the process. */
   readonly onAdvice?: (sentence: string) => void;
 }
@@ -68,6 +71,7 @@ const optionNames = (type: OptimizerName) => [
   'memory',
   'gradientFilter',
   'sampleRate',
+  'unsampledCenters',
   'onAdvice',
 ];
 
@@ -95,6 +99,7 @@ export function checkedOptions(options: MarginHeadOptions) {
     memory = 'lean',
     gradientFilter = 0,
     sampleRate = 1,
+    unsampledCenters = 'kept',
     onAdvice = warn,
     ...numbers
   } = options;
@@ -137,6 +142,12 @@ export function checkedOptions(options: MarginHeadOptions) {
     'sampleRate, a share above 0 and at most 1',
     sampleRate,
   );
+  expected(
+    unsampledCenters === 'kept' || unsampledCenters === 'moved',
+    'MarginHead',
+    "unsampledCenters 'kept' or 'moved'",
+    unsampledCenters,
+  );
   checkMargin(margin, numClasses, 'MarginHead');
   return {
     numClasses,
@@ -149,6 +160,7 @@ export function checkedOptions(options: MarginHeadOptions) {
     memory,
     gradientFilter,
     sampleRate,
+    unsampledCenters,
     onAdvice,
     numbers,
   };

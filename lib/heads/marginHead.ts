@@ -118,6 +118,7 @@ export class MarginHead {
   readonly gradientFilter: number;
   /** The share of the classes that take part in a step. */
   readonly sampleRate: number;
+  readonly unsampledCenters: 'kept' | 'moved';
   readonly #seed: number;
   readonly #advise: (sentence: string) => void;
   #firstSteps: FirstSteps | undefined;
@@ -126,7 +127,7 @@ export class MarginHead {
 
   constructor(options: MarginHeadOptions) {
     const { numClasses, embeddingSize, margin, device, seed, ...how } = checkedOptions(options);
-    const { optimizer: type, numbers, precision, memory, gradientFilter, sampleRate, onAdvice } = how;
+    const { optimizer: type, numbers, precision, memory, gradientFilter, sampleRate, unsampledCenters, onAdvice } = how;
     this.numClasses = numClasses;
     this.embeddingSize = embeddingSize;
     this.margin = margin;
@@ -139,6 +140,7 @@ export class MarginHead {
     this.memory = memory;
     this.gradientFilter = gradientFilter;
     this.sampleRate = sampleRate;
+    this.unsampledCenters = unsampledCenters;
     this.#seed = seed;
     const shape = [numClasses * this.subCenters, embeddingSize];
     this.weight = parameter(named('MarginHead', () => zeros(shape, 'float32', device)));
@@ -396,7 +398,8 @@ export class MarginHead {
     optimizer: OptimizerParams,
     { sums, sample }: Batch,
   ): Parameters<typeof native.headStep> {
-    const options = { ...this.#headOptions(), ...sums, classes: sample?.classes };
+    const movesOthers = this.unsampledCenters === 'moved';
+    const options = { ...this.#headOptions(), ...sums, classes: sample?.classes, movesOthers };
     const state = [...this.optimizerState.values()].map(({ handle }) => handle);
     return [rows, this.weight.handle, state, sample?.targets ?? targets, rowMargins, params, optimizer, options];
   }

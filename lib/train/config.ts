@@ -56,7 +56,7 @@ const fields = z.strictObject({
   loss: lossSchema.optional(),
   /** Beside `margin`. */
   centerLoss: centerLossSchema.optional(),
-  /** How the head computes: MarginHead's precision, memory, gradientFilter and sampleRate. */
+  /** How the head computes: MarginHead's precision, memory, gradientFilter, sampleRate and unsampledCenters. */
   head: headSchema.prefault({}),
   optimizer: optimizerSchema.prefault({}),
   schedule: z

@@ -154,10 +154,11 @@ const bytesOrName = expecting("'lean', 'fast' or a number of bytes");
 const share = expecting('a share of at least 0 and below 1');
 const rate = expecting('a share above 0 and at most 1');
 
-/** How the head computes: MarginHead's precision, memory, gradientFilter and sampleRate. */
+/** How the head computes: MarginHead's precision, memory, gradientFilter, sampleRate and unsampledCenters. */
 export const headSchema = z.strictObject({
   precision: z.enum(['float32', 'bfloat16']).default('float32'),
   memory: z.union([z.enum(['lean', 'fast']), z.number().min(0, bytesOrName)], bytesOrName).default('lean'),
   gradientFilter: z.number(share).min(0, share).lt(1, share).default(0),
   sampleRate: z.number(rate).gt(0, rate).max(1, rate).default(1),
+  unsampledCenters: z.enum(['kept', 'moved']).default('kept'),
 });

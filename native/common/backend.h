@@ -112,8 +112,10 @@ struct HeadOptions {
   OptionalTensor moments{}, cosines{};
   double moments_scale = 0;
   // [S] int32 on the CPU, ascending: the classes that take part, instead of all.  labels are then places among them, in
-  // [0, S) or −1, and other rows of weight and of the optimizer's state are neither read nor moved.
+  // [0, S) or −1, and other rows of weight and of the optimizer's state are neither read nor moved, but for what follows.
   OptionalTensor classes{};
+  // Other rows are moved after all, by head_step, as by a gradient of 0: by momentum and weight decay.
+  bool moves_others = false;
 };
 
 class Backend {

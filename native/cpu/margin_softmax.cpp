@@ -12,6 +12,7 @@
 #include "center_sum.h"
 #include "class_sweep.h"
 #include "isa.h"
+#include "optimizer_step.h"
 #include "parallel.h"
 
 namespace fm {
@@ -464,6 +465,7 @@ HeadStep CpuBackend::head_step(const Tensor& features, const Tensor& weight, con
       head.finish_features(d_features.data<T>(), row_weight, true, scratch);
       update(SweepKind::update);
     }
+    if (options.classes && options.moves_others) move_other_rows(weight, state, *options.classes, head.K, optimizer);
     out.loss = head.mean_loss();
     out.regularizer = head.regularizer();
     out.correct = head.correct();

@@ -1,3 +1,7 @@
+#include "optimizer_step.h"
+
+#include <algorithm>
+
 #include "../common/check.h"
 #include "../common/optimizers.h"
 #include "backend.h"
@@ -20,6 +24,33 @@ void CpuBackend::optimizer_step(const Tensor& weight, const OptimizerState& stat
         T* states[kMostStates] = {};
         for (size_t k = 0; k < state.size(); k++) states[k] = state[k].template data<T>() + i;
         kernel(weight.data<T>() + i, states, gradient.data<T>() + i, T(p.gradient_factor), end - i, update);
+      });
+    });
+  });
+}
+
+void move_other_rows(const Tensor& weight, const OptimizerState& state, const Tensor& classes, int64_t K,
+                     const OptimizerParams& p) {
+  constexpr int64_t kGrain = 128;  // classes
+  const int64_t C = weight.dim(0) / K, a_class = K * weight.dim(1);
+  const int32_t* const taking_part = classes.data<int32_t>();
+  dispatch_float(weight.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    OptimizerStep<T>(p).with([&](const auto& update) {
+      const auto kernel = FM_KERNEL(update_range<std::decay_t<decltype(update)>>);
+      const auto move = [&](int64_t first, int64_t end) {
+        T* states[kMostStates] = {};
+        for (size_t k = 0; k < state.size(); k++) states[k] = state[k].template data<T>() + first * a_class;
+        kernel(weight.data<T>() + first * a_class, states, nullptr, T(1), (end - first) * a_class, update);
+      };
+      parallel_ranges(C, kGrain, [&](int64_t first, int64_t end) {
+        const int32_t* next = std::lower_bound(taking_part, taking_part + classes.numel(), first);
+        while (first < end) {
+          const int64_t stop = next == taking_part + classes.numel() ? end : std::min<int64_t>(end, *next);
+          if (first < stop) move(first, stop);
+          first = stop + 1;
+          ++next;
+        }
       });
     });
   });

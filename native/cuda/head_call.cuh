@@ -12,6 +12,7 @@
 #include "../common/methods.h"
 #include "backend.h"
 #include "head_filter.cuh"
+#include "head_others.cuh"
 #include "head_path.h"
 #include "head_products.cuh"
 #include "head_rows.cuh"
@@ -256,6 +257,17 @@ class Head {
       path_->weights_product(stream_, on_, chunk, weights);
     });
     if (totals) per_row(add_groups_kernel<T>);
+  }
+
+  // After sweep_gradients: of all rows of weight.
+  void move_others(const WeightTask<T>& weights, int64_t rows) {
+    if (!on_.places.classes) return;
+    weights.with_update([&](auto update) {
+      using Update = decltype(update);
+      if constexpr (Update::kStates > 0)
+        launch(stream_, unsigned(blocks_for(rows, kRowThreads / kWarp)), kRowThreads, other_rows_kernel<T, Update>, on_,
+               weights, rows);
+    });
   }
 
   const OptimizerStep<T>* store_numbers(const OptimizerParams& optimizer) {

@@ -26,7 +26,7 @@ struct Case {
 Outcome steps(CudaBackend& gpu, const Bfloat16Path& path, const Case& of) {
   SmallHead<float> q(gpu, of.K, of.negatives, of.type, of.D, of.samples);
   StepTerms terms = of.terms;
-  terms.classes = q.classes;
+  terms.classes = q.classes, terms.moves_others = of.samples;
   const auto step = [&] {
     return step_on_path(gpu, path, q.features, q.weight, q.state, q.labels, q.p, q.optimizer, terms);
   };

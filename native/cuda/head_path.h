@@ -81,10 +81,12 @@ struct StuckPath : Error {
   using Error::Error;
 };
 
-// Of HeadOptions: which terms of dL/dcos a step keeps, which it leaves out, and which classes have any.
+// Of HeadOptions: which terms of dL/dcos a step keeps, which it leaves out, which classes have any, and whether the
+// others move.
 struct StepTerms {
   double keep_bytes = -1, gradient_filter = 0;
   OptionalTensor classes{};
+  bool moves_others = false;
 };
 
 // head_step.cu: a step on this path, by plain launches.

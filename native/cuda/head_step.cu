@@ -28,6 +28,7 @@ void sweep_step(Head<T, E>& head, const HeadPath<T, E>& path, const Tensor& weig
   head.add_up();
   head.set_gradient(1);
   head.sweep_gradients(weights, false);
+  if (terms.moves_others) head.move_others(weights, weight.dim(0));
 }
 
 template <class T, class E>
@@ -191,6 +192,7 @@ StepKey key_of(const HeadPath<T, E>& path, const Tensor& features, const Tensor&
     key.numbers.push_back(double(number));
   key.numbers.push_back(terms.keep_bytes);
   key.numbers.push_back(terms.gradient_filter);
+  key.numbers.push_back(terms.moves_others);
   return key;
 }
 
@@ -242,8 +244,9 @@ HeadStep CudaBackend::head_step(const Tensor& features, const Tensor& weight, co
                                 const OptimizerParams& optimizer, HeadOptions options) {
   const DeviceGuard guard(device_);
   return dispatch_precision(features.dtype, options.precision, [&](auto zero, auto operand) {
-    return step<decltype(zero), decltype(operand)>(*this, features, weight, state, labels, margins, p, optimizer,
-                                                   {options.keep_bytes, options.gradient_filter, options.classes});
+    return step<decltype(zero), decltype(operand)>(
+        *this, features, weight, state, labels, margins, p, optimizer,
+        {options.keep_bytes, options.gradient_filter, options.classes, options.moves_others});
   });
 }
 

@@ -98,14 +98,22 @@ describe('head of a configuration', () => {
       memory: 'lean',
       gradientFilter: 0,
       sampleRate: 1,
+      unsampledCenters: 'kept',
     });
-    const head = { precision: 'bfloat16', memory: 5e8, gradientFilter: 1e-4, sampleRate: 0.1 };
+    const head = {
+      precision: 'bfloat16',
+      memory: 5e8,
+      gradientFilter: 1e-4,
+      sampleRate: 0.1,
+      unsampledCenters: 'moved',
+    };
     expect(resolveConfig({ data, head }).head).toEqual(head);
   });
   it.each([
     [{ precision: 'fp8' }, /head.precision: .*float32.*bfloat16/],
     [{ memory: 'all' }, /head.memory: expected 'lean', 'fast' or a number of bytes/],
     [{ memory: -5 }, /head.memory: expected 'lean', 'fast' or a number of bytes/],
+    [{ unsampledCenters: 'frozen' }, /head.unsampledCenters: .*kept.*moved/],
     [{ gradientFilter: 1 }, /head.gradientFilter: expected a share of at least 0 and below 1/],
   ])('refuses %o', (head, message) => {
     expect(() => resolveConfig({ data, head })).toThrow(message);

@@ -151,6 +151,36 @@ describe('a step of a head that samples', () => {
       }
   });
 
+  it.each(['cpu', ...(emulatedCuda ? ['cuda'] : [])])('moves the other centers where it is asked to: %s', (device) => {
+    const C = 200;
+    const make = (options: Partial<MarginHeadOptions>) =>
+      new MarginHead({ numClasses: C, embeddingSize: D, seed: 1, device, sampleRate: 0.2, ...options });
+    const [kept, moved] = [make({}), make({ unsampledCenters: 'moved' })];
+    let w = moved.weight.toArray() as Float32Array;
+    let v = moved.velocity.toArray() as Float32Array;
+    for (let step = 0; step < 3; step++) {
+      const { features, labels } = batch(C, step);
+      const { classes } = sampleOf(labels, C, 40, 1, step);
+      kept.weight.set(w);
+      kept.velocity.set(v);
+      const results = [kept, moved].map((head) => head.stepSync(features, labels, { lr: 0.1 }));
+      expect(results[1]).toEqual(results[0]);
+      const [others, velocity] = [kept.weight.toArray() as Float32Array, kept.velocity.toArray() as Float32Array];
+      // torch.optim.SGD with a gradient of 0
+      for (let i = 0; i < w.length; i++) {
+        if (classes.includes(Math.floor(i / D))) continue;
+        velocity[i] = 0.9 * (v[i] as number) + 5e-4 * (w[i] as number);
+        others[i] = (w[i] as number) - 0.1 * (velocity[i] as number);
+      }
+      [w, v] = [moved.weight.toArray() as Float32Array, moved.velocity.toArray() as Float32Array];
+      const apart = (a: Float32Array, b: Float32Array) =>
+        a.reduce((most, x, i) => Math.max(most, Math.abs(x - (b[i] as number))), 0);
+      expect(apart(w, others)).toBeLessThan(1e-5);
+      expect(apart(v, velocity)).toBeLessThan(1e-5);
+    }
+    expect(() => make({ unsampledCenters: 'frozen' as 'kept' })).toThrow("expected unsampledCenters 'kept' or 'moved'");
+  });
+
   it('of rate 1 is a step of all classes', () => {
     const { features, labels } = batch(90, 5);
     const [all, sampled] = [{}, { sampleRate: 1 }].map((options) => {
