@@ -111,15 +111,21 @@ function asked<R>(
   };
 }
 
+/** A batch on the head's device; its labels again, where they are known without waiting for that. */
+export interface Rows {
+  readonly rows: Handle;
+  readonly targets: Handle;
+  readonly known: Int32Array | undefined;
+}
+
 /** `used` takes the handles that the step needs, and whoever asks frees. */
 export async function factsOf(
   head: BatchHead,
   needs: readonly Fact[],
-  rows: Handle,
-  targets: Handle,
+  { rows, targets, known }: Rows,
   used: Handles,
 ): Promise<Batch> {
-  const labels = labelsOf(targets);
+  const labels = known ?? labelsOf(targets);
   let sums: Sums = {};
   const few = head.numClasses < 1 << 16;
   const sample = sampleOn(
@@ -149,11 +155,10 @@ export async function factsOf(
 export function factsOfSync(
   head: BatchHead,
   needs: readonly Fact[],
-  rows: Handle,
-  targets: Handle,
+  { rows, targets, known }: Rows,
   used: Handles,
 ): Batch {
-  const labels = labelsOf(targets);
+  const labels = known ?? labelsOf(targets);
   let sums: Sums = {};
   const sample = sampleOn(head.device, sampled(native.sampleClasses, head, labels), used);
   const asks = asked<Handle>(head, rows, targets, labels, {

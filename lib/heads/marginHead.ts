@@ -212,10 +212,11 @@ export class MarginHead {
   ): Promise<HeadStepResult<Tensor | Float32Array>> {
     const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const { rows, targets, free } = owned(x, y, made);
+    const known = labels instanceof Int32Array ? labels.slice() : undefined;
     const run = async () => {
       const used: Handles = [];
       try {
-        const batch = await factsOf(this.#asked(), this.#needs(), rows, targets, used);
+        const batch = await factsOf(this.#asked(), this.#needs(), { rows, targets, known }, used);
         const prepared = this.#prepare(batch, used);
         const optimizer = this.#optimizerStep(numbers, prepared);
         const args = this.#stepArguments(rows, targets, prepared, optimizer, batch);
@@ -245,7 +246,8 @@ export class MarginHead {
     const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: Handles = [];
     const run = () => {
-      const batch = factsOfSync(this.#asked(), this.#needs(), x.handle, y.handle, used);
+      const known = labels instanceof Int32Array ? labels : undefined;
+      const batch = factsOfSync(this.#asked(), this.#needs(), { rows: x.handle, targets: y.handle, known }, used);
       const prepared = this.#prepare(batch, used);
       const optimizer = this.#optimizerStep(numbers, prepared);
       const args = this.#stepArguments(x.handle, y.handle, prepared, optimizer, batch);
@@ -272,14 +274,14 @@ export class MarginHead {
   async inspect(features: Tensor | Float32Array, labels: Tensor | Int32Array): Promise<HeadInspection> {
     const { x, y, made } = this.#arguments('MarginHead.inspect', features, labels, { lr: 0 });
     const { rows, targets, free } = owned(x, y, made);
+    const known = labels instanceof Int32Array ? labels.slice() : undefined;
     const run = async () => {
       const used: Handles = [];
       try {
         const batch = await factsOf(
           { ...this.#asked(), options: { ...this.#headOptions(), memory: 0 }, sampling: undefined }, // no step follows
           this.#needs(),
-          rows,
-          targets,
+          { rows, targets, known },
           used,
         );
         const prepared = this.#prepare(batch, used);

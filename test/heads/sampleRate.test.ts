@@ -219,6 +219,16 @@ describe('a step of a head that samples', () => {
     expect([...after].filter((m, c) => m !== before[c]).length).toBeGreaterThan(C / 2);
   });
 
+  it('is of the batch as it was when it was called', async () => {
+    const make = () => new MarginHead({ numClasses: 200, embeddingSize: D, sampleRate: 0.3 });
+    const { features, labels } = batch(200, 6);
+    const wanted = make().stepSync(features, labels, { lr: 0.1 });
+    const step = make().step(features, labels, { lr: 0.1 });
+    features.fill(0);
+    labels.fill(0);
+    expect(await step).toEqual(wanted);
+  });
+
   it('goes on where a checkpoint left its draws', () => {
     const options = { numClasses: 200, embeddingSize: D, sampleRate: 0.1, seed: 4 };
     const run = (head: MarginHead, from: number, to: number) => {
