@@ -39,7 +39,7 @@ CudaBackend::CudaBackend(int device)
       name_("cuda:" + std::to_string(device)),
       stream_(device),
       allocator_(device),
-      staging_(new Staging(device)),
+      staging_(new Staging),
       libraries_(new LibraryOps(stream_, allocator_, capability_)),
       graphs_(new StepGraphs(device)) {
   allocator_.on_shortage([](void* graphs) { return static_cast<StepGraphs*>(graphs)->give_up_memory(); },
