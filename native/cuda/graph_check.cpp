@@ -47,7 +47,8 @@ template <class T, class E>
 std::string compare(CudaBackend& gpu, const HeadPath<T, E>& path) {
   const char* const names[] = {"row_loss", "lse", "d_features", "d_margins"};
   for (Optimizer type : {Optimizer::sgd, Optimizer::adamw}) {
-    const StepTerms terms{type == Optimizer::sgd ? 0.0 : -1.0};  // terms of none, and of all
+    StepTerms terms;
+    terms.keep_bytes = type == Optimizer::sgd ? 0.0 : -1.0;  // terms of none, and of all
     std::vector<std::vector<T>> wanted = steps(gpu, path, type, terms, false), got;
     try {
       got = steps(gpu, path, type, terms, true);
