@@ -44,13 +44,10 @@ void move_other_rows(const Tensor& weight, const OptimizerState& state, const Te
         kernel(weight.data<T>() + first * a_class, states, nullptr, T(1), (end - first) * a_class, update);
       };
       parallel_ranges(C, kGrain, [&](int64_t first, int64_t end) {
-        const int32_t* next = std::lower_bound(taking_part, taking_part + classes.numel(), first);
-        while (first < end) {
-          const int64_t stop = next == taking_part + classes.numel() ? end : std::min<int64_t>(end, *next);
-          if (first < stop) move(first, stop);
-          first = stop + 1;
-          ++next;
-        }
+        const int32_t* const last = taking_part + classes.numel();
+        for (auto next = std::lower_bound(taking_part, last, first); next != last && *next < end; first = *next++ + 1)
+          move(first, *next);
+        move(first, end);
       });
     });
   });
