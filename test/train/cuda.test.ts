@@ -42,6 +42,15 @@ const write = (name: string, config: object) => {
   return at(`${name}.json`);
 };
 
+/** Losses of the same steps; rounding grows from step to step, to at most `late`. */
+function expectNear(there: ReturnType<typeof readMetrics>, here: ReturnType<typeof readMetrics>, late: number): void {
+  expect(there).toHaveLength(here.length);
+  for (const [i, { loss }] of there.entries()) {
+    const wanted = here[i]?.loss as number;
+    expect(Math.abs(loss - wanted) / wanted, `step ${i + 1}`).toBeLessThan(i < 5 ? 1e-5 : late);
+  }
+}
+
 beforeAll(() => writeTinySet(at('tiny.rec')));
 
 describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
@@ -55,11 +64,7 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
 
     const [here, there] = [readMetrics(at('cpu')), readMetrics(at('cuda'))];
     expect(there).toHaveLength(15);
-    // Rounding grows from step to step.
-    for (const [i, { loss }] of there.entries()) {
-      const wanted = here[i]?.loss as number;
-      expect(Math.abs(loss - wanted) / wanted, `step ${i + 1}`).toBeLessThan(i < 5 ? 1e-5 : 1e-3);
-    }
+    expectNear(there, here, 1e-3);
 
     // From the last checkpoint but one, with the threads of each block in another order.
     const whole = tensorsOf('cuda');
@@ -127,11 +132,7 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     expect(flashmargin(['train', config]).status).toBe(0);
     const cuda = flashmargin(['train', config, '--out', at('sampled-cuda'), '--device', 'cuda']);
     expect(cuda.status, cuda.stderr).toBe(0);
-    const here = readMetrics(at('sampled'));
-    for (const [i, { loss }] of readMetrics(at('sampled-cuda')).entries()) {
-      const wanted = here[i]?.loss as number;
-      expect(Math.abs(loss - wanted) / wanted, `step ${i + 1}`).toBeLessThan(i < 5 ? 1e-5 : 1e-2);
-    }
+    expectNear(readMetrics(at('sampled-cuda')), readMetrics(at('sampled')), 1e-2);
     const whole = tensorsOf('sampled-cuda');
     expect(whole.get('head.sampledSteps')).toEqual([15]);
     const checkpoints = path.join(at('sampled-cuda'), 'checkpoints');
@@ -146,11 +147,7 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     expect(flashmargin(['train', config]).status).toBe(0);
     const cuda = flashmargin(['train', config, '--out', at('adamw-cuda'), '--device', 'cuda']);
     expect(cuda.status, cuda.stderr).toBe(0);
-    const here = readMetrics(at('adamw'));
-    for (const [i, { loss }] of readMetrics(at('adamw-cuda')).entries()) {
-      const wanted = here[i]?.loss as number;
-      expect(Math.abs(loss - wanted) / wanted, `step ${i + 1}`).toBeLessThan(i < 5 ? 1e-5 : 1e-2);
-    }
+    expectNear(readMetrics(at('adamw-cuda')), readMetrics(at('adamw')), 1e-2);
   });
 
   it.each([{ epochs: 4 }, { epochs: 1, groupFace: { groups: 3, hidden: 8 } }])(
