@@ -1,7 +1,7 @@
 /** Partial FC: a step of a head that samples is a step of the sampled rows alone. */
 import { describe, expect, it } from 'vitest';
 import { native } from '../../lib/binding.js';
-import { MarginHead, type MarginHeadOptions, sampledClasses } from '../../lib/heads/index.js';
+import { MarginHead, type MarginHeadOptions } from '../../lib/heads/index.js';
 import { adacosScale, adaptiveface, arcface, magface, sphereface2 } from '../../lib/margins/index.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Random } from '../../lib/random.js';
@@ -295,8 +295,4 @@ describe('a step of a head that samples', () => {
     labels[5] = 40;
     expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow('at class 40');
   });
-});
-
-it('sampledClasses has the rule in plain words', () => {
-  expect([...sampledClasses([0.9, 0.1, 0.5], [1], 2)]).toEqual([0, 1]);
 });
