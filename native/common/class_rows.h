@@ -8,7 +8,7 @@ namespace fm {
 
 struct ClassRows {
   const int32_t* classes = nullptr;  // [C] of the head's classes their places in weight, ascending; none: they are all
-  int64_t K = 1;                     // rows a class
+  int64_t K;                         // rows a class
 
   // Of a head's row of weight.
   FM_HD int64_t operator()(int64_t row) const {

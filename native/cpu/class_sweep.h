@@ -52,10 +52,10 @@ template <class T>
 struct ClassSweep {
   int64_t N, R, D;  // R = C·K rows of weight
   int64_t K = 1;
-  const T* embeddings;  // [N, D] unit rows
-  const T* weight;      // [R, D], at `places`
-  ClassRows places;
-  const Target* targets;  // sorted by center, then row
+  const T* embeddings;               // [N, D] unit rows
+  const T* weight;                   // [R, D], at `places`
+  const int32_t* classes = nullptr;  // [R / K] that take part, or none: all
+  const Target* targets;             // sorted by center, then row
   int64_t target_count;
   T cosine_limit = 2;   // cosines are clipped to ± this, if below 1
   T slope_outside = 0;  // of a clipped cosine
@@ -91,6 +91,7 @@ struct ClassSweep {
   T* kept_inverse = nullptr;
   int64_t kept_rows = 0;
 
+  ClassRows places() const { return {classes, K}; }
   // Whether cosines are clipped, labels smoothed, or centers several a class.
   bool has_extras() const { return cosine_limit < 1 || spread || K > 1; }
 

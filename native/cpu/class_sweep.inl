@@ -290,7 +290,7 @@ static __attribute__((noinline)) void sweep_tiles(ClassSweep<T>& s, Epilogue<T> 
         const auto rows_ahead = [&](const T* of, int64_t from, int64_t to) {
           const auto* const base = reinterpret_cast<const char*>(of);
           const int64_t row_bytes = s.D * int64_t(sizeof(T));
-          if (s.places.classes) return Ahead{nullptr, nullptr, base, &s.places, from, to, row_bytes};
+          if (s.classes) return Ahead{nullptr, nullptr, base, s.places(), from, to, row_bytes};
           return Ahead{base + from * row_bytes, base + to * row_bytes};
         };
         if (!known || features) {

@@ -61,7 +61,7 @@ template <class T>
 struct Head {
   int64_t N, C, K, D;  // C classes of K centers
   const T *x, *w;
-  const ClassRows places;
+  const int32_t* classes;  // that take part, or none: all
   const MarginParams& p;
   const Precision precision;
   const bool binary;
@@ -84,7 +84,7 @@ struct Head {
         D(weight.dim(1)),
         x(features.data<T>()),
         w(weight.data<T>()),
-        places{classes ? classes->data<int32_t>() : nullptr, p.sub_centers},
+        classes(classes ? classes->data<int32_t>() : nullptr),
         p(p),
         precision(precision),
         binary(is_binary(p.method)),
@@ -154,15 +154,16 @@ struct Head {
     });
   }
 
-  const T* row_of(int64_t center) const { return w + places(center) * D; }
-  [[noreturn]] void fail_at(int64_t center) const { fail_center(exact_norm(row_of(center), D), places(center), K); }
+  ClassRows places() const { return {classes, K}; }
+  const T* row_of(int64_t center) const { return w + places()(center) * D; }
+  [[noreturn]] void fail_at(int64_t center) const { fail_center(exact_norm(row_of(center), D), places()(center), K); }
 
   ClassSweep<T> sweep() {
     ClassSweep<T> s{};
     s.N = N, s.R = C * K, s.K = K, s.D = D;
     s.embeddings = embeddings.data();
     s.weight = w;
-    s.places = places;
+    s.classes = classes;
     s.targets = targets.data();
     s.target_count = int64_t(targets.size());
     s.cosine_limit = p.cosine_epsilon > 0 ? T(1 - p.cosine_epsilon) : T(2);
@@ -261,7 +262,7 @@ struct Head {
   }
 
   void finish_rows() {
-    if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D, places);
+    if (p.label_smoothing > 0) sum_of_centers = sum_of_unit_rows(w, C, D, places());
     for (int64_t i = 0; i < N; i++) finish_row(rows[i], i);
   }
 

@@ -205,10 +205,11 @@ static int64_t load_tile(const ClassSweep<T>& s, const SweepLayout<T>& layout, T
   for (int64_t first = 0; first < tile.count; first += kAtOnce) {
     const int64_t end = std::min(first + kAtOnce, tile.count);
     T square[kAtOnce], root[kAtOnce];
-    for (int64_t j = first; j < end; j++) square[j - first] = square_of(s.weight + s.places(tile.first + j) * s.D, s.D);
+    for (int64_t j = first; j < end; j++)
+      square[j - first] = square_of(s.weight + s.places()(tile.first + j) * s.D, s.D);
     for (int64_t j = first; j < end; j++) root[j - first] = T(1) / std::sqrt(square[j - first]);
     for (int64_t j = first; j < end; j++) {
-      const T* w = s.weight + s.places(tile.first + j) * s.D;
+      const T* w = s.weight + s.places()(tile.first + j) * s.D;
       Operand* row = operands.rows + j * row_operands;
       if (square[j - first] > low && square[j - first] < high) {
         tile.inverse[j] = root[j - first];

@@ -10,14 +10,14 @@ struct Ahead {
   const char *next = nullptr, *end = nullptr;  // of what lies side by side: all of them, or one
   // Rows that follow, at their places from `base`.
   const char* base = nullptr;
-  const ClassRows* places = nullptr;
+  ClassRows places{};
   int64_t row = 0, last_row = 0, row_bytes = 0;
 
   int64_t lines() const { return (end - next + (last_row - row) * row_bytes) / 64; }
   bool left() const { return next < end || row < last_row; }
   __attribute__((always_inline)) void fetch() {
     if (next >= end) {
-      next = base + (*places)(row++) * row_bytes;
+      next = base + places(row++) * row_bytes;
       end = next + row_bytes;
     }
     __builtin_prefetch(next, 0, 2);
@@ -116,7 +116,7 @@ static __attribute__((noinline)) void weight_gradient(const ClassSweep<T>& s, co
     int64_t places[kRows];
     const int64_t rows = std::min<int64_t>(kRows, tile.count - j);
     for (int r = 0; r < kRows; r++) {
-      places[r] = r < rows ? s.places(tile.first + j + r) * s.D : 0;
+      places[r] = r < rows ? s.places()(tile.first + j + r) * s.D : 0;
       const T inverse = tile.inverse[j + r];
       across[r] = s.project || inverse == 0 ? inverse : T(1);
       along[r] = s.project ? tile.dots[j + r] * inverse : T(0);

@@ -66,10 +66,10 @@ struct HeadNumbers {
 template <class T>
 struct DeviceHead {
   int64_t N, C, K, D, R;
-  const T *x, *w;  // w's rows at their `places`
-  ClassRows places;
-  const int32_t* labels;  // [N]
-  const T* margins;       // [N] or none
+  const T *x, *w;          // w's rows at their `places`
+  const int32_t* classes;  // [C] that take part, or none: all
+  const int32_t* labels;   // [N]
+  const T* margins;        // [N] or none
   HeadPlan plan;
   const HeadNumbers<T>* numbers;
   bool binary;
@@ -94,6 +94,7 @@ struct DeviceHead {
   double* sum_of_centers;             // [D] Σ ŵ, for label smoothing; or none
 
   FM_HD const MarginParams& p() const { return numbers->p; }
+  FM_HD ClassRows places() const { return {classes, K}; }
 };
 
 // Rows of bfloat16 operands begin at multiples of 16 bytes, and their depth is in whole steps of a tile.

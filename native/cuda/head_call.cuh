@@ -94,7 +94,7 @@ class Head {
     const int64_t N = features.dim(0);
     on_.N = N, on_.K = p.sub_centers, on_.D = weight.dim(1);
     on_.C = classes ? classes->numel() : weight.dim(0) / on_.K, on_.R = on_.C * on_.K;
-    on_.places = {classes ? classes->data<int32_t>() : nullptr, on_.K};
+    on_.classes = classes ? classes->data<int32_t>() : nullptr;
     on_.x = features.data<T>();
     on_.w = weight.data<T>();
     on_.labels = labels.data<int32_t>();
@@ -261,7 +261,7 @@ class Head {
 
   // After sweep_gradients: of all rows of weight.
   void move_others(const WeightTask<T>& weights, int64_t rows) {
-    if (!on_.places.classes) return;
+    if (!on_.classes) return;
     weights.with_update([&](auto update) {
       using Update = decltype(update);
       if constexpr (Update::kStates > 0)
@@ -331,7 +331,7 @@ class Head {
   int64_t classes_a_cut() const { return masses_ ? kFilterClasses : classes_a_tile(); }
 
   // Whether the products read a copy of the rows of weight.
-  bool copies() const { return kRounds || on_.places.classes; }
+  bool copies() const { return kRounds || on_.classes; }
 
   // As many as the scratch holds, in whole tiles; whether or not units_ are there, so that memory does not decide in what
   // order is added up.  bytes: of a row of weight, besides itself.
@@ -344,7 +344,7 @@ class Head {
   // The unit rows that are with the weight, or room for them.  True where they are there.
   bool find_unit_rows(const Tensor& weight) {
     if constexpr (kRounds) {
-      if (!path_->whole_rows(on_.D) || on_.places.classes) return false;
+      if (!path_->whole_rows(on_.D) || on_.classes) return false;
       if (again_) {
         kept_rows_ = again_->kept_rows_;
         if (kept_rows_) units_ = kept_rows_->units, on_.inverse = kept_rows_->inverse;
@@ -376,7 +376,7 @@ class Head {
     HeadChunk<T, E> chunk{first,   last,   columns, depth_,  embeddings_, rounded,
                           nullptr, stride, nullptr, nullptr, nullptr};
     if constexpr (!kRounds) {
-      if (rounded) round_rows(on_.w, on_.places, first * on_.K, nullptr, columns, rounded);
+      if (rounded) round_rows(on_.w, on_.places(), first * on_.K, nullptr, columns, rounded);
       else chunk.weight = on_.w + first * on_.K * on_.D;
       chunk.inverse = inverse;
     } else if (units_) {
@@ -384,7 +384,7 @@ class Head {
       chunk.weight = units;
       if (renews_ && kept_rows_) chunk.units = units;
     } else {
-      round_rows(on_.w, on_.places, first * on_.K, inverse, columns, rounded);
+      round_rows(on_.w, on_.places(), first * on_.K, inverse, columns, rounded);
     }
     return chunk;
   }
@@ -494,9 +494,9 @@ class Head {
       fail_lse(lse, int64_t(report.bad_lse));
     }
     int64_t center = int64_t(report.bad_center);
-    if (on_.places.classes) {
+    if (on_.classes) {
       int32_t one = 0;
-      gpu_.read(&one, on_.places.classes + center / on_.K, sizeof one);
+      gpu_.read(&one, on_.classes + center / on_.K, sizeof one);
       center = one * on_.K + center % on_.K;
     }
     fail_center(row_norm(on_.w, center), center, on_.K);

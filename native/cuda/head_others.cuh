@@ -21,7 +21,7 @@ __device__ inline bool takes_part(const int32_t* classes, int64_t count, int64_t
 template <class T, class Update>
 __global__ void other_rows_kernel(DeviceHead<T> head, WeightTask<T> task, int64_t rows) {
   const int64_t row = thread_of_grid() / kWarp;
-  if (row >= rows || head.report->failed() || takes_part(head.places.classes, head.C, row / head.K)) return;
+  if (row >= rows || head.report->failed() || takes_part(head.classes, head.C, row / head.K)) return;
   const Update update = task.template update<Update>();
   for (int64_t d = threadIdx.x % kWarp; d < head.D; d += kWarp) {
     const int64_t at = row * head.D + d;

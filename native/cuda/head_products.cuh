@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(256, 2)
         }
       }
     const WeightRow<T> row(head, task, center, dot);
-    const int64_t place = head.places(center);
+    const int64_t place = head.places()(center);
 #pragma unroll
     for (int c = 0; c < S::kThreadColumns; c++) {
       const int64_t axis = axis0 + tile_column<T>(c);

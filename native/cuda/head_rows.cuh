@@ -82,7 +82,7 @@ __global__ void head_rows_kernel(DeviceHead<T> head) {
   row.label = label >= 0 && label < head.C ? label : -1;
   if (row.label >= 0 && finite)
     for (int64_t center = row.label * head.K; center < (row.label + 1) * head.K; center++) {
-      const T* const w = head.w + head.places(center) * D;
+      const T* const w = head.w + head.places()(center) * D;
       const double norm = exact_norm_of<kRowThreads>(w, D, thread), inverse = 1 / (norm > kTiny ? norm : kTiny);
       if (!(norm <= 1.7976931348623157e308)) {
         if (thread == 0) refuse(head.report->bad_center, center);
@@ -95,7 +95,7 @@ __global__ void head_rows_kernel(DeviceHead<T> head) {
       row.center = center, row.cos = cos, row.class_inverse = inverse;
     }
   for (int64_t d = thread; d < D; d += kRowThreads)
-    head.target_rows[i * D + d] = row.center < 0 ? T(0) : head.w[head.places(row.center) * D + d];
+    head.target_rows[i * D + d] = row.center < 0 ? T(0) : head.w[head.places()(row.center) * D + d];
   if (thread != 0) return;
   head.rows[i] = row;
   head.centers[i] = row.center;
@@ -137,7 +137,7 @@ __global__ void weight_rows_kernel(DeviceHead<T> head, E* units, int64_t depth) 
   const int64_t j = thread_of_grid() / kWeightThreads;
   const int lane = int(threadIdx.x) % kWarp, thread = lane % kWeightThreads;
   const int64_t D = head.D;
-  const T* const w = head.w + head.places(j < head.R ? j : 0) * D;
+  const T* const w = head.w + head.places()(j < head.R ? j : 0) * D;
   const bool pairs = D % 2 == 0;
   const auto pair_at = [&](int64_t d) {
     if (pairs) return *reinterpret_cast<const Some<T, 2>*>(w + d);
@@ -161,7 +161,7 @@ __global__ void weight_rows_kernel(DeviceHead<T> head, E* units, int64_t depth) 
     const bool mine = lane / kWeightThreads == row && j < head.R;
     if (!__any_sync(0xffffffffu, mine && !is_usual_square(square))) continue;
     const int64_t at = j - lane / kWeightThreads + row;
-    const double norm = exact_norm_of<kWarp>(head.w + head.places(at) * D, D, lane);
+    const double norm = exact_norm_of<kWarp>(head.w + head.places()(at) * D, D, lane);
     if (lane == 0 && !(norm <= 1.7976931348623157e308)) refuse(head.report->bad_center, at);
     if (mine) inverse = T(1 / (norm > kTiny ? norm : kTiny));
   }
@@ -199,7 +199,7 @@ __global__ void sum_centers_kernel(DeviceHead<T> head, double* parts) {  // [chu
   if (axis >= head.D) return;
   double total = 0;
   for (int64_t j = head.R * blockIdx.x / gridDim.x; j < head.R * (blockIdx.x + 1) / gridDim.x; j++)
-    total += double(head.w[head.places(j) * head.D + axis]) * double(head.inverse[j]);
+    total += double(head.w[head.places()(j) * head.D + axis]) * double(head.inverse[j]);
   parts[int64_t(blockIdx.x) * head.D + axis] = total;
 }
 template <class T>

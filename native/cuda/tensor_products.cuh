@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(TensorTile::kThreads, 1)
               }
           }
         const WeightRow<T> row(head, task, center, dot);
-        const int64_t first = head.places(center) * head.D;
+        const int64_t first = head.places()(center) * head.D;
 #pragma unroll
         for (int j = 0; j < 8; j++) {
           const int64_t axis = axis0 + place.column(j, 0), at = first + axis;

@@ -122,7 +122,7 @@ struct Problem {
     p.negatives = of.negatives;
     p.t = 0.3, p.filter_above = 0.2, p.scale = of.scale, p.power = 2, p.margin = 0.3;
     p.gradient = of.gradient;
-    head.N = N, head.C = C, head.K = K, head.D = D, head.R = C * K, head.places.K = K;
+    head.N = N, head.C = C, head.K = K, head.D = D, head.R = C * K;
     head.w = weight.data, head.labels = labels.data, head.binary = is_binary(p.method);
     head.plan.method = p.method, head.plan.negatives = p.negatives;
     head_numbers[0] = HeadNumbers<float>(p), head.numbers = head_numbers.data;

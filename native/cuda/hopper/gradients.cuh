@@ -162,7 +162,7 @@ struct WeightsWork {
     const auto inside = [&](int h) { return row0 + 8 * h < classes; };
     const auto column = [&](int h) { return inside(h) ? (row0 + 8 * h) * int(head.K) + tile.split : tile.split; };
     const auto center = [&](int h) { return first_class * head.K + column(h); };
-    const auto place = [&](int h) { return head.places.of(first_class + row0 + 8 * h, tile.split) * head.D; };
+    const auto place = [&](int h) { return head.places().of(first_class + row0 + 8 * h, tile.split) * head.D; };
     // Of this thread's axes of row h, a pair at a time: f(i, at), the pair d[i] and d[i + 1] and its place, the row's being
     // `first`.
     const auto for_pairs = [&](int h, int64_t first, const auto& f) {
