@@ -6,28 +6,35 @@
 
 namespace fm {
 
-// The current device is a thread's, and a step may run on any thread: every entry into the library sets it.
+// Whether this thread has used a device.
+bool has_context() noexcept;
+
+// The current device is a thread's, and a step may run on any thread: every entry into the library sets it.  A thread
+// that has used none is not put back on device 0, where that would make a context: hundreds of MB of another GPU.
 class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
     FM_CUDA(cudaGetDevice(&before_));
-    if (before_ != device) FM_CUDA(cudaSetDevice(device));
-    changed_ = before_ != device;
+    if (before_ == device) return;
+    const bool returns = has_context();
+    FM_CUDA(cudaSetDevice(device));
+    returns_ = returns;
   }
   // Of a destructor, which goes on whatever fails.
   DeviceGuard(int device, std::nothrow_t) noexcept {
-    changed_ = cudaGetDevice(&before_) == cudaSuccess && before_ != device;
-    if (changed_) cudaSetDevice(device);
+    if (cudaGetDevice(&before_) != cudaSuccess || before_ == device) return;
+    returns_ = has_context();
+    cudaSetDevice(device);
   }
   ~DeviceGuard() {
-    if (changed_) cudaSetDevice(before_);
+    if (returns_) cudaSetDevice(before_);
   }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
   int before_ = 0;
-  bool changed_ = false;
+  bool returns_ = false;
 };
 
 // Does not wait for the legacy default stream, which other libraries of the process may use.

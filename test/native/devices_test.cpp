@@ -1,6 +1,7 @@
 // What is said where a CUDA device is missing.  On a machine with a GPU the same program also uses it.
 #include "../../native/common/devices.h"
 
+#include <dlfcn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,6 +76,18 @@ bool says(const std::string& text, std::initializer_list<const char*> parts) {
   return all;
 }
 
+// A thread, which the driver says has this context, uses cuda:1: where it is afterwards.
+void with_driver(const char* what, void* context, int device) {
+  with_setting(FM_EMULATED_CUDA, what, [=] {
+    void* const driver = dlopen(FM_STUBS "/driver/libcuda.so.1", RTLD_NOW);
+    if (driver) reinterpret_cast<void (*)(void*)>(dlsym(driver, "fm_stub_context"))(context);
+    fm::Backend& gpu = fm::backend_of(fm::Device{1});
+    gpu.fill(gpu.empty(fm::Dtype::float32, {1000}), 3);
+    void* const library = dlopen(FM_EMULATED_CUDA, RTLD_NOW | RTLD_NOLOAD);
+    return driver && library && reinterpret_cast<int (*)()>(dlsym(library, "fm_emulated_device"))() == device;
+  });
+}
+
 void faults_are_sentences() {
   if (access(FM_EMULATED_CUDA, R_OK) != 0) {
     std::printf("skipped, no emulated library: what is said of drivers, devices and memory that fail\n");
@@ -147,6 +160,8 @@ void faults_are_sentences() {
       return says(text, {"cudaErrorIllegalAddress (an illegal memory access was encountered) in ", call,
                          "restart the process"});
     });
+  with_driver("a thread that has used no device stays on its first", nullptr, 1);
+  with_driver("a thread that has used another device goes back to it", &passed, 0);
   with_setting(FM_EMULATED_CUDA, "a large copy goes through in parts, both ways", [] {
     fm::Backend& gpu = fm::backend_of(fm::Device{0});
     const int64_t n = (int64_t(9) << 20) / 4 + 3;

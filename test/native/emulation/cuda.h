@@ -16,6 +16,7 @@ enum CUtensorMapSwizzle {
 };
 enum CUtensorMapL2promotion { CU_TENSOR_MAP_L2_PROMOTION_NONE = 0, CU_TENSOR_MAP_L2_PROMOTION_L2_256B = 3 };
 enum CUtensorMapFloatOOBfill { CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE = 0 };
+using CUcontext = struct EmulatedContext*;
 using cuuint32_t = uint32_t;
 using cuuint64_t = uint64_t;
 

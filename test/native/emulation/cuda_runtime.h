@@ -150,6 +150,10 @@ inline cudaError_t fault(const char* call) {
 extern "C" __attribute__((visibility("default"), used)) inline uint64_t fm_emulated_graph_launches() {
   return cuda_emulation::devices().graph_launches;
 }
+// And on which device this thread is.
+extern "C" __attribute__((visibility("default"), used)) inline int fm_emulated_device() {
+  return cuda_emulation::current_device;
+}
 
 #define FM_EMULATED_CALL \
   if (const cudaError_t error = ::cuda_emulation::fault(__func__)) return error
