@@ -21,8 +21,10 @@
 namespace fm {
 
 constexpr int64_t kCenterChunks = 256;  // of Σ ŵ
-// Offsets within a step of a tile fit an int: 128 rows of D, 48 rows of a chunk's columns.
-constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(1) << 23, kMostColumns = int64_t(1) << 25;
+// Offsets within a step of a tile fit an int: 128 rows of D, 48 rows of a chunk's columns.  So do a launch's tiles of
+// axes its y.
+constexpr int64_t kMostRows = int64_t(1) << 30, kMostAxes = int64_t(65535) * Tile<double>::kColumns,
+                  kMostColumns = int64_t(1) << 25;
 
 // Of C classes, with sums in T.
 template <class T>
