@@ -135,10 +135,12 @@ __device__ __forceinline__ void wait_or_give_up(uint32_t barrier, uint32_t parit
     if (begun == kPatience) give_up();
   }
 }
+// Publishes nothing to the other block: a stage is written and read by the copy engine and the products alone.  With
+// .release.cluster an arrival waits for the thread's stores to memory, at every stage.
 __device__ __forceinline__ void arrive_barrier(uint32_t barrier, uint32_t block) {
   asm volatile(
       "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
       "r"(block)
       : "memory");
 }
