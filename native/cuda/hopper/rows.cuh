@@ -11,8 +11,9 @@
 namespace fm::hopper {
 
 constexpr float kLog2e = 1.4426950408889634f;
-// Below every cosine: e^ of it is 0.  What a tile has beyond the classes, and the target's class.
-constexpr float kNoCosine = -1e30f;
+// Below every cosine: e^ of it is 0, whatever the scale of a row.  What a tile has beyond the classes, and the target's
+// class.
+constexpr float kNoCosine = -1e30f, kLeastScale = 1e-20f;
 
 // cos → φ and dφ/dcos of a class that is not the target's.
 template <class Negative>
@@ -48,7 +49,7 @@ template <class M>
 __device__ __forceinline__ Row read_row(const DeviceHead<float>& head, int64_t i) {
   if (i >= head.N) return {0, 0, 2, -1};
   const float unit = M::binary ? 1 : kLog2e;
-  return {head.scale[i] * unit, head.shift[i] * unit, M::plain ? 2 : head.threshold[i], head.labels[i]};
+  return {fmaxf(head.scale[i] * unit, kLeastScale), head.shift[i] * unit, M::plain ? 2 : head.threshold[i], head.labels[i]};
 }
 
 // What its negatives add to a row.
