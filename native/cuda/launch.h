@@ -13,11 +13,12 @@ void launch(const Stream& stream, dim3 blocks, unsigned threads, void (*kernel)(
   FM_CUDA(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
 }
 
-// Blocks along x in clusters of so many, which run together, each with `shared_bytes` beyond its static shared memory.
+// Blocks along x in clusters of so many, which run together, each with `shared_bytes` beyond its static shared memory,
+// of the `most_shared` that all launches of the kernel allow: another thread's comes between the two calls here.
 template <class... P, class... A>
 void launch_clusters(const Stream& stream, unsigned blocks, unsigned threads, unsigned cluster, unsigned shared_bytes,
-                     void (*kernel)(P...), const A&... arguments) {
-  FM_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
+                     unsigned most_shared, void (*kernel)(P...), const A&... arguments) {
+  FM_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(most_shared)));
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim.x = cluster;

@@ -207,7 +207,7 @@ void run_forward(const Stream& stream, const DeviceHead<float>& head, const Bflo
                       int(steps),
                       S::stages(steps)};
   launch_clusters(stream, unsigned(kMostBlocks * blocks_for(head.N, 2 * S::kRows) * head.groups), S::kThreads,
-                  kMostBlocks, S::shared_bytes(steps, task.stages), forward_kernel<M, K, kMaximum>, task);
+                  kMostBlocks, S::shared_bytes(steps, task.stages), kMostShared, forward_kernel<M, K, kMaximum>, task);
 }
 
 }  // namespace fm::hopper

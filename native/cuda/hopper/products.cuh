@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(384, 1) product_kernel(const __grid_constant__
 template <class Work>
 void run_product(const Stream& stream, const Work& work, int64_t clusters) {
   launch_clusters(stream, unsigned(kMostBlocks * clusters), Work::Shape::kThreads, kMostBlocks,
-                  Work::Shape::kSharedBytes, product_kernel<Work>, work);
+                  Work::Shape::kSharedBytes, kMostShared, product_kernel<Work>, work);
 }
 // Of a work whose tiles are no sums of each other: two blocks for every two multiprocessors of an H100 or H200.
 template <class Work>
