@@ -304,8 +304,10 @@ bool emulation() {
   bool right = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess;
   cudaMemsetAsync(&value, 0, sizeof value, stream);
   right = right && value == 1 && cudaStreamEndCapture(stream, &recorded) == cudaSuccess && value == 1 &&
-          cudaGraphInstantiate(&launchable, recorded, 0) == cudaSuccess && value == 1 &&
-          cudaGraphLaunch(launchable, stream) == cudaSuccess && value == 0;
+          cudaGraphInstantiate(&launchable, recorded, 0) == cudaSuccess &&
+          cudaStreamSynchronize(stream) == cudaSuccess && value == 1 &&
+          cudaGraphLaunch(launchable, stream) == cudaSuccess && cudaStreamSynchronize(stream) == cudaSuccess &&
+          value == 0;
   cudaGraphDestroy(recorded);
   cudaGraphExecDestroy(launchable);
   void* data = nullptr;

@@ -1,10 +1,11 @@
-// The CUDA runtime, as much of it as native/cuda calls, on the host: memory is the host's, a stream does at once what
-// it is told, a launch runs under the emulation.  Faults on demand, by environment variables read at each call:
+// The CUDA runtime, as much of it as native/cuda calls, on the host: memory is the host's, a launch runs under the
+// emulation, and a stream does what it is told in order, at any time until somebody waits for it: a wait that is missing
+// shows.  Faults on demand, by environment variables read at each call:
 //   FM_EMULATED_DRIVER   the driver's version, 0 for none   (default 13000)
 //   FM_EMULATED_DEVICES  how many                           (default 2)
 //   FM_EMULATED_MEMORY   bytes a device has                 (default 1 GiB)
 //   FM_EMULATED_FAILURE  a runtime function that fails with an illegal address from now on
-//   FM_EMULATED_SEED     of the order in which threads run
+//   FM_EMULATED_SEED     of the order in which threads run, and of when streams do
 //   FM_EMULATED_CAPABILITY  10 times the compute capability   (default 80)
 //   FM_EMULATED_WRONG_MMA   1: tensor cores that lose a product
 //   FM_EMULATED_WRONG_GRAPH   1: graphs that lose their last launch
@@ -15,10 +16,16 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
+#include <functional>
 #include <map>
+#include <memory>
+#include <mutex>
+#include <random>
 #include <string>
 #include <tuple>
 #include <type_traits>
+#include <vector>
 
 #include "../cuda_emulation.h"
 
@@ -68,11 +75,18 @@ using cudaGraphExec_t = struct EmulatedGraph*;
 struct EmulatedGraph {
   std::vector<std::function<void()>> work;
 };
+namespace cuda_emulation {
+struct Queue;
+}
 struct EmulatedStream {
+  std::shared_ptr<cuda_emulation::Queue> queue;
   EmulatedGraph* capture = nullptr;
   bool invalid = false;
 };
-struct EmulatedEvent {};
+struct EmulatedEvent {
+  std::shared_ptr<cuda_emulation::Queue> queue;  // of the stream that it was recorded on
+  uint64_t at = 0;
+};
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -93,10 +107,18 @@ enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 namespace cuda_emulation {
 
+// What a stream was told and has not done yet.
+struct Queue {
+  std::deque<std::function<void()>> waiting;
+  uint64_t told = 0, begun = 0;
+};
 struct Devices {
+  std::recursive_mutex running;
+  std::vector<std::shared_ptr<Queue>> queues;
   std::mutex lock;
   std::map<void*, std::pair<int, size_t>> blocks;  // device, bytes
   std::map<int, size_t> used;
+  std::map<void*, size_t> most_shared;  // of kernels that may have more than 48 KiB
   uint64_t launches = 0;
   uint64_t graph_launches = 0;
 };
@@ -108,12 +130,39 @@ inline thread_local int current_device = 0;
 // The stream that this thread captures, other than in the relaxed mode.
 inline thread_local EmulatedStream* capturing = nullptr;
 
-// Now, or where the stream is captured, whenever the graph is launched.
+inline uint64_t setting(const char* name, uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+// The first `until` of all that the stream was told.
+inline void run(Queue& queue, uint64_t until) {
+  std::lock_guard<std::recursive_mutex> hold(devices().running);
+  while (queue.begun < until) {
+    const std::function<void()> work = std::move(queue.waiting.front());
+    queue.waiting.pop_front();
+    queue.begun++;
+    work();
+  }
+}
+inline void run_all() {
+  std::lock_guard<std::recursive_mutex> hold(devices().running);
+  for (const auto& queue : devices().queues) run(*queue, queue->told);
+}
+
+// Until the stream is waited for, or where it is captured, whenever the graph is launched.
 template <class F>
 cudaError_t enqueue(EmulatedStream* stream, F&& work) {
-  if (!stream || !stream->capture) return work(), cudaSuccess;
-  if (stream->invalid) return cudaErrorStreamCaptureInvalidated;
-  stream->capture->work.emplace_back(std::forward<F>(work));
+  if (!stream) return work(), cudaSuccess;
+  if (stream->capture && stream->invalid) return cudaErrorStreamCaptureInvalidated;
+  if (stream->capture) return stream->capture->work.emplace_back(std::forward<F>(work)), cudaSuccess;
+  std::lock_guard<std::recursive_mutex> hold(devices().running);
+  Queue& queue = *stream->queue;
+  queue.waiting.emplace_back(std::forward<F>(work));
+  queue.told++;
+  std::minstd_rand chance(unsigned(setting("FM_EMULATED_SEED", 1) * 7919 + queue.told));
+  chance.discard(3);
+  if (chance() % 4 == 0) run(queue, queue.told);
   return cudaSuccess;
 }
 // What must not be called while a stream is captured, by the thread that does so or of that stream.
@@ -124,10 +173,6 @@ inline cudaError_t while_capturing(EmulatedStream* stream = nullptr) {
   return cudaErrorStreamCaptureUnsupported;
 }
 
-inline uint64_t setting(const char* name, uint64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value ? std::strtoull(value, nullptr, 10) : otherwise;
-}
 inline int driver() { return int(setting("FM_EMULATED_DRIVER", CUDART_VERSION)); }
 inline int device_count() { return int(setting("FM_EMULATED_DEVICES", 2)); }
 inline int capability() { return int(setting("FM_EMULATED_CAPABILITY", 80)); }
@@ -245,6 +290,7 @@ inline cudaError_t cudaMalloc(void** data, size_t bytes) {
 inline cudaError_t cudaFree(void* data) {
   FM_EMULATED_CALL;
   FM_NOT_WHILE_CAPTURING();
+  cuda_emulation::run_all();
   auto& all = cuda_emulation::devices();
   std::lock_guard<std::mutex> hold(all.lock);
   const auto it = all.blocks.find(data);
@@ -261,6 +307,7 @@ inline cudaError_t cudaMallocHost(void** data, size_t bytes) {
   return *data ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 inline cudaError_t cudaFreeHost(void* data) {
+  cuda_emulation::run_all();
   std::free(data);
   return cudaSuccess;
 }
@@ -275,16 +322,21 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream
 
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   FM_EMULATED_CALL;
-  *stream = new EmulatedStream;
+  *stream = new EmulatedStream{std::make_shared<cuda_emulation::Queue>()};
+  auto& all = cuda_emulation::devices();
+  std::lock_guard<std::recursive_mutex> hold(all.running);
+  all.queues.push_back((*stream)->queue);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  cuda_emulation::run(*stream->queue, stream->queue->told);
   delete stream;
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   FM_EMULATED_CALL;
   FM_NOT_WHILE_CAPTURING(stream);
+  cuda_emulation::run(*stream->queue, stream->queue->told);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
@@ -335,15 +387,24 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t stream) {
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   FM_EMULATED_CALL;
   FM_NOT_WHILE_CAPTURING(stream);  // legal, but nothing here knows what it would mean
+  std::lock_guard<std::recursive_mutex> hold(cuda_emulation::devices().running);
+  *event = {stream->queue, stream->queue->told};
   return cudaSuccess;
 }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
+inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   FM_EMULATED_CALL;
   FM_NOT_WHILE_CAPTURING();
+  if (event->queue) cuda_emulation::run(*event->queue, event->at);
   return cudaSuccess;
+}
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING(stream);
+  if (!event->queue) return cudaSuccess;
+  return cuda_emulation::enqueue(stream, [queue = event->queue, at = event->at] { cuda_emulation::run(*queue, at); });
 }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
   FM_EMULATED_CALL;
@@ -352,9 +413,13 @@ inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
 }
 
 template <class... P>
-cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int bytes) {
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
   FM_EMULATED_CALL;
-  return bytes <= 232448 ? cudaSuccess : cudaErrorInvalidValue;  // of compute capability 9.0
+  if (bytes > 232448) return cudaErrorInvalidValue;  // of compute capability 9.0
+  auto& all = cuda_emulation::devices();
+  std::lock_guard<std::mutex> hold(all.lock);
+  all.most_shared[reinterpret_cast<void*>(kernel)] = size_t(bytes);
+  return cudaSuccess;
 }
 
 template <class... P, class... A>
@@ -371,6 +436,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) cluster = config->attrs[i].val.clusterDim.x;
   if (cluster == 0 || cluster > 8 || grid.x % cluster != 0) return cudaErrorInvalidValue;
   const size_t shared_bytes = config->dynamicSmemBytes;
+  if (shared_bytes > 48 << 10) {
+    auto& all = cuda_emulation::devices();
+    std::lock_guard<std::mutex> hold(all.lock);
+    if (shared_bytes > all.most_shared[reinterpret_cast<void*>(kernel)]) return cudaErrorInvalidValue;
+  }
   return cuda_emulation::enqueue(config->stream, [grid, block, cluster, shared_bytes, kernel,
                                                   values = std::tuple<std::decay_t<P>...>(arguments...)] {
     const uint64_t seed = cuda_emulation::setting("FM_EMULATED_SEED", 1) + 7919 * cuda_emulation::devices().launches++;
