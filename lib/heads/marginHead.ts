@@ -210,9 +210,8 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): Promise<HeadStepResult<Tensor | Float32Array>> {
-    const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
+    const { x, y, known, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const { rows, targets, free } = owned(x, y, made);
-    const known = labels instanceof Int32Array ? labels.slice() : undefined;
     const run = async () => {
       const used: Handles = [];
       try {
@@ -243,10 +242,9 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
-    const { x, y, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
+    const { x, y, known, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: Handles = [];
     const run = () => {
-      const known = labels instanceof Int32Array ? labels : undefined;
       const batch = factsOfSync(this.#asked(), this.#needs(), { rows: x.handle, targets: y.handle, known }, used);
       const prepared = this.#prepare(batch, used);
       const optimizer = this.#optimizerStep(numbers, prepared);
@@ -272,9 +270,8 @@ export class MarginHead {
    * const { targetAngles, hardShare } = await head.inspect(features, labels);
    */
   async inspect(features: Tensor | Float32Array, labels: Tensor | Int32Array): Promise<HeadInspection> {
-    const { x, y, made } = this.#arguments('MarginHead.inspect', features, labels, { lr: 0 });
+    const { x, y, known, made } = this.#arguments('MarginHead.inspect', features, labels, { lr: 0 });
     const { rows, targets, free } = owned(x, y, made);
-    const known = labels instanceof Int32Array ? labels.slice() : undefined;
     const run = async () => {
       const used: Handles = [];
       try {
@@ -518,6 +515,7 @@ export class MarginHead {
     return {
       x: features instanceof Tensor ? features : own(tensor(features, [N, D], this.device)),
       y: labels instanceof Tensor ? labels : own(tensor(labels, [N], this.device)),
+      known: labels instanceof Tensor ? undefined : labels.slice(), // as they are now: a step may run later
       numbers: { ...instead(this.#numbers, options), lr: options.lr },
       made,
     };
