@@ -9,6 +9,7 @@ import {
 } from '../binding.js';
 import { deviceIndex, deviceName } from '../device.js';
 import {
+  ArgumentRangeError,
   ArgumentTypeError,
   checkOptions,
   DeviceError,
@@ -112,6 +113,8 @@ export class MarginHead {
   /** The last asynchronous step of a method with a state. */
   #turn: Promise<unknown> = Promise.resolve();
   #waiting = 0;
+  /** Asynchronous calls that read or write the weights, and have not ended. */
+  #underWay = 0;
   readonly #numbers: OptimizerNumbers;
   readonly precision: Precision;
   readonly memory: HeadOptions['memory'];
@@ -201,7 +204,7 @@ export class MarginHead {
   /**
    * One step off the event loop.  Features are [N, D] as the backbone gives them, not normalised; labels are in
    * [0, C), or −1 for a row without a target.  Steps run in the order of the calls.  When it rejects (a label out of
-   * range, a row that is not finite), nothing has changed.
+   * range, a row that is not finite), nothing has changed.  Until it ends stepSync() refuses.
    */
   step(features: Float32Array, labels: Int32Array, options: HeadStepOptions): Promise<HeadStepResult<Float32Array>>;
   step(features: Tensor, labels: Tensor | Int32Array, options: HeadStepOptions): Promise<HeadStepResult<Tensor>>;
@@ -230,11 +233,11 @@ export class MarginHead {
     };
     // A state is a function of the weights that the step before left.
     const waits = this.#rules.length > 0 || this.#firstSteps !== undefined || this.#waiting > 0;
-    const ended = this.#named('MarginHead.step', () => (waits ? this.#inTurn(run) : run()));
+    const ended = this.#named('MarginHead.step', () => this.#launched(waits ? () => this.#inTurn(run) : run));
     return this.#result(await ended, features instanceof Tensor);
   }
 
-  /** step() on the calling thread. */
+  /** step() on the calling thread; throws while a step() or inspect() of this head has not ended. */
   stepSync(features: Float32Array, labels: Int32Array, options: HeadStepOptions): HeadStepResult<Float32Array>;
   stepSync(features: Tensor, labels: Tensor | Int32Array, options: HeadStepOptions): HeadStepResult<Tensor>;
   stepSync(
@@ -242,6 +245,10 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
+    if (this.#underWay > 0) {
+      const what = `MarginHead.stepSync: expected no step() or inspect() under way, got ${this.#underWay}`;
+      throw new ArgumentRangeError(what, { code: 'ERR_FM_RANGE', hint: 'await each first' });
+    }
     const { x, y, known, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: Handles = [];
     const run = () => {
@@ -288,7 +295,7 @@ export class MarginHead {
         free(...used);
       }
     };
-    return this.#named('MarginHead.inspect', () => this.#inTurn(run));
+    return this.#named('MarginHead.inspect', () => this.#launched(() => this.#inTurn(run)));
   }
 
   dispose(): void {
@@ -339,6 +346,15 @@ export class MarginHead {
   #sampling(): BatchHead['sampling'] {
     if (this.sampleRate === 1) return undefined;
     return { count: this.#count, seed: this.#seed, step: (this.state.get('sampledSteps') as Tensor).item() };
+  }
+
+  async #launched<R>(run: () => Promise<R>): Promise<R> {
+    this.#underWay++;
+    try {
+      return await run();
+    } finally {
+      this.#underWay--;
+    }
   }
 
   /** After the asynchronous steps so far. */

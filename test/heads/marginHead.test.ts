@@ -77,6 +77,31 @@ describe('MarginHead.step', () => {
     expect(a.weight.toArray()).toEqual(b.weight.toArray());
   });
 
+  it.each([
+    ['without a state', { margin: softmax() }],
+    ['with one', { margin: curricularface() }],
+    ['that samples', { sampleRate: 0.5 }],
+  ])('refuses stepSync while another thread reads or writes the weights: of a head %s', async (_, options) => {
+    const head = new MarginHead({ numClasses: 50, embeddingSize: 8, onAdvice: () => {}, ...options });
+    const twin = new MarginHead({ numClasses: 50, embeddingSize: 8, onAdvice: () => {}, ...options });
+    const [x, y, lr] = [features(4, 8), labels(4, 50), { lr: 0.1 }];
+    const refused = (count: number) =>
+      expect(() => head.stepSync(x, y, lr)).toThrow(
+        `MarginHead.stepSync: expected no step() or inspect() under way, got ${count}\n  fix: await each first`,
+      );
+    const steps = [head.step(x, y, lr), head.step(x, y, lr)];
+    refused(2);
+    await Promise.all(steps);
+    const look = head.inspect(x, y);
+    refused(1);
+    await look;
+    const failed = head.step(x, new Int32Array(4).fill(50), lr);
+    refused(1);
+    await expect(failed).rejects.toThrow('got 50 at row 0');
+    for (const _ of steps) twin.stepSync(x, y, lr);
+    expect(head.stepSync(x, y, lr)).toEqual(twin.stepSync(x, y, lr));
+  });
+
   it('does nothing to the gradient when every row is without a target, and decays all the same', () => {
     const head = new MarginHead({ numClasses: 20, embeddingSize: 8, momentum: 0, weightDecay: 0.5 });
     const before = head.weight.toArray() as Float32Array;
