@@ -1,11 +1,12 @@
 /** What a user would want to know about a margin's numbers: from the numbers alone, and from the first steps. */
 import { fixedAdacosScale, type Margin, type MarginFields, negativesOf } from '../margins/index.js';
+import { isBinary } from '../margins/native.js';
 
 /** Sentences about a margin over so many classes; none where everything is as published. */
 export function adviceOn(margin: Margin, numClasses: number, scale: number): string[] {
   const said: (string | false)[] = [];
   const fields = margin as Partial<MarginFields>;
-  const binary = margin.method === 'sphereface2' || margin.method === 'uniface';
+  const binary = isBinary(margin);
   const fixed = typeof margin.scale === 'number';
   const least = fixedAdacosScale(numClasses);
   if (!binary && fixed && numClasses > 2) {

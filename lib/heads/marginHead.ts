@@ -22,6 +22,7 @@ import {
   underName,
 } from '../errors.js';
 import { fixedAdacosScale, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
+import { isBinary } from '../margins/native.js';
 import {
   checkOptimizer,
   instead,
@@ -169,7 +170,7 @@ export class MarginHead {
       const { warning } = native.headPath(deviceIndex(device));
       if (warning !== '') onAdvice(warning);
     }
-    const angular = 'margin' in margin && !['asoftmax', 'sphereface', 'sphereface2', 'uniface'].includes(margin.method);
+    const angular = 'margin' in margin && !isBinary(margin) && !['asoftmax', 'sphereface'].includes(margin.method);
     if (angular || margin.method === 'magface') this.#firstSteps = new FirstSteps();
   }
 

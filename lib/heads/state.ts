@@ -6,6 +6,7 @@
 import { type NativeHeadStep, native, type OptimizerParams } from '../binding.js';
 import { checkLists, checkObject } from '../errors.js';
 import { annealedLambda, initialBias, type Margin, type MarginState, negativesOf } from '../margins/index.js';
+import { isBinary } from '../margins/native.js';
 import { type OptimizerName, optimizers } from '../optimizers.js';
 import { counterNormal, Random } from '../random.js';
 import { type Tensor, tensor, tidy } from '../tensor.js';
@@ -297,7 +298,7 @@ export function stateRules(
     margin.method === 'adaface' ? norms(margin) : undefined,
     margin.method === 'elasticface' ? elastic(margin, seed) : undefined,
     margin.method === 'adaptiveface' ? adaptive(margin, numClasses, seed, type) : undefined,
-    (margin.method === 'sphereface2' || margin.method === 'uniface') && margin.learnBias
+    isBinary(margin) && margin.learnBias
       ? learned('bias', initialBias(margin, numClasses), 'dBias', Number.NEGATIVE_INFINITY, type)
       : undefined,
   ];

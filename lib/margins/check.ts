@@ -3,7 +3,7 @@ import { type MarginParams, native } from '../binding.js';
 import { checkNumbers, checkOptions, expected, named } from '../errors.js';
 import type { Negatives, Scale } from './axes.js';
 import { type Margin, type MarginFields, type MarginName, margins, optionsOf } from './methods.js';
-import { type MarginState, nativeMargin, negativesOf } from './native.js';
+import { isBinary, type MarginState, nativeMargin, negativesOf } from './native.js';
 
 type Test = readonly [test: (value: unknown) => boolean, wanted: string];
 
@@ -102,9 +102,8 @@ export function checkMargin(margin: Margin, numClasses: number, where = 'checkMa
   const { scale, lambda, method } = fields;
   if (typeof scale === 'object') checkRule(where, 'scale', scale, scales);
   else expected(typeof scale === 'number' && scale > 0, where, 'a scale above 0', scale);
-  const binary = method === 'sphereface2' || method === 'uniface';
   expected(
-    !binary || typeof scale === 'number',
+    !isBinary(margin) || typeof scale === 'number',
     where,
     `a number as the scale of ${method}`,
     (scale as { rule: string }).rule,

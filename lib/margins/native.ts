@@ -2,7 +2,7 @@
 import type { MarginParams } from '../binding.js';
 import { checkObject, expected } from '../errors.js';
 import { annealedLambda, fixedAdacosScale, type Negatives } from './axes.js';
-import type { Margin, MarginFields } from './methods.js';
+import type { BinaryName, Margin, MarginFields } from './methods.js';
 
 const MARGIN = 'a margin such as arcface()';
 
@@ -25,8 +25,13 @@ export function negativesOf(margin: Margin): Negatives {
   return (margin as Partial<MarginFields>).negatives ?? { rule: 'plain' };
 }
 
+/** Whether its loss is a sum of binary ones, in the place of a softmax. */
+export function isBinary(margin: Margin): margin is Margin<BinaryName> {
+  return margin.method === 'sphereface2' || margin.method === 'uniface';
+}
+
 /** Where a binary loss's bias starts. */
-export function initialBias(margin: Margin<'sphereface2' | 'uniface'>, numClasses: number): number {
+export function initialBias(margin: Margin<BinaryName>, numClasses: number): number {
   checkObject('initialBias', MARGIN, margin);
   if (margin.bias !== undefined) return margin.bias;
   if (margin.method === 'uniface') return -Math.log(10 * numClasses);
@@ -126,8 +131,6 @@ export function nativeMargin(margin: Margin, state: MarginState): MarginParams {
     ...('t' in negatives ? { t: state.t ?? negatives.t } : {}),
     ...(negatives.rule === 'filter' ? { filterAbove: negatives.above } : {}),
     ...(state.normMean === undefined ? {} : { normMean: state.normMean, normStd: state.normStd }),
-    ...(margin.method === 'sphereface2' || margin.method === 'uniface'
-      ? { bias: state.bias ?? initialBias(margin, state.numClasses) }
-      : {}),
+    ...(isBinary(margin) ? { bias: state.bias ?? initialBias(margin, state.numClasses) } : {}),
   };
 }
