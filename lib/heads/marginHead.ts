@@ -21,7 +21,7 @@ import {
   ShapeError,
   underName,
 } from '../errors.js';
-import { fixedAdacosScale, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
+import { fixedAdacosScale, initialBias, type Margin, type MarginState, nativeMargin } from '../margins/index.js';
 import { isBinary } from '../margins/native.js';
 import {
   checkOptimizer,
@@ -110,6 +110,8 @@ export class MarginHead {
   readonly optimizerState: ReadonlyMap<string, Tensor>;
   /** What else is carried from step to step, by name: float64 [1], AdaptiveFace's margins float32 [C]. */
   readonly state: ReadonlyMap<string, Tensor>;
+  /** The margin, of a binary loss with the bias that it starts from. */
+  readonly #started: Margin;
   readonly #rules: readonly StateRule[];
   /** The last asynchronous step of a method with a state. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -152,15 +154,16 @@ export class MarginHead {
     this.optimizerState = new Map(
       optimizers[type].states.map((name) => [name, keep(named('MarginHead', () => zeros(shape, 'float32', device)))]),
     );
-    this.#rules = stateRules(margin, numClasses, fixedAdacosScale(numClasses), seed, type, sampleRate < 1);
+    // The negatives that a bias outweighs are those of a step.
+    this.#started = isBinary(margin) ? { ...margin, bias: initialBias(margin, this.#count) } : margin;
+    this.#rules = stateRules(this.#started, numClasses, fixedAdacosScale(numClasses), seed, type, sampleRate < 1);
     this.state = new Map(
       this.#rules.flatMap(({ initial }) =>
         Object.entries(initial).map(([name, values]) => [name, keep(tensor(values, [values.length]))] as const),
       ),
     );
     this.#advise = onAdvice;
-    const taking = sampleRate < 1 ? this.#count : numClasses;
-    for (const sentence of adviceOn(margin, taking, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
+    for (const sentence of adviceOn(margin, this.#count, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
     const smooths = Boolean((margin as { labelSmoothing?: number }).labelSmoothing);
     if (gradientFilter > 0 && (this.device === 'cpu' || precision === 'float32' || smooths))
       onAdvice(
@@ -339,7 +342,7 @@ export class MarginHead {
     };
   }
 
-  /** Classes of a step, where not all take part. */
+  /** Classes that take part in a step. */
   get #count(): number {
     return Math.max(1, Math.floor(this.sampleRate * this.numClasses));
   }
@@ -384,7 +387,7 @@ export class MarginHead {
 
   /** The kernels' numbers.  What the constructor took is refused only for what the state has become. */
   #params(state: Omit<MarginState, 'numClasses'>): MarginParams {
-    const params = nativeMargin(this.margin, { numClasses: this.numClasses, ...state });
+    const params = nativeMargin(this.#started, { numClasses: this.numClasses, ...state });
     const names = Object.keys(state);
     return names.length > 0 ? this.#checked(params, names) : params;
   }

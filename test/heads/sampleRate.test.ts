@@ -2,7 +2,15 @@
 import { describe, expect, it } from 'vitest';
 import { native } from '../../lib/binding.js';
 import { MarginHead, type MarginHeadOptions } from '../../lib/heads/index.js';
-import { adacosScale, adaptiveface, arcface, magface, sphereface2 } from '../../lib/margins/index.js';
+import {
+  adacosScale,
+  adaptiveface,
+  arcface,
+  initialBias,
+  magface,
+  sphereface2,
+  uniface,
+} from '../../lib/margins/index.js';
 import { marginSoftmax } from '../../lib/ops/index.js';
 import { Random } from '../../lib/random.js';
 import { memory, Tensor, tensor } from '../../lib/tensor.js';
@@ -77,6 +85,7 @@ const methods: Record<string, Partial<MarginHeadOptions>> = {
   'all kept': { memory: 'fast' },
   magface: { margin: magface() },
   sphereface2: { margin: sphereface2() },
+  'a bias that stays': { margin: uniface({ learnBias: false }) },
   'label smoothing': { margin: arcface({ labelSmoothing: 0.1 }) },
 };
 
@@ -217,6 +226,14 @@ describe('a step of a head that samples', () => {
     adaptive.stepSync(features, labels, { lr: 0.1 });
     const after = adaptive.state.get('margins')?.toArray() as Float32Array;
     expect([...after].filter((m, c) => m !== before[c]).length).toBeGreaterThan(C / 2);
+  });
+
+  it.each([sphereface2(), uniface()])('starts $method’s bias where its classes alone have it', (margin) => {
+    const biasOf = (options: Partial<MarginHeadOptions>) =>
+      new MarginHead({ numClasses: 1010, embeddingSize: D, margin, ...options }).state.get('bias')?.item();
+    expect(biasOf({ sampleRate: 0.1 })).toBe(initialBias(margin, 101));
+    expect(biasOf({})).toBe(initialBias(margin, 1010));
+    expect(biasOf({ sampleRate: 0.1, margin: { ...margin, bias: -3 } })).toBe(-3);
   });
 
   it('is of the batch as it was when it was called', async () => {
