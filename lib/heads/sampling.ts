@@ -1,5 +1,5 @@
 /** Partial FC: which classes of a shard take part in a step (An et al. 2022, arXiv:2203.15565). */
-import { checkLists, expected } from '../errors.js';
+import { ArgumentRangeError, checkLists, describe, expected } from '../errors.js';
 
 /** A rank's part of the classes, the first C mod world ranks having one more. */
 export function shardOf(numClasses: number, world: number, rank: number): { start: number; size: number } {
@@ -21,6 +21,11 @@ export function shardOf(numClasses: number, world: number, rank: number): { star
 export function sampledClasses(draws: ArrayLike<number>, classesOfBatch: ArrayLike<number>, count: number): Int32Array {
   checkLists('sampledClasses', { draws, classesOfBatch });
   const size = draws.length;
+  for (let j = 0; j < size; j++) {
+    if (typeof draws[j] === 'number' && !Number.isNaN(draws[j])) continue;
+    const what = `sampledClasses: expected draws that are numbers, got ${describe(draws[j])} at class ${j}`;
+    throw new ArgumentRangeError(what, { code: 'ERR_FM_RANGE' });
+  }
   expected(
     Number.isInteger(count) && count >= 0 && count <= size,
     'sampledClasses',

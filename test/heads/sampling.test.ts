@@ -47,6 +47,14 @@ describe('sampled classes', () => {
       }),
     );
   });
+  it('names what is no draw', () => {
+    expect(() => sampledClasses([Number.NaN, 0.2], [], 1)).toThrow(
+      'sampledClasses: expected draws that are numbers, got NaN at class 0',
+    );
+    expect(() => sampledClasses(Float32Array.of(0.1, Number.NaN), [1], 1)).toThrow('got NaN at class 1');
+    expect(() => sampledClasses([0.1, '0.2'] as never, [], 1)).toThrow("got '0.2' at class 1");
+    expect([...sampledClasses([0.1, -Infinity, Infinity], [], 2)]).toEqual([0, 2]);
+  });
   it('names what is out of range', () => {
     expect(() => sampledClasses([0.1, 0.2], [2], 1)).toThrow('expected classes in [0, 2), got 2');
     expect(() => sampledClasses([0.1, 0.2], [-1], 1)).toThrow('expected classes in [0, 2), got -1');
