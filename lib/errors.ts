@@ -70,10 +70,17 @@ export function firstLine(error: unknown): string {
   return String(error instanceof Error ? error.message : error).split('\n')[0] as string;
 }
 
-/** Throws unless the condition holds: `expected(n > 0, 'matmul', 'a positive size', n)`. */
-export function expected(condition: unknown, operation: string, wanted: string, got: unknown): asserts condition {
-  if (!condition)
-    throw new ArgumentRangeError(`${operation}: expected ${wanted}, got ${describe(got)}`, { code: 'ERR_FM_RANGE' });
+/** Throws unless the condition holds: `expected(n > 0, 'matmul', 'a positive size', n)`; perhaps with a remedy. */
+export function expected(
+  condition: unknown,
+  operation: string,
+  wanted: string,
+  got: unknown,
+  hint?: string,
+): asserts condition {
+  if (condition) return;
+  const what = `${operation}: expected ${wanted}, got ${describe(got)}`;
+  throw new ArgumentRangeError(what, { code: 'ERR_FM_RANGE', ...(hint ? { hint } : {}) });
 }
 
 /** Throws unless the value is a path: `checkPath('openPairSet', 'the path of a .bin pair set', file)`. */

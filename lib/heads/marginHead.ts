@@ -9,7 +9,6 @@ import {
 } from '../binding.js';
 import { deviceIndex, deviceName } from '../device.js';
 import {
-  ArgumentRangeError,
   ArgumentTypeError,
   checkOptions,
   DeviceError,
@@ -249,10 +248,8 @@ export class MarginHead {
     labels: Tensor | Int32Array,
     options: HeadStepOptions,
   ): HeadStepResult<Tensor | Float32Array> {
-    if (this.#underWay > 0) {
-      const what = `MarginHead.stepSync: expected no step() or inspect() under way, got ${this.#underWay}`;
-      throw new ArgumentRangeError(what, { code: 'ERR_FM_RANGE', hint: 'await each first' });
-    }
+    const calls = this.#underWay;
+    expected(calls === 0, 'MarginHead.stepSync', 'no step() or inspect() under way', calls, 'await each first');
     const { x, y, known, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: Handles = [];
     const run = () => {
