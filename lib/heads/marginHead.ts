@@ -221,7 +221,7 @@ export class MarginHead {
     const run = async () => {
       const used: Handles = [];
       try {
-        const batch = await factsOf(this.#asked(), this.#needs(), { rows, targets, known }, used);
+        const batch = await factsOf(this.#asked(this.#sampling()), this.#needs(), { rows, targets, known }, used);
         const prepared = this.#prepare(batch, used);
         const optimizer = this.#optimizerStep(numbers, prepared);
         const args = this.#stepArguments(rows, targets, prepared, optimizer, batch);
@@ -253,7 +253,12 @@ export class MarginHead {
     const { x, y, known, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
     const used: Handles = [];
     const run = () => {
-      const batch = factsOfSync(this.#asked(), this.#needs(), { rows: x.handle, targets: y.handle, known }, used);
+      const batch = factsOfSync(
+        this.#asked(this.#sampling()),
+        this.#needs(),
+        { rows: x.handle, targets: y.handle, known },
+        used,
+      );
       const prepared = this.#prepare(batch, used);
       const optimizer = this.#optimizerStep(numbers, prepared);
       const args = this.#stepArguments(x.handle, y.handle, prepared, optimizer, batch);
@@ -284,7 +289,7 @@ export class MarginHead {
       const used: Handles = [];
       try {
         const batch = await factsOf(
-          { ...this.#asked(), options: { ...this.#headOptions(), memory: 0 }, sampling: undefined }, // no step follows
+          { ...this.#asked(undefined), options: { ...this.#headOptions(), memory: 0 } }, // no step follows
           this.#needs(),
           { rows, targets, known },
           used,
@@ -324,7 +329,7 @@ export class MarginHead {
   }
 
   /** What the rules ask of a batch depends on it. */
-  #asked(): BatchHead {
+  #asked(sampling: BatchHead['sampling']): BatchHead {
     const { numClasses, embeddingSize, subCenters } = this;
     return {
       numClasses,
@@ -335,7 +340,7 @@ export class MarginHead {
       plainSoftmax: () => this.#checked({ method: 'softmax', scale: this.scale, subCenters }, ['scale']),
       options: this.#headOptions(),
       device: deviceIndex(this.device),
-      sampling: this.#sampling(),
+      sampling,
     };
   }
 
@@ -346,7 +351,11 @@ export class MarginHead {
 
   #sampling(): BatchHead['sampling'] {
     if (this.sampleRate === 1) return undefined;
-    return { count: this.#count, seed: this.#seed, step: (this.state.get('sampledSteps') as Tensor).item() };
+    const step = (this.state.get('sampledSteps') as Tensor).item();
+    const whole = Number.isSafeInteger(step) && step >= 0;
+    const remedy = 'start again, or from an earlier checkpoint';
+    expected(whole, 'MarginHead', 'sampledSteps, an integer in [0, 2^53)', step, remedy);
+    return { count: this.#count, seed: this.#seed, step };
   }
 
   async #launched<R>(run: () => Promise<R>): Promise<R> {

@@ -263,6 +263,23 @@ describe('a step of a head that samples', () => {
     expect(run(second, 3, 6)).toEqual(wanted);
   });
 
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, 0.5, -1, 2 ** 53])(
+    'is not made where their number is %d',
+    async (was) => {
+      const head = new MarginHead({ numClasses: 200, embeddingSize: D, sampleRate: 0.1 });
+      const { features, labels } = batch(200, 1);
+      const before = head.weight.toArray();
+      head.state.get('sampledSteps')?.set(Float64Array.of(was));
+      const message =
+        `MarginHead.step: expected sampledSteps, an integer in [0, 2^53), got ${was}\n` +
+        '  fix: start again, or from an earlier checkpoint';
+      expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow(message);
+      await expect(head.step(features, labels, { lr: 0.1 })).rejects.toThrow(message);
+      expect(head.weight.toArray()).toEqual(before);
+      expect((await head.inspect(features, labels)).labelled).toBe(N - 1);
+    },
+  );
+
   it('that fails keeps no memory', async () => {
     const head = new MarginHead({ numClasses: 60_000, embeddingSize: D, sampleRate: 0.9 });
     const { features, labels } = batch(60_000, 1);
