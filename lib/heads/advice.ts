@@ -2,20 +2,31 @@
 import { fixedAdacosScale, type Margin, type MarginFields, negativesOf } from '../margins/index.js';
 import { isBinary } from '../margins/native.js';
 
+/** The classes of a head, and how many of them take part in a step. */
+interface Classes {
+  readonly numClasses: number;
+  readonly sampleRate: number;
+  readonly count: number;
+}
+
 /** Sentences about a margin over so many classes; none where everything is as published. */
-export function adviceOn(margin: Margin, numClasses: number, scale: number): string[] {
+export function adviceOn(margin: Margin, { numClasses, sampleRate, count }: Classes, scale: number): string[] {
   const said: (string | false)[] = [];
   const fields = margin as Partial<MarginFields>;
   const binary = isBinary(margin);
   const fixed = typeof margin.scale === 'number';
-  const least = fixedAdacosScale(numClasses);
-  if (!binary && fixed && numClasses > 2) {
+  const least = fixedAdacosScale(count);
+  const classes =
+    count === numClasses
+      ? `${count} classes`
+      : `the ${count} of ${numClasses} classes that take part in a step (sampleRate ${sampleRate})`;
+  if (!binary && fixed && count > 2) {
     said.push(
       scale < least &&
-        `scale ${scale} is small for ${numClasses} classes: below √2·ln(C − 1) = ${least.toFixed(1)} a softmax over them cannot become sure of its target (AdaCos, arXiv:1905.00292)`,
-      numClasses < 1000 &&
+        `scale ${scale} is small for ${classes}: below √2·ln(C − 1) = ${least.toFixed(1)} a softmax over them cannot become sure of its target (AdaCos, arXiv:1905.00292)`,
+      count < 1000 &&
         scale >= 64 &&
-        `scale ${scale} is large for ${numClasses} classes: it is published for tens of thousands; adacosScale() finds one that fits, here about ${least.toFixed(0)}`,
+        `scale ${scale} is large for ${classes}: it is published for tens of thousands; adacosScale() finds one that fits, starting from ${fixedAdacosScale(numClasses).toFixed(0)}`,
     );
   }
   if (margin.method === 'magface') {

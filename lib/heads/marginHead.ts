@@ -162,7 +162,8 @@ export class MarginHead {
       ),
     );
     this.#advise = onAdvice;
-    for (const sentence of adviceOn(margin, this.#count, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
+    const classes = { numClasses, sampleRate, count: this.#count };
+    for (const sentence of adviceOn(margin, classes, this.scale)) onAdvice(`${margin.method}: ${sentence}`);
     const smooths = Boolean((margin as { labelSmoothing?: number }).labelSmoothing);
     if (gradientFilter > 0 && (this.device === 'cpu' || precision === 'float32' || smooths))
       onAdvice(

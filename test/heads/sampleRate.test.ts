@@ -7,6 +7,7 @@ import {
   adaptiveface,
   arcface,
   initialBias,
+  type Margin,
   magface,
   sphereface2,
   uniface,
@@ -306,6 +307,28 @@ describe('a step of a head that samples', () => {
     for (let step = 0; step < 2; step++) head.stepSync(features, labels, { lr: 0.1 });
     expect(said.filter((sentence) => sentence.includes('sampleRate'))).toEqual([
       'sampleRate 0.001 of 2000 classes is 2, no more than a batch has: its own classes are all that its rows are told apart from',
+    ]);
+  });
+
+  it('is told of where its scale does not fit its classes, of which all are named', () => {
+    const [numClasses, sampleRate] = [5000, 0.1];
+    const saidOf = (margin: Margin) => {
+      const said: string[] = [];
+      new MarginHead({ numClasses, embeddingSize: 2, sampleRate, margin, onAdvice: (sentence) => said.push(sentence) });
+      return said;
+    };
+    const classes = 'the 500 of 5000 classes that take part in a step (sampleRate 0.1)';
+    const fixed = new MarginHead({
+      numClasses,
+      embeddingSize: 2,
+      margin: arcface({ scale: adacosScale({ dynamic: false }) }),
+      sampleRate,
+    });
+    expect(saidOf(arcface())).toEqual([
+      `arcface: scale 64 is large for ${classes}: it is published for tens of thousands; adacosScale() finds one that fits, starting from ${fixed.scale.toFixed(0)}`,
+    ]);
+    expect(saidOf(arcface({ scale: 8 }))).toEqual([
+      expect.stringContaining(`scale 8 is small for ${classes}: below √2·ln(C − 1) = 8.8 `),
     ]);
   });
 
