@@ -485,7 +485,7 @@ export class MarginHead {
   }
 
   #watchSample({ labels }: BatchFacts): void {
-    if (this.#toldOfSample || this.#count > labels.length) return;
+    if (this.#toldOfSample || this.#count > labels.length || this.#count === this.numClasses) return;
     if (new Set(labels.filter((label) => label >= 0)).size < this.#count) return;
     this.#toldOfSample = true;
     this.#advise(

@@ -332,6 +332,18 @@ describe('a step of a head that samples', () => {
     ]);
   });
 
+  it('of its only class is nothing to be told of', () => {
+    const said: string[] = [];
+    const head = new MarginHead({
+      numClasses: 1,
+      embeddingSize: D,
+      sampleRate: 0.5,
+      onAdvice: (sentence) => said.push(sentence),
+    });
+    head.stepSync(batch(1, 1).features, new Int32Array(N), { lr: 0.1 });
+    expect(said).toEqual([]);
+  });
+
   it('names what is wrong, and moves nothing', async () => {
     const make = (sampleRate: unknown) => () =>
       new MarginHead({ numClasses: 50, embeddingSize: D, sampleRate } as MarginHeadOptions);
