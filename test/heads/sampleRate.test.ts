@@ -1,7 +1,7 @@
 /** Partial FC: a step of a head that samples is a step of the sampled rows alone. */
 import { describe, expect, it } from 'vitest';
 import { native } from '../../lib/binding.js';
-import { MarginHead, type MarginHeadOptions } from '../../lib/heads/index.js';
+import { MarginHead, type MarginHeadOptions, sampledClasses } from '../../lib/heads/index.js';
 import {
   adacosScale,
   adaptiveface,
@@ -37,6 +37,19 @@ function sampleOf(labels: Int32Array, numClasses: number, count: number, seed: n
   return { classes: values(classes), places: Int32Array.from(values(places)) };
 }
 
+const word = (z: bigint) => BigInt.asUintN(64, z);
+/** SplitMix64's finaliser with the constants of Stafford's mix13. */
+function mix(z: bigint): bigint {
+  const first = word((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
+  const second = word((first ^ (first >> 27n)) * 0x94d049bb133111ebn);
+  return second ^ (second >> 31n);
+}
+/** class_draw of native/cpu/class_sample.h. */
+function classDraw(seed: number, step: number, j: number): number {
+  const key = word((mix(BigInt(seed)) + BigInt(step)) * 0x9e3779b97f4a7c15n + 0x632be59bd9b4e019n);
+  return Number(mix(mix(word(BigInt(j) + key)) ^ key) >> 32n);
+}
+
 const rowsOf = (x: Tensor, classes: readonly number[], K: number) => {
   const all = x.toArray() as Float32Array;
   return Float32Array.from(classes.flatMap((c) => [...all.subarray(c * K * D, (c + 1) * K * D)]));
@@ -56,6 +69,25 @@ describe('the classes of a step', () => {
     expect(sampleOf(labels, 500, 60, 8, 3).classes).not.toEqual(classes);
     expect(sampleOf(labels, 500, 5, 7, 3).classes).toEqual([...own].sort((a, b) => a - b));
     expect(sampleOf(labels, 500, 500, 7, 3).classes).toHaveLength(500);
+  });
+  it('are those that sampledClasses takes by their draws', () => {
+    // 40,000 classes are looked at in three parts
+    for (const [C, count] of [
+      [40, 20],
+      [500, 60],
+      [500, 499],
+      [40_000, 4000],
+    ] as const)
+      for (const [seed, step] of [
+        [0, 0],
+        [7, 3],
+        [2 ** 53 - 1, 2 ** 40],
+      ] as const) {
+        const { labels } = batch(C, seed % 100);
+        const draws = Float64Array.from({ length: C }, (_, j) => classDraw(seed, step, j));
+        const own = labels.filter((label) => label >= 0);
+        expect(sampleOf(labels, C, count, seed, step).classes).toEqual([...sampledClasses(draws, own, count)]);
+      }
   });
   it('are each as likely, alone and in pairs', () => {
     const [C, count, steps] = [40, 10, 20_000];
