@@ -43,7 +43,8 @@ const allowances = {
   transform_backward_kernel: { registers: 72 }, // in float64: the row's φ, slopes and two sums
   hopper: { registers: 168 }, // 384 threads a multiprocessor; a producer's registers go to the warpgroups that multiply
 };
-// What a kernel's machine code must hold, or must not, from an architecture on; by a part of the kernel's mangled name.
+// What a kernel's machine code must hold, must not, or at most so often, from an architecture on; by a part of the
+// kernel's mangled name.
 // Named by compiling an instruction at a time; operand forms are left out.
 const operations = {
   60: 'HMMA',
@@ -53,10 +54,12 @@ const operations = {
   496: 'HGMMA',
   436: 'UTMALDG',
   437: 'UTMASTG',
+  427: 'ERRBAR', // after each fence of the whole GPU
 };
 const opcodes = [
   { part: 'tensor_', from: 80, present: ['HMMA'], absent: ['LDL', 'STL'] }, // products on the tensor cores, nothing spilled
-  { part: 'hopper', from: 90, present: ['HGMMA', 'UTMALDG'], absent: ['LDL', 'STL'] },
+  // fences where the kernel begins, ends and gives up, and none in a loop over stages
+  { part: 'hopper', from: 90, present: ['HGMMA', 'UTMALDG'], absent: ['LDL', 'STL'], most: { ERRBAR: 16 } },
   { part: 'ScoresWork', from: 90, present: ['UTMASTG'], absent: [] },
 ];
 const systemLibraries = /^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux-x86-64)\.so/;
@@ -130,9 +133,12 @@ export function countOperations(cubin) {
 export function wrongOperations({ name, counts }, architecture) {
   return opcodes
     .filter(({ part, from }) => name.includes(part) && architecture >= from)
-    .flatMap(({ present, absent }) => [
+    .flatMap(({ present, absent, most = {} }) => [
       ...present.filter((operation) => !counts[operation]).map((operation) => `has no ${operation}`),
       ...absent.filter((operation) => counts[operation]).map((operation) => `has ${counts[operation]} ${operation}`),
+      ...Object.entries(most)
+        .filter(([operation, limit]) => counts[operation] > limit)
+        .map(([operation, limit]) => `has ${counts[operation]} ${operation}, at most ${limit}`),
     ])
     .map((what) => `${name} for sm_${architecture} ${what}`);
 }

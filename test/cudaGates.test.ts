@@ -58,6 +58,9 @@ describe('instructions', () => {
       '6hopper14forward for sm_90 has no UTMALDG',
       '6hopper14forward for sm_90 has 3 LDL',
     ]);
+    expect(wrong('6hopper14forward', { HGMMA: 8, UTMALDG: 2, ERRBAR: 20 })).toEqual([
+      '6hopper14forward for sm_90 has 20 ERRBAR, at most 16',
+    ]);
     expect(wrong('6hopper10ScoresWork', { HGMMA: 4, UTMALDG: 2 })).toEqual([
       '6hopper10ScoresWork for sm_90 has no UTMASTG',
     ]);
