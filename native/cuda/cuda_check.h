@@ -19,7 +19,15 @@ inline const char* remedy_for(cudaError_t error) {
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorMisalignedAddress:
-    case cudaErrorHardwareStackError: return "the device's context is lost; restart the process";
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc: return "the device's context is lost; restart the process";
+    case cudaErrorECCUncorrectable:
+      return "the GPU's memory failed and the device's context is lost; see nvidia-smi -q -d ECC, restart the process";
+    case cudaErrorLaunchTimeout:
+      return "the watchdog of a display ended a kernel and the device's context is lost; restart the process, on a GPU "
+             "without a display";
     default: return "";
   }
 }

@@ -10,6 +10,7 @@
 
 #include "../../native/common/devices.h"
 #include "../../native/common/methods.h"
+#include "../../native/cuda/cuda_check.h"
 #include "in_a_process.h"
 
 namespace {
@@ -219,11 +220,22 @@ void calls_fail(const Family& family) {
     });
 }
 
+void lost_contexts_are_said() {
+  for (const cudaError_t error : {cudaErrorECCUncorrectable, cudaErrorIllegalAddress, cudaErrorLaunchTimeout,
+                                  cudaErrorHardwareStackError, cudaErrorIllegalInstruction, cudaErrorMisalignedAddress,
+                                  cudaErrorInvalidAddressSpace, cudaErrorInvalidPc, cudaErrorLaunchFailure}) {
+    const std::string remedy = remedy_for(error);
+    check(has(remedy, "the device's context is lost") && has(remedy, "restart the process"),
+          "error " + std::to_string(int(error)) + " loses the context");
+  }
+}
+
 }  // namespace
 
 int main() {
   setenv("FLASHMARGIN_CUDA", FM_EMULATED_CUDA, 1);
   setenv("FLASHMARGIN_CUDA_SCRATCH", "0.001", 1);
+  lost_contexts_are_said();
   for (const Family& family : families()) {
     memory_runs_out(family);
     calls_fail(family);
