@@ -5,23 +5,22 @@
 namespace fm {
 
 Staging::Slots::~Slots() {
-  if (!all) return;
-  cudaFreeHost(all[0].data);
-  delete[] all;
+  if (all) cudaFreeHost(all[0].data);
 }
 
 Staging::Slot& Staging::Slots::take() {
   if (!all) {
+    auto made = std::make_unique<Slot[]>(kSlots);  // before the memory, which has no owner yet: an event can fail
     void* data = nullptr;
     const cudaError_t error = cudaMallocHost(&data, kSlots * kBytes);
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // not sticky
       fail(ErrorKind::device, "cudaErrorMemoryAllocation pinning ", kSlots * kBytes >> 20,
-           " MiB of the host's memory for copies: raise the limit of locked memory (ulimit -l), or free memory");
+           " MiB of the host's memory for copies: free memory of the host, with fewer workers or smaller cacheBytes");
     }
     if (error != cudaSuccess) fail_cuda(error, "cudaMallocHost");
-    all = new Slot[kSlots];
-    for (size_t i = 0; i < kSlots; i++) all[i].data = static_cast<char*>(data) + i * kBytes;
+    for (size_t i = 0; i < kSlots; i++) made[i].data = static_cast<char*>(data) + i * kBytes;
+    all = std::move(made);
   }
   Slot& slot = all[next++ % kSlots];
   slot.copied.wait();

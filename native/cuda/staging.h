@@ -1,6 +1,7 @@
 // Copies between the host's memory and the device's, by way of pinned buffers, so that the bus is busy while the processor
 // copies.  A copy to the device returns once the host's memory was read; a copy back once it was written.
 #pragma once
+#include <memory>
 #include <mutex>
 
 #include "cuda_raii.h"
@@ -22,7 +23,7 @@ class Staging {
   // and small ones to the device, queued behind kernels, wait for none of the kSlots − 1 before them.
   struct Slots {
     std::mutex lock;
-    Slot* all = nullptr;  // from the first copy on
+    std::unique_ptr<Slot[]> all;  // from the first copy on
     size_t next = 0;
 
     ~Slots();

@@ -2,12 +2,14 @@
 #include "../../native/common/devices.h"
 
 #include <dlfcn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <initializer_list>
 #include <string>
@@ -74,6 +76,12 @@ bool says(const std::string& text, std::initializer_list<const char*> parts) {
   for (const char* part : parts) all = all && has(text, part);
   if (!all) std::printf("it said: %s\n", text.c_str());
   return all;
+}
+
+size_t address_space() {
+  size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * size_t(sysconf(_SC_PAGESIZE));
 }
 
 // A thread, which the driver says has this context, uses cuda:1: where it is afterwards.
@@ -160,6 +168,32 @@ void faults_are_sentences() {
       return says(text, {"cudaErrorIllegalAddress (an illegal memory access was encountered) in ", call,
                          "restart the process"});
     });
+  with_setting(FM_EMULATED_CUDA, "copies whose events cannot be made keep no memory", [] {
+    fm::Backend& gpu = fm::backend_of(fm::Device{0});
+    const fm::Tensor x = gpu.empty(fm::Dtype::float32, {1});
+    float value = 2, back = 0;
+    const auto copy = [&] { return error_of([&] { gpu.copy_from_host(x, &value, 4); }); };
+    setenv("FM_EMULATED_FAILURE", "cudaEventCreateWithFlags", 1);
+    const size_t before = address_space();
+    bool said = true;
+    for (int i = 0; i < 50; i++) said = said && says(copy(), {"in cudaEventCreateWithFlags"});
+    unsetenv("FM_EMULATED_FAILURE");
+    const bool kept_none = address_space() < before + (size_t(50) << 20);
+    said = said && copy() == "no error";
+    gpu.copy_to_host(&back, x, 4);
+    return said && kept_none && back == value;
+  });
+#ifndef __SANITIZE_ADDRESS__  // which ends a process whose malloc fails
+  with_setting(FM_EMULATED_CUDA, "no memory of the host to pin", [] {
+    fm::Backend& gpu = fm::backend_of(fm::Device{0});
+    const fm::Tensor x = gpu.empty(fm::Dtype::float32, {1});
+    const rlimit most{address_space() + (size_t(4) << 20), RLIM_INFINITY};
+    setrlimit(RLIMIT_AS, &most);
+    const float value = 2;
+    return says(error_of([&] { gpu.copy_from_host(x, &value, 4); }),
+                {"cudaErrorMemoryAllocation pinning 8 MiB of the host's memory for copies", "fewer workers"});
+  });
+#endif
   with_driver("a thread that has used no device stays on its first", nullptr, 1);
   with_driver("a thread that has used another device goes back to it", &passed, 0);
   with_setting(FM_EMULATED_CUDA, "a large copy goes through in parts, both ways", [] {
