@@ -1,5 +1,6 @@
 // Memory blocks that are kept for reuse, by size.  Where the blocks come from is the Source's:
-//   void* take(size_t bytes)   nullptr when there is none left
+//   void* take(size_t bytes)      nullptr when there is none left
+//   bool short_of(size_t bytes)   whether taking them leaves others too little
 //   void give(void* data)
 #pragma once
 #include <cstddef>
@@ -29,9 +30,12 @@ class BlockCache {
       data = it->second.back();
       it->second.pop_back();
       use_.cached -= size;
-    } else if (!(data = source_.take(size))) {
-      drop();
-      data = source_.take(size);
+    } else {
+      if (use_.cached && source_.short_of(size)) drop();
+      if (!(data = source_.take(size))) {
+        drop();
+        data = source_.take(size);
+      }
     }
     if (!data) return nullptr;
     use_.used += size;

@@ -19,6 +19,7 @@ struct SystemMemory {
     if (data) madvise(data, bytes, MADV_HUGEPAGE);
     return data;
   }
+  bool short_of(size_t) const { return false; }
   void give(void* data) { std::free(data); }
 };
 

@@ -1,5 +1,6 @@
 #include "allocator.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <iomanip>
 #include <sstream>
@@ -29,6 +30,14 @@ struct DeviceBlocks {
     }
     if (error != cudaSuccess) fail_cuda(error, "cudaMalloc");
     return data;
+  }
+  // Kernels take memory when they are first launched, graphs and libraries when they are first used: where a cache has it
+  // all, they fail.
+  bool short_of(size_t bytes) const {
+    const DeviceGuard guard(device);
+    size_t free = 0, total = 0;
+    FM_CUDA(cudaMemGetInfo(&free, &total));
+    return free < bytes + std::min(size_t(256) << 20, total / 32);
   }
   void give(void* data) {
     const DeviceGuard guard(device);

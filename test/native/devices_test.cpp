@@ -152,6 +152,17 @@ void faults_are_sentences() {
     for (int64_t n : {100000, 150000, 200000}) gpu.empty(fm::Dtype::float32, {n});
     return fm::cuda_memory(0).used == 0 && fm::cuda_memory(0).peak >= 800000;
   });
+  with_fault("FM_EMULATED_MEMORY", "1000000", "what is kept for reuse goes back where others would have less than 1/32",
+             [] {
+               // Of 1,000,000 bytes 327,680 are kept, and 589,824 or 655,360 more taken.
+               const auto kept_beside = [](int device, int64_t n) {
+                 fm::Backend& gpu = fm::backend_of(fm::Device{device});
+                 gpu.empty(fm::Dtype::float32, {75000});
+                 const fm::Tensor taken = gpu.empty(fm::Dtype::float32, {n});
+                 return fm::cuda_memory(device).cached;
+               };
+               return kept_beside(0, 135000) == 327680 && kept_beside(1, 155000) == 0;
+             });
   for (const char* call :
        {"cudaMalloc", "cudaMemcpyAsync", "cudaEventSynchronize", "cudaLaunchKernelEx", "cudaMallocHost"})
     with_setting(FM_EMULATED_CUDA, call, [call] {
