@@ -143,6 +143,7 @@ class KeptHead final : public KeptStep {
       graph_->launch(gpu_.stream());
     } else {
       graph_.reset();
+      repeats_ = false;
       head_.emplace(gpu_, features_, weight_, labels_, margins_, p_, classes_, &numbers()->head, gpu_.stream());
       sweep_step(*head_, path_, weight, weights_, terms_);
     }
@@ -153,10 +154,11 @@ class KeptHead final : public KeptStep {
 
   bool wants_recording() override {
     std::lock_guard<std::mutex> hold(lock_);
-    return !graph_ && repeats_;
+    return recordable();
   }
   void record(const Stream& stream) override {
     std::lock_guard<std::mutex> hold(lock_);
+    if (!recordable()) return;
     graph_.emplace(stream, [&] {
       Head<T, E> again(gpu_, features_, weight_, labels_, margins_, p_, classes_, &numbers()->head, stream, &*head_);
       sweep_step(again, path_, weight_, weights_, terms_);
@@ -164,6 +166,7 @@ class KeptHead final : public KeptStep {
   }
 
  private:
+  bool recordable() const { return !graph_ && repeats_; }
   StepNumbers<T>* numbers() const { return static_cast<StepNumbers<T>*>(numbers_.raw()); }
 
   CudaBackend& gpu_;
@@ -177,7 +180,7 @@ class KeptHead final : public KeptStep {
   std::mutex lock_;
   std::optional<Head<T, E>> head_;
   std::optional<CudaGraph> graph_;
-  bool repeats_ = false;  // what the last step left is what the next one begins with
+  bool repeats_ = false;  // head_ is whole, and what its step left is what the next one begins with
 };
 
 template <class T, class E>

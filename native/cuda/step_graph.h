@@ -59,6 +59,7 @@ class KeptStep {
                        const OptimizerParams& optimizer, HeadStep out) = 0;
   // After run: whether it has launches that a recording could replace.
   virtual bool wants_recording() = 0;
+  // Where it still has: another thread may have recorded them meanwhile, or begun a step that failed.
   virtual void record(const Stream& stream) = 0;
 };
 
