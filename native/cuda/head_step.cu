@@ -140,7 +140,7 @@ class KeptHead final : public KeptStep {
     if (classes) gpu_.copy_from_host(*classes_, classes->raw(), classes->bytes());
     if (graph_ && head_->has_unit_rows_of(weight)) {
       changed(weight);
-      graph_->launch(gpu_.stream());
+      graph_->launch();
     } else {
       graph_.reset();
       repeats_ = false;
@@ -159,7 +159,7 @@ class KeptHead final : public KeptStep {
   void record(const Stream& stream) override {
     std::lock_guard<std::mutex> hold(lock_);
     if (!recordable()) return;
-    graph_.emplace(stream, [&] {
+    graph_.emplace(stream, gpu_.stream(), [&] {
       Head<T, E> again(gpu_, features_, weight_, labels_, margins_, p_, classes_, &numbers()->head, stream, &*head_);
       sweep_step(again, path_, weight_, weights_, terms_);
     });

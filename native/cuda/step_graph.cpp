@@ -8,22 +8,25 @@
 
 namespace fm {
 
-CudaGraph::CudaGraph(const Stream& stream, const std::function<void()>& record) {
+CudaGraph::CudaGraph(const Stream& recorded, const Stream& launched, const std::function<void()>& record)
+    : launched_(launched) {
   cudaGraph_t graph = nullptr;
-  FM_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  FM_CUDA(cudaStreamBeginCapture(recorded, cudaStreamCaptureModeThreadLocal));
   try {
     record();
   } catch (...) {
-    cudaStreamEndCapture(stream, &graph);
+    cudaStreamEndCapture(recorded, &graph);
     if (graph) cudaGraphDestroy(graph);
     cudaGetLastError();  // not sticky
     throw;
   }
-  cudaError_t error = cudaStreamEndCapture(stream, &graph);
+  cudaError_t error = cudaStreamEndCapture(recorded, &graph);
   const char* call = "cudaStreamEndCapture";
   if (error == cudaSuccess) error = cudaGraphInstantiate(&launchable_, graph, 0), call = "cudaGraphInstantiate";
   if (graph) cudaGraphDestroy(graph);
+  if (error == cudaSuccess) error = cudaGraphUpload(launchable_, launched), call = "cudaGraphUpload";
   if (error == cudaSuccess) return;
+  if (launchable_) cudaGraphExecDestroy(launchable_);
   cudaGetLastError();  // not sticky
   fail_cuda(error, call);
 }

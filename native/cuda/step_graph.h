@@ -27,16 +27,18 @@ namespace fm {
 class CudaBackend;
 struct HeadPlan;
 
-// What record() launches on the stream, to be launched as often as wanted on another.
+// What record() launches on one stream, to be launched as often as wanted on another.  All memory that it needs there is
+// taken here.
 class CudaGraph {
  public:
-  CudaGraph(const Stream& stream, const std::function<void()>& record);
+  CudaGraph(const Stream& recorded, const Stream& launched, const std::function<void()>& record);
   ~CudaGraph() { cudaGraphExecDestroy(launchable_); }
   CudaGraph(const CudaGraph&) = delete;
   CudaGraph& operator=(const CudaGraph&) = delete;
-  void launch(const Stream& stream) const { FM_CUDA(cudaGraphLaunch(launchable_, stream)); }
+  void launch() const { FM_CUDA(cudaGraphLaunch(launchable_, launched_)); }
 
  private:
+  const Stream& launched_;
   cudaGraphExec_t launchable_ = nullptr;
 };
 

@@ -347,7 +347,8 @@ int main() {
     });
   alone("a replay refuses its batch", refusals);
   alone("another weight or parameter", other_steps);
-  for (const char* call : {"cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch"})
+  for (const char* call :
+       {"cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphUpload", "cudaGraphLaunch"})
     alone(std::string(call) + " fails", [&] { return fails(call); });
   alone("a graph fails after the check", fails_later);
   alone("replays that differ", differs);

@@ -366,6 +366,11 @@ inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* launchable, cudaGraph_t
   if (cuda_emulation::setting("FM_EMULATED_WRONG_GRAPH", 0)) (*launchable)->work.pop_back();
   return cudaSuccess;
 }
+inline cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream) {
+  FM_EMULATED_CALL;
+  FM_NOT_WHILE_CAPTURING(stream);
+  return cudaSuccess;
+}
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
   FM_EMULATED_CALL;
   cuda_emulation::devices().graph_launches++;
