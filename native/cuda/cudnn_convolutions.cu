@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 
 #include "each.cuh"
@@ -130,15 +131,18 @@ void CudnnConvolutions::choose(Plan& plan, Dtype dtype, const ConvShape& s, cons
   }
   if (status != cudnn::kSuccess) fail_cudnn(status, measured ? direction.measure_name : direction.heuristic_name);
 
+  // An algorithm is chosen together with its arithmetic; but fma stays, and with it no tensor core runs, whatever is
+  // suggested.  So what one takes is asked of the convolution as it will run; and since suggestions are in the order of
+  // their own arithmetic's speed, those of tensor cores come last there.
   const bool fma = plan.element.arithmetic == cudnn::kFma;
+  if (fma)
+    std::stable_partition(found, found + count, [](const cudnn::AlgorithmPerf& perf) {
+      return perf.math == cudnn::kDefaultMath || perf.math == cudnn::kFma;
+    });
   for (const cudnn::AlgorithmPerf* perf = found; perf < found + count; perf++) {
-    const bool tensor_cores = perf->math == cudnn::kTensorOp || perf->math == cudnn::kTensorOpAllowConversion;
-    // A conversion would be to float16, whose numbers end at 65504.
-    if (perf->status != cudnn::kSuccess || perf->determinism != cudnn::kDeterministic || (fma && tensor_cores) ||
-        perf->math == cudnn::kTensorOpAllowConversion)
-      continue;
-    // An algorithm is chosen together with its arithmetic; fma stays, whatever is suggested.  Suggestions for the default
-    // arithmetic are among them, so that what one takes is asked of the convolution as it will run.
+    if (perf->status != cudnn::kSuccess || perf->determinism != cudnn::kDeterministic) continue;
+    // Its conversion would be to float16, whose numbers end at 65504.
+    if (!fma && perf->math == cudnn::kTensorOpAllowConversion) continue;
     if (!fma) FM_CUDNN(cudnnSetConvolutionMathType, plan.convolution, perf->math);
     size_t workspace = 0;
     if (direction.workspace(handle_, plan.a, plan.b, plan.convolution, plan.result, perf->algorithm, &workspace) !=

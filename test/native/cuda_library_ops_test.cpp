@@ -145,6 +145,14 @@ void convolutions() {
     return convolution_error(backend_of(Device{0}), kConvolutions[0]) <= kTolerance &&
            count(kCudnn, "algorithm 5") == 3 && count(kCudnn, "algorithm 4") == 0;
   });
+  in_process("fma is fma, of an algorithm that is suggested for tensor cores",
+             with(kBoth, {{"FM_STUB_TENSOR_OP", "5"}, {"FLASHMARGIN_CUDA_WORKSPACE", "0"}}), [] {
+               return convolution_error(backend_of(Device{0}), kConvolutions[0]) <= kTolerance &&
+                      count(kCudnn, "algorithm 5") == 3;
+             });
+  in_process("what is suggested for fma comes first", with(kBoth, {{"FM_STUB_TENSOR_OP", "4"}}), [] {
+    return convolution_error(backend_of(Device{0}), kConvolutions[0]) <= kTolerance && count(kCudnn, "algorithm 5") == 3;
+  });
   in_process("measured", with(kBoth, {{"FLASHMARGIN_CUDNN_SEARCH", "measure"}, {"FLASHMARGIN_CUDA_WORKSPACE", "1"}}),
              [] {
                Backend& gpu = backend_of(Device{0});

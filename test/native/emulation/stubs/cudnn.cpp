@@ -1,6 +1,6 @@
 // cuDNN 9's legacy convolutions of [N, H, W, C] float32 and bfloat16.  Of the algorithms that it suggests only the last two
 // may be used: the others are not supported, not deterministic, take a terabyte, or multiply TF32.  Those of bfloat16 are
-// the tensor cores'.
+// the tensor cores'.  FM_STUB_SUGGESTIONS: how many it suggests; FM_STUB_TENSOR_OP: one that it suggests for tensor cores.
 #include <vector>
 
 #include "stub.h"
@@ -60,6 +60,8 @@ int suggest(const Description* x, const Description* w, const Description* conv,
       {kWithWorkspace, success, 0, 0, 1, half ? math : default_math, {}},  // and with fma it takes more
       {kWithoutWorkspace, success, 0, 0, 1, math, {}},
   };
+  const size_t relabelled = stub::setting("FM_STUB_TENSOR_OP", all.size());
+  if (relabelled < all.size()) all[relabelled].math = tensor_op;
   if (measured) std::swap(all[4], all[5]);
   if (stub::setting("FM_STUB_SUGGESTIONS", all.size()) < all.size())
     all.resize(stub::setting("FM_STUB_SUGGESTIONS", 0));
@@ -77,7 +79,7 @@ int workspace_of(const Description* x, const Description* w, const Description* 
   *bytes = algorithm == 2                                              ? size_t(1) << 40
            : algorithm == kWithWorkspace && conv->math != default_math ? kWorkspace
                                                                        : 0;
-  return algorithm == 0 ? not_supported : success;
+  return algorithm == 0 || (algorithm == kTf32 && conv->math == fma) ? not_supported : success;
 }
 
 // For each pair of an output pixel and a tap that falls into the image: f(index of x, of w, of y).
