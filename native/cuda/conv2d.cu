@@ -86,7 +86,7 @@ Tensor CudaBackend::conv2d_forward(const Tensor& x, const Tensor& weight, ConvPa
     using S = decltype(zero);
     if constexpr (CudnnConvolutions::takes<S>)
       if (CudnnConvolutions* cudnn = libraries_->convolutions(x.dtype))
-        return cudnn->forward(s, x.data<S>(), weight.data<float>(), y.data<S>());
+        if (cudnn->forward(s, x.data<S>(), weight.data<float>(), y.data<S>())) return;
     plain_conv2d_forward(*this, s, x.data<S>(), weight.data<Computed<S>>(), y.data<S>());
   });
   return y;
@@ -104,7 +104,7 @@ Tensor CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& weight,
     using S = decltype(zero);
     if constexpr (CudnnConvolutions::takes<S>)
       if (CudnnConvolutions* cudnn = libraries_->convolutions(dy.dtype))
-        return cudnn->backward_data(s, dy.data<S>(), weight.data<float>(), dx.data<S>());
+        if (cudnn->backward_data(s, dy.data<S>(), weight.data<float>(), dx.data<S>())) return;
     plain_conv2d_backward_data(*this, s, dy.data<S>(), weight.data<Computed<S>>(), dx.data<S>());
   });
   return dx;
@@ -122,7 +122,7 @@ Tensor CudaBackend::conv2d_backward_weight(const Tensor& dy, const Tensor& x, co
     using S = decltype(zero);
     if constexpr (CudnnConvolutions::takes<S>)
       if (CudnnConvolutions* cudnn = libraries_->convolutions(x.dtype))
-        return cudnn->backward_weight(s, dy.data<S>(), x.data<S>(), d_weight.data<float>());
+        if (cudnn->backward_weight(s, dy.data<S>(), x.data<S>(), d_weight.data<float>())) return;
     plain_conv2d_backward_weight(*this, s, dy.data<S>(), x.data<S>(), d_weight.data<Computed<S>>());
   });
   return d_weight;

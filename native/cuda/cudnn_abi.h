@@ -8,7 +8,12 @@ namespace fm::cudnn {
 using Handle = struct Context*;
 using Descriptor = struct Description*;  // of a tensor, a filter or a convolution: the library has a type for each
 
-enum Status : int { kSuccess = 0, kSublibraryVersionMismatch = 1002, kSublibraryLoadingFailed = 1008 };
+enum Status : int {
+  kSuccess = 0,
+  kSublibraryVersionMismatch = 1002,
+  kSublibraryLoadingFailed = 1008,
+  kNotSupported = 3000  // and what is above in that thousand, for one reason or another
+};
 enum DataType : int { kFloat32 = 0, kBfloat16 = 9 };
 enum Format : int { kNchw = 0, kNhwc = 1 };
 enum Mode : int { kConvolution = 0, kCrossCorrelation = 1 };

@@ -112,8 +112,9 @@ CudnnConvolutions::~CudnnConvolutions() {
   if (handle_) library().call.cudnnDestroy(handle_);
 }
 
-// The first of the library's suggestions that is deterministic, in the arithmetic asked for, and within the workspace.
-void CudnnConvolutions::choose(Plan& plan, Dtype dtype, const ConvShape& s, const void* a, const void* b,
+// The first of the library's suggestions that is deterministic, in the arithmetic asked for, and within the workspace; false
+// where none is.
+bool CudnnConvolutions::choose(Plan& plan, Dtype dtype, const ConvShape& s, const void* a, const void* b,
                                void* result) {
   const Direction& direction = plan.direction;
   constexpr int kMost = 16;
@@ -129,7 +130,8 @@ void CudnnConvolutions::choose(Plan& plan, Dtype dtype, const ConvShape& s, cons
   } else {
     status = direction.heuristic(handle_, plan.a, plan.b, plan.convolution, plan.result, kMost, &count, found);
   }
-  if (status != cudnn::kSuccess) fail_cudnn(status, measured ? direction.measure_name : direction.heuristic_name);
+  if (status / 1000 * 1000 == cudnn::kNotSupported) count = 0;
+  else if (status != cudnn::kSuccess) fail_cudnn(status, measured ? direction.measure_name : direction.heuristic_name);
 
   // An algorithm is chosen together with its arithmetic; but fma stays, and with it no tensor core runs, whatever is
   // suggested.  So what one takes is asked of the convolution as it will run; and since suggestions are in the order of
@@ -151,23 +153,24 @@ void CudnnConvolutions::choose(Plan& plan, Dtype dtype, const ConvShape& s, cons
       continue;
     plan.algorithm = perf->algorithm;
     plan.workspace = workspace;
-    return;
+    return true;
   }
-  fail(ErrorKind::device, "cuDNN ", library().version, " has no deterministic algorithm for the ", direction.name,
-       " of ", name_of(dtype), " x ", s.x(), ", weight ", s.weight(), ", stride ", s.stride, ", padding ", s.padding,
-       " within ", limit >> 20,
-       " MiB: raise FLASHMARGIN_CUDA_WORKSPACE (MiB), or set FLASHMARGIN_CUDA_OPS=own to do without cuDNN");
+  leave_to_own_kernels("cuDNN ", library().version, " has no deterministic algorithm for the ", direction.name, " of ",
+                       name_of(dtype), " x ", s.x(), ", weight ", s.weight(), ", stride ", s.stride, ", padding ",
+                       s.padding, " within ", limit >> 20, " MiB: raise FLASHMARGIN_CUDA_WORKSPACE (MiB)");
+  return false;
 }
 
-CudnnConvolutions::Plan& CudnnConvolutions::plan_of(Kind kind, Dtype dtype, const ConvShape& s, const void* a,
-                                                    const void* b, void* result) {
-  std::unique_ptr<Plan>& kept = plans_[{kind, int64_t(dtype), s.images, s.height, s.width, s.inputs, s.outputs,
-                                        s.kernel_height, s.kernel_width, s.stride, s.padding}];
-  if (kept) return *kept;
-
+const CudnnConvolutions::Plan* CudnnConvolutions::plan_of(Kind kind, Dtype dtype, const ConvShape& s, const void* a,
+                                                          const void* b, void* result) {
+  const Key key{kind,      int64_t(dtype),  s.images,       s.height, s.width,  s.inputs,
+                s.outputs, s.kernel_height, s.kernel_width, s.stride, s.padding};
+  if (const auto kept = plans_.find(key); kept != plans_.end()) return kept->second.get();
   for (const Shape& shape : {s.x(), s.y(), s.weight()})
-    FM_CHECK(range, shape.numel() <= std::numeric_limits<int>::max(), "cuDNN takes tensors below 2³¹ elements, got ",
-             shape, ": lower batchSize, or set FLASHMARGIN_CUDA_OPS=own");
+    if (shape.numel() > std::numeric_limits<int>::max()) {
+      leave_to_own_kernels("cuDNN takes tensors below 2³¹ elements, got ", shape, ": lower batchSize");
+      return plans_[key].get();
+    }
   const cudnn::Functions& call = library().call;
 #define FM_DIRECTION(name, heuristic, measure, workspace, run) \
   Direction { name, call.heuristic, #heuristic, call.measure, #measure, call.workspace, call.run, #run }
@@ -193,51 +196,54 @@ CudnnConvolutions::Plan& CudnnConvolutions::plan_of(Kind kind, Dtype dtype, cons
   y.tensor(type, s.images, s.out_height, s.out_width, s.outputs);
   weight.filter(type, s.outputs, s.kernel_height, s.kernel_width, s.inputs);
   plan->convolution.convolution(plan->element.sums, plan->element.arithmetic, s.padding, s.stride);
-  choose(*plan, dtype, s, a, b, result);
-  kept = std::move(plan);
-  return *kept;
+  if (!choose(*plan, dtype, s, a, b, result)) plan.reset();
+  return (plans_[key] = std::move(plan)).get();
 }
 
 // result may be scratch of the caller's, and so may be the operands.
-void CudnnConvolutions::run(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result) {
+bool CudnnConvolutions::run(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result) {
   std::lock_guard<std::mutex> hold(lock_);
-  const Plan& plan = plan_of(kind, dtype, s, a, b, result);
+  const Plan* const plan = plan_of(kind, dtype, s, a, b, result);
+  if (!plan) return false;
   DeviceScratch scratch(allocator_);
-  void* workspace = plan.workspace ? scratch.take<char>(int64_t(plan.workspace)) : nullptr;
+  void* workspace = plan->workspace ? scratch.take<char>(int64_t(plan->workspace)) : nullptr;
   const float one = 1, zero = 0;  // of bfloat16 too
-  const cudnn::Status status = plan.direction.run(handle_, &one, plan.a, a, plan.b, b, plan.convolution, plan.algorithm,
-                                                  workspace, plan.workspace, &zero, plan.result, result);
-  if (status != cudnn::kSuccess) fail_cudnn(status, plan.direction.run_name);
+  const cudnn::Status status =
+      plan->direction.run(handle_, &one, plan->a, a, plan->b, b, plan->convolution, plan->algorithm, workspace,
+                          plan->workspace, &zero, plan->result, result);
+  if (status != cudnn::kSuccess) fail_cudnn(status, plan->direction.run_name);
+  return true;
 }
 
 template <class S>
-void CudnnConvolutions::forward(const ConvShape& s, const S* x, const float* weight, S* y) {
-  if (s.images == 0) return;
+bool CudnnConvolutions::forward(const ConvShape& s, const S* x, const float* weight, S* y) {
+  if (s.images == 0) return true;
   DeviceScratch scratch(allocator_);
-  run(kForward, DtypeOf<S>::value, s, x, channels_last<S>(s, weight, scratch), y);
+  return run(kForward, DtypeOf<S>::value, s, x, channels_last<S>(s, weight, scratch), y);
 }
 
 template <class S>
-void CudnnConvolutions::backward_data(const ConvShape& s, const S* dy, const float* weight, S* dx) {
-  if (s.images == 0) return;
+bool CudnnConvolutions::backward_data(const ConvShape& s, const S* dy, const float* weight, S* dx) {
+  if (s.images == 0) return true;
   DeviceScratch scratch(allocator_);
-  run(kBackwardData, DtypeOf<S>::value, s, channels_last<S>(s, weight, scratch), dy, dx);
+  return run(kBackwardData, DtypeOf<S>::value, s, channels_last<S>(s, weight, scratch), dy, dx);
 }
 
 // The library leaves the gradient in S.
 template <class S>
-void CudnnConvolutions::backward_weight(const ConvShape& s, const S* dy, const S* x, float* d_weight) {
+bool CudnnConvolutions::backward_weight(const ConvShape& s, const S* dy, const S* x, float* d_weight) {
   if (s.images == 0) {
     FM_CUDA(cudaMemsetAsync(d_weight, 0, size_t(s.weight().numel()) * sizeof(float), stream_));
-    return;
+    return true;
   }
   DeviceScratch scratch(allocator_);
   const int64_t n = s.weight().numel();
   if constexpr (std::is_same_v<S, float>)
     if (s.taps() == 1) return run(kBackwardWeight, DtypeOf<S>::value, s, x, dy, d_weight);
   S* const result = scratch.take<S>(n);
-  run(kBackwardWeight, DtypeOf<S>::value, s, x, dy, result);
+  if (!run(kBackwardWeight, DtypeOf<S>::value, s, x, dy, result)) return false;
   for_each(stream_, n, SwapLastAxes<S, float>{result, s.taps(), s.inputs, d_weight});
+  return true;
 }
 
 // weight [O, I, KH, KW] as [O, KH, KW, I].
@@ -252,9 +258,9 @@ const S* CudnnConvolutions::channels_last(const ConvShape& s, const float* weigh
 }
 
 #define FM_CONVOLUTIONS(S)                                                                      \
-  template void CudnnConvolutions::forward(const ConvShape&, const S*, const float*, S*);       \
-  template void CudnnConvolutions::backward_data(const ConvShape&, const S*, const float*, S*); \
-  template void CudnnConvolutions::backward_weight(const ConvShape&, const S*, const S*, float*)
+  template bool CudnnConvolutions::forward(const ConvShape&, const S*, const float*, S*);       \
+  template bool CudnnConvolutions::backward_data(const ConvShape&, const S*, const float*, S*); \
+  template bool CudnnConvolutions::backward_weight(const ConvShape&, const S*, const S*, float*)
 FM_CONVOLUTIONS(float);
 FM_CONVOLUTIONS(Bfloat16);
 

@@ -21,6 +21,17 @@ Choice choice() {
   return choice;
 }
 
+// Of all devices.
+struct LeftShapes {
+  std::mutex lock;
+  int count = 0;
+  std::string why;  // the first
+};
+LeftShapes& left_shapes() {
+  static auto* left = new LeftShapes;  // outlives the threads that ask
+  return *left;
+}
+
 // The library's part of the operations, or nullptr.
 template <class Ops>
 Ops* part(std::unique_ptr<Ops>& ops, std::mutex& lock, const char* name, FoundLibrary (*found)(), const Stream& stream,
@@ -57,6 +68,20 @@ std::string library_ops_off() {
   } catch (const Error& error) {
     return error.what();
   }
+}
+
+void note_left_shape(const std::string& why) {
+  FM_CHECK(device, choice() != Choice::libraries, why,
+           ", or unset FLASHMARGIN_CUDA_OPS for our own kernels to compute it");
+  std::lock_guard<std::mutex> hold(left_shapes().lock);
+  if (left_shapes().count++ == 0) left_shapes().why = why;
+}
+
+std::string left_to_own_kernels() {
+  std::lock_guard<std::mutex> hold(left_shapes().lock);
+  const auto& [lock, count, why] = left_shapes();
+  if (count == 0) return "";
+  return "our own kernels compute " + std::to_string(count) + " of them, the first because " + why;
 }
 
 // --- settings -------------------------------------------------------------------------------------------------

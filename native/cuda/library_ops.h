@@ -2,7 +2,9 @@
 // compute capability 8.0 on.
 //
 // FLASHMARGIN_CUDA_OPS=own leaves both to our own kernels; =libraries makes a missing library an error.  What a library
-// begins it finishes: a call of it that fails is an error, not a change of kernels in the middle of a run.
+// begins it finishes: a call of it that fails is an error, not a change of kernels in the middle of a run.  A shape that
+// cuDNN has no algorithm for is left to our own kernels from its first use on, so that runs repeat; with =libraries that is
+// an error, too.
 // float32 means float32 unless FLASHMARGIN_CUDA_TF32=on.  Algorithms are deterministic ones, chosen once a shape: by the
 // library's heuristics, which give the same device the same algorithm every time, or with FLASHMARGIN_CUDNN_SEARCH=measure
 // by timing them.  FLASHMARGIN_CUDA_WORKSPACE (MiB) bounds what an algorithm may use.
@@ -28,6 +30,7 @@ struct Element {
 };
 
 // Images [N, H, W, C] of float or Bfloat16; weights [O, I, KH, KW] as the field stores them, float, rounded on their way.
+// False, and nothing done, of a shape that is left to our own kernels.
 class CudnnConvolutions {
  public:
   template <class S>
@@ -36,11 +39,11 @@ class CudnnConvolutions {
   CudnnConvolutions(const Stream& stream, DeviceAllocator& allocator);
   ~CudnnConvolutions();
   template <class S>
-  void forward(const ConvShape& s, const S* x, const float* weight, S* y);
+  bool forward(const ConvShape& s, const S* x, const float* weight, S* y);
   template <class S>
-  void backward_data(const ConvShape& s, const S* dy, const float* weight, S* dx);
+  bool backward_data(const ConvShape& s, const S* dy, const float* weight, S* dx);
   template <class S>
-  void backward_weight(const ConvShape& s, const S* dy, const S* x, float* d_weight);
+  bool backward_weight(const ConvShape& s, const S* dy, const S* x, float* d_weight);
 
  private:
   struct Plan;
@@ -50,15 +53,15 @@ class CudnnConvolutions {
 
   template <class S>
   const S* channels_last(const ConvShape& s, const float* weight, DeviceScratch& scratch);
-  void run(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
-  Plan& plan_of(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
-  void choose(Plan& plan, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
+  bool run(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
+  const Plan* plan_of(Kind kind, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
+  bool choose(Plan& plan, Dtype dtype, const ConvShape& s, const void* a, const void* b, void* result);
 
   const Stream& stream_;
   DeviceAllocator& allocator_;
   std::mutex lock_;
   cudnn::Handle handle_ = nullptr;
-  std::map<Key, std::unique_ptr<Plan>> plans_;
+  std::map<Key, std::unique_ptr<Plan>> plans_;  // none of a shape that is left to our own kernels
 };
 
 // to [M, N] = op(a)·op(b), row by row in memory; op(a) is [M, K]; all float32 or all bfloat16.
@@ -103,6 +106,17 @@ class LibraryOps {
 
 // Why neither library is used, found or not; empty where they are.
 std::string library_ops_off();
+
+// Of a shape without an algorithm, and why in words: throws with FLASHMARGIN_CUDA_OPS=libraries.
+void note_left_shape(const std::string& why);
+template <class... Parts>
+void leave_to_own_kernels(const Parts&... why) {
+  std::string words;
+  (append(words, why), ...);
+  note_left_shape(words);
+}
+// How many shapes were left, and why the first; empty of none.
+std::string left_to_own_kernels();
 
 // The settings above, read when an algorithm is chosen.
 size_t library_workspace();  // bytes

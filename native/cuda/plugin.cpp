@@ -98,8 +98,10 @@ FM_EXPORT bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, 
 FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
   const fm::Libraries& found = fm::libraries();
   const std::string off = fm::library_ops_off();
+  const std::string left = fm::left_to_own_kernels();
+  const std::string convolutions = "float32 and bfloat16 convolutions" + (left.empty() ? "" : "; " + left);
   const fm::CudaLibrary all[] = {
-      fm::about("cuDNN", found.cudnn, "float32 and bfloat16 convolutions", off),
+      fm::about("cuDNN", found.cudnn, convolutions.c_str(), off),
       fm::about("cuBLASLt", found.cublaslt, "float32 and bfloat16 matrix products", off),
       fm::about("NCCL", found.nccl, "found; nothing uses it yet", ""),
   };

@@ -27,7 +27,7 @@ const Environment kBoth{{"FLASHMARGIN_CUDNN_PATH", kCudnn},
                         {"FLASHMARGIN_CUBLASLT_PATH", kCublaslt},
                         {"FLASHMARGIN_CUDA_OPS", "libraries"}};
 
-Environment with(Environment environment, std::initializer_list<std::pair<std::string, std::string>> more) {
+Environment with(Environment environment, const Environment& more) {
   for (const auto& one : more) {
     for (size_t i = environment.size(); i-- > 0;)
       if (environment[i].first == one.first) environment.erase(environment.begin() + ptrdiff_t(i));
@@ -151,7 +151,8 @@ void convolutions() {
                       count(kCudnn, "algorithm 5") == 3;
              });
   in_process("what is suggested for fma comes first", with(kBoth, {{"FM_STUB_TENSOR_OP", "4"}}), [] {
-    return convolution_error(backend_of(Device{0}), kConvolutions[0]) <= kTolerance && count(kCudnn, "algorithm 5") == 3;
+    return convolution_error(backend_of(Device{0}), kConvolutions[0]) <= kTolerance &&
+           count(kCudnn, "algorithm 5") == 3;
   });
   in_process("measured", with(kBoth, {{"FLASHMARGIN_CUDNN_SEARCH", "measure"}, {"FLASHMARGIN_CUDA_WORKSPACE", "1"}}),
              [] {
@@ -189,6 +190,41 @@ void convolutions() {
              [] { return convolutions_agree(backend_of(Device{0})) && forwards() > 0; });
   in_process("without a choice ours compute where there is none", {{"FLASHMARGIN_CUDNN_PATH", "/nowhere"}},
              [] { return convolutions_agree(backend_of(Device{0})) && forwards() == 0; });
+}
+
+// None that cuDNN suggests may be used: ours compute, and go on to when it suggests others.
+void shapes_are_left_to_ours() {
+  const auto left = [](const std::string& what, const Environment& by, const std::string& why,
+                       const std::function<bool(Backend&)>& agree) {
+    in_process(what, with(with(kBoth, {{"FLASHMARGIN_CUDA_OPS", ""}}), by), [&] {
+      Backend& gpu = backend_of(Device{0});
+      const std::string before = library("cuDNN").detail;
+      const bool right = agree(gpu) && forwards() == 0;
+      const int asked = count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7");
+      for (const auto& setting : by) unsetenv(setting.first.c_str());
+      return right && agree(gpu) && forwards() == 0 && cuda_memory(0).used == 0 &&
+             count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7") == asked &&
+             before == "float32 and bfloat16 convolutions" &&
+             says(library("cuDNN").detail,
+                  {before + "; our own kernels compute 18 of them, the first because cuDNN 9", why});
+    });
+  };
+  const auto full = [](Backend& gpu) { return convolutions_agree(gpu); };
+  left("no algorithm", {{"FM_STUB_SUGGESTIONS", "4"}},
+       "no deterministic algorithm for the convolution of float32 x [2, 7, 7, 5]", full);
+  left("no suggestion", {{"FM_STUB_SUGGESTIONS", "0"}}, "raise FLASHMARGIN_CUDA_WORKSPACE (MiB)", full);
+  left("no algorithm within the workspace", {{"FM_STUB_SUGGESTIONS", "5"}, {"FLASHMARGIN_CUDA_WORKSPACE", "0"}},
+       "within 0 MiB", full);
+  left("no algorithm for bfloat16", {{"FM_STUB_SUGGESTIONS", "4"}}, "of bfloat16 x [2, 7, 7, 5]",
+       half_convolutions_agree);
+  in_process("a heuristic that knows none",
+             with(kBoth, {{"FLASHMARGIN_CUDA_OPS", ""},
+                          {"FM_STUB_FAILURE", "cudnnGetConvolutionForwardAlgorithm_v7"},
+                          {"FM_STUB_STATUS", "3001"}}),
+             [] {
+               return convolutions_agree(backend_of(Device{0})) && forwards() == 0 &&
+                      count(kCudnn, "cudnnConvolutionBackwardData") > 0;
+             });
 }
 
 template <class F>
@@ -232,7 +268,7 @@ void failures_of_cudnn() {
   in_process("no algorithm that may be used", with(kBoth, {{"FM_STUB_SUGGESTIONS", "4"}}), [] {
     return says(convolution_said(), {"no deterministic algorithm for the convolution of float32 x [2, 7, 7, 5], weight "
                                      "[3, 5, 3, 3], stride 1, padding 1 within 512 MiB",
-                                     "raise FLASHMARGIN_CUDA_WORKSPACE"});
+                                     "raise FLASHMARGIN_CUDA_WORKSPACE", "or unset FLASHMARGIN_CUDA_OPS"});
   });
   in_process("cuDNN is asked for and missing", with(kBoth, {{"FLASHMARGIN_CUDNN_PATH", "/nowhere"}}), [] {
     return says(convolution_said(),
@@ -335,6 +371,7 @@ void products() {
 int main() {
   ops_are_chosen();
   convolutions();
+  shapes_are_left_to_ours();
   failures_of_cudnn();
   products();
   std::printf("%d passed, %d failed\n", passed, failed);

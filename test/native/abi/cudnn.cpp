@@ -8,6 +8,7 @@ namespace fm::cudnn {
 
 static_assert(int(CUDNN_STATUS_SUCCESS) == kSuccess);
 static_assert(int(CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH) == kSublibraryVersionMismatch);
+static_assert(int(CUDNN_STATUS_NOT_SUPPORTED) == kNotSupported);
 #if CUDNN_VERSION >= 90200
 static_assert(int(CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED) == kSublibraryLoadingFailed);
 #endif
