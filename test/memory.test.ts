@@ -1,3 +1,4 @@
+import { constants, PerformanceObserver } from 'node:perf_hooks';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +10,12 @@ import { iresnetSmall } from '../lib/nn/index.js';
 import { imageToFloat, marginSoftmax, normalize } from '../lib/ops/index.js';
 import { Sgd } from '../lib/optim/index.js';
 import { memory, parameter, type Tensor, tensor, tidy, zeros } from '../lib/tensor.js';
+import { emulatedCuda } from './emulatedCuda.js';
 
+if (emulatedCuda) process.env.FLASHMARGIN_CUDA ??= emulatedCuda;
+
+const isMajor = (entry: object) =>
+  (entry as { detail: { kind: number } }).detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR;
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
@@ -84,6 +90,22 @@ describe('memory', () => {
     backward(loss);
     for (const made of [loss, rowLoss, lse, w.grad as Tensor]) made.dispose();
     expect(memory().tensors).toBe(before);
+  });
+
+  it.skipIf(!emulatedCuda)("a GPU's tensors come and go without a full collection", async () => {
+    let collections = 0;
+    const observer = new PerformanceObserver((list) => {
+      collections += list.getEntries().filter(isMajor).length;
+    });
+    observer.observe({ entryTypes: ['gc'] });
+    collect();
+    for (let turn = 0; turn < 20; turn++) {
+      const held = Array.from({ length: 20 }, () => native.empty('float32', [2 ** 22], 0)); // of 1 GiB that it has 320 MiB
+      for (const each of held) native.dispose(each);
+      await new Promise(setImmediate);
+    }
+    observer.disconnect();
+    expect(collections).toBe(1); // its own
   });
 
   it('tidy keeps what it returns, and an outer tidy frees it', () => {
