@@ -39,11 +39,16 @@ CudaBackend::CudaBackend(int device)
       name_("cuda:" + std::to_string(device)),
       stream_(device),
       allocator_(device),
-      staging_(new Staging),
+      staging_(new Staging(device)),
       libraries_(new LibraryOps(stream_, allocator_, capability_)),
       graphs_(new StepGraphs(device)) {
-  allocator_.on_shortage([](void* graphs) { return static_cast<StepGraphs*>(graphs)->give_up_memory(); },
-                         graphs_.get());
+  allocator_.on_shortage(
+      [](void* of) {
+        const auto* const gpu = static_cast<CudaBackend*>(of);
+        const bool copies = gpu->staging_->give_up_memory(), graphs = gpu->graphs_->give_up_memory();
+        return copies || graphs;
+      },
+      this);
 }
 CudaBackend::~CudaBackend() = default;
 

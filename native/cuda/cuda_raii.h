@@ -64,8 +64,9 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record(const Stream& stream) { FM_CUDA(cudaEventRecord(handle_, stream)); }
-  // Returns at once where nothing was recorded.
+  // Where nothing was recorded there is nothing to wait for.
   void wait() const { FM_CUDA(cudaEventSynchronize(handle_)); }
+  void hold_back(const Stream& stream) const { FM_CUDA(cudaStreamWaitEvent(stream, handle_, 0)); }
   // Milliseconds on the device between two recorded events; waits for this one.
   float since(const Event& start) const {
     float ms = 0;

@@ -207,6 +207,26 @@ void faults_are_sentences() {
 #endif
   with_driver("a thread that has used no device stays on its first", nullptr, 1);
   with_driver("a thread that has used another device goes back to it", &passed, 0);
+  for (const char* seed : {"1", "2", "3", "4", "5", "6"})
+    with_fault("FM_EMULATED_SEED", seed, "copies beside what runs are those of their turn", [] {
+      fm::Backend& gpu = fm::backend_of(fm::Device{0});
+      const int64_t n = (int64_t(5) << 20) / 8 + 1;
+      const size_t count = size_t(n);
+      std::vector<fm::Tensor> doubled;  // nobody waits for them before all are on their way
+      for (int turn = 0; turn < 12; turn++) {
+        const std::vector<float> sent(count, float(turn));
+        const fm::Tensor x = gpu.empty(fm::Dtype::float32, {n});
+        gpu.copy_from_host(x, sent.data(), x.bytes());
+        doubled.push_back(gpu.scale(x, 2));
+      }
+      bool right = true;
+      for (int turn = 0; turn < 12; turn++) {
+        std::vector<float> back(count);
+        gpu.copy_to_host(back.data(), doubled[size_t(turn)], count * sizeof(float));
+        right = right && back == std::vector<float>(count, float(2 * turn));
+      }
+      return right;
+    });
   with_setting(FM_EMULATED_CUDA, "a large copy goes through in parts, both ways", [] {
     fm::Backend& gpu = fm::backend_of(fm::Device{0});
     const int64_t n = (int64_t(9) << 20) / 4 + 3;

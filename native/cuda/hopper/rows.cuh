@@ -49,7 +49,8 @@ template <class M>
 __device__ __forceinline__ Row read_row(const DeviceHead<float>& head, int64_t i) {
   if (i >= head.N) return {0, 0, 2, -1};
   const float unit = M::binary ? 1 : kLog2e;
-  return {fmaxf(head.scale[i] * unit, kLeastScale), head.shift[i] * unit, M::plain ? 2 : head.threshold[i], head.labels[i]};
+  return {fmaxf(head.scale[i] * unit, kLeastScale), head.shift[i] * unit, M::plain ? 2 : head.threshold[i],
+          head.labels[i]};
 }
 
 // What its negatives add to a row.
