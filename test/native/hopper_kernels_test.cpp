@@ -642,6 +642,7 @@ void suits() {
 }  // namespace
 
 int main() {
+  cuda_emulation::late = false;
   try {
     swizzle();
     suits();

@@ -84,6 +84,7 @@ namespace cuda_emulation {
 struct Queue;
 }
 struct EmulatedStream {
+  void (*catch_up)(void* stream);  // first: a library that computes at once calls it
   std::shared_ptr<cuda_emulation::Queue> queue;
   EmulatedGraph* capture = nullptr;
   bool invalid = false;
@@ -132,6 +133,7 @@ inline Devices& devices() {
   return *one;
 }
 inline thread_local int current_device = 0;
+inline bool late = true;  // false where a test of kernels waits for no stream
 // The stream that this thread captures, other than in the relaxed mode.
 inline thread_local EmulatedStream* capturing = nullptr;
 
@@ -167,7 +169,7 @@ cudaError_t enqueue(EmulatedStream* stream, F&& work) {
   queue.told++;
   std::minstd_rand chance(unsigned(setting("FM_EMULATED_SEED", 1) * 7919 + queue.told));
   chance.discard(3);
-  if (chance() % 4 == 0) run(queue, queue.told);
+  if (!late || chance() % 4 == 0) run(queue, queue.told);
   return cudaSuccess;
 }
 // What must not be called while a stream is captured, by the thread that does so or of that stream.
@@ -325,9 +327,11 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream
   return cuda_emulation::enqueue(stream, [=] { std::memset(to, value, bytes); });
 }
 
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   FM_EMULATED_CALL;
-  *stream = new EmulatedStream{std::make_shared<cuda_emulation::Queue>()};
+  *stream = new EmulatedStream{[](void* of) { cudaStreamSynchronize(static_cast<cudaStream_t>(of)); },
+                               std::make_shared<cuda_emulation::Queue>()};
   auto& all = cuda_emulation::devices();
   std::lock_guard<std::recursive_mutex> hold(all.running);
   all.queues.push_back((*stream)->queue);

@@ -131,6 +131,7 @@ FM_STUB int cublasLtMatmul(Handle*, Product* product, const void* alpha, const v
                            const Algorithm* algorithm, void* workspace, size_t bytes, void* stream) {
   if (const int failure = stub::entered(__func__, execution_failed)) return failure;
   if (!stream || algorithm->data[0] != kMagic || algorithm->data[7] != ~kMagic) return invalid_value;
+  stub::catch_up(stream);
   if (algorithm->data[1] & inplace) return execution_failed;  // the order of its sums is nobody's promise
   if (product->scale != float32 || (product->compute != compute_float32 && product->compute != compute_tf32))
     return not_supported;

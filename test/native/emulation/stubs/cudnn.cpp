@@ -102,6 +102,7 @@ void for_taps(const Description& x, const Description& w, const Description& con
 int check(const Handle* handle, const Description& x, const Description& w, const Description& conv,
           const Description& y, int algorithm, void* workspace, size_t bytes) {
   if (!handle->stream) return refuse("no stream");
+  stub::catch_up(handle->stream);
   if (x.format != nhwc || w.format != nhwc || y.format != nhwc) return refuse("another format than NHWC");
   if ((x.type != float32 && x.type != bfloat16) || w.type != x.type || y.type != x.type)
     return refuse("another type than float or bfloat16, or two of them");

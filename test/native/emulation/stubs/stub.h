@@ -68,6 +68,9 @@ inline void write(void* to, bool half, size_t i, float value) {
   else static_cast<float*>(to)[i] = value;
 }
 
+// What an emulated stream was told before happens now; it begins with the function that does so.
+inline void catch_up(void* stream) { (*static_cast<void (**)(void*)>(stream))(stream); }
+
 struct Loaded {
   explicit Loaded(const char* name) {
     const char* before = std::getenv("FM_STUB_LOADED");
