@@ -1,5 +1,5 @@
-// Builds native/cuda for the host, under test/native/emulation, into build-emulated/: what tests of device 'cuda' open
-// where there is no GPU.  Says so and succeeds where there is no cmake; those tests are skipped then.
+// Builds native/cuda for the host, under test/native/emulation, and stubs of the libraries that it opens, into
+// build-emulated/: what tests of device 'cuda' open where there is no GPU.  Says so and succeeds where there is no cmake; those tests are skipped then.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -11,7 +11,7 @@ if (spawnSync('cmake', ['--version']).status !== 0) console.log(`${target}: skip
 else
   for (const args of [
     ['-S', root, '-B', build, ...off],
-    ['--build', build, '--target', target, '--parallel', '2'],
+    ['--build', build, '--target', target, 'fm_stubs', '--parallel', '2'],
   ]) {
     const { status, stdout, stderr } = spawnSync('cmake', args, { encoding: 'utf8', maxBuffer: 1 << 28 });
     if (status === 0) continue;

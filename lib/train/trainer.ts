@@ -228,6 +228,7 @@ export class Trainer {
       start: { epoch: Math.floor(progress.step / this.batchesPerEpoch), batch: progress.step % this.batchesPerEpoch },
     });
     const window = new Window(progress, Boolean(this.#o.head.gradientFilter));
+    let first = true;
     try {
       if (out && progress.step === 0 && listCheckpoints(out).length === 0) this.#save(progress);
       this.#o.backbone.train();
@@ -247,6 +248,8 @@ export class Trainer {
           lr,
           (error, features) => this.#nonFinite(error, batch as Batch, features, progress.step),
         );
+        if (first) this.#tellOfShapes();
+        first = false;
         progress.step++;
         window.add({
           loss,
@@ -273,6 +276,12 @@ export class Trainer {
       imagesPerSecond: (progress.step * batchSize) / progress.seconds,
       headShare: progress.headSeconds / progress.seconds,
     };
+  }
+
+  /** What a library has no algorithm for is known once a step has asked. */
+  #tellOfShapes(): void {
+    const left = native.leftToOwnKernels();
+    if (left !== '') this.#o.onNote?.(left);
   }
 
   /** Saves the batch, and says which rows are to blame. */

@@ -9,7 +9,7 @@
 namespace fm {
 
 // Raised whenever Backend or this file changes, so that an older library is refused rather than called.
-constexpr int kCudaPluginVersion = 9;
+constexpr int kCudaPluginVersion = 10;
 
 struct CudaDevice {
   char name[256];
@@ -52,4 +52,5 @@ fm::Backend* fm_cuda_backend(int device, char* reason, size_t size);
 bool fm_cuda_head_path(int device, fm::CudaHeadPath* path, char* reason, size_t size);
 bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, size_t size);
 int fm_cuda_libraries(fm::CudaLibrary* libraries, int most);  // how many were written
+void fm_cuda_left_to_own_kernels(char* sentence, size_t size);
 }

@@ -10,7 +10,7 @@ using MatmulDesc = struct MatmulDescription*;
 using Layout = struct LayoutDescription*;
 using Preference = struct PreferenceDescription*;
 
-enum Status : int { kSuccess = 0 };
+enum Status : int { kSuccess = 0, kNotSupported = 15 };
 enum DataType : int { kFloat32 = 0, kBfloat16 = 14 };
 enum Compute : int { kComputeFloat32 = 68, kComputeTf32 = 77 };
 enum Operation : int { kPlain = 0, kTransposed = 1 };

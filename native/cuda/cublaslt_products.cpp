@@ -68,9 +68,8 @@ CublasltProducts::~CublasltProducts() {
 
 // The library reads columns where we write rows, so every matrix of ours is the transposed one to it, and
 // to = op(a)·op(b) becomes toᵀ = op(b)ᵀ·op(a)ᵀ: operands and extents change places, op stays.
-CublasltProducts::Plan& CublasltProducts::plan_of(const Key& key) {
-  std::unique_ptr<Plan>& kept = plans_[key];
-  if (kept) return *kept;
+const CublasltProducts::Plan* CublasltProducts::plan_of(const Key& key) {
+  if (const auto kept = plans_.find(key); kept != plans_.end()) return kept->second.get();
   const auto [dtype, M, N, K, transpose_a, transpose_b] = key;
   const CublasltElement element = element_of(Dtype(dtype));
   auto plan = std::make_unique<Plan>();
@@ -96,32 +95,38 @@ CublasltProducts::Plan& CublasltProducts::plan_of(const Key& key) {
               sizeof reduction);
   cublaslt::HeuristicResult found{};
   int count = 0;
-  FM_CUBLASLT(cublasLtMatmulAlgoGetHeuristic, handle_, plan->product, plan->b, plan->a, plan->to, plan->to, preference,
-              1, &found, &count);
-  FM_CHECK(device, count > 0 && found.state == cublaslt::kSuccess, "cuBLASLt ", library().version,
-           " has no algorithm for a product of ", name_of(Dtype(dtype)), " [", M, ", ", K, "] and [", K, ", ", N,
-           "] within ", limit >> 20,
-           " MiB: raise FLASHMARGIN_CUDA_WORKSPACE (MiB), or set FLASHMARGIN_CUDA_OPS=own to do without cuBLASLt");
-  plan->algorithm = found.algorithm;
-  plan->workspace = found.workspace;
-  kept = std::move(plan);
-  return *kept;
+  const cublaslt::Status status = library().call.cublasLtMatmulAlgoGetHeuristic(
+      handle_, plan->product, plan->b, plan->a, plan->to, plan->to, preference, 1, &found, &count);
+  if (status != cublaslt::kSuccess && status != cublaslt::kNotSupported)
+    fail_cublaslt(status, "cublasLtMatmulAlgoGetHeuristic");
+  if (status == cublaslt::kSuccess && count > 0 && found.state == cublaslt::kSuccess) {
+    plan->algorithm = found.algorithm;
+    plan->workspace = found.workspace;
+  } else {
+    leave_to_own_kernels("cuBLASLt ", library().version, " has no algorithm for a product of ", name_of(Dtype(dtype)),
+                         " [", M, ", ", K, "] and [", K, ", ", N, "] within ", limit >> 20,
+                         " MiB: raise FLASHMARGIN_CUDA_WORKSPACE (MiB)");
+    plan.reset();
+  }
+  return (plans_[key] = std::move(plan)).get();
 }
 
-void CublasltProducts::multiply(Dtype dtype, const void* a, const void* b, void* to, int64_t M, int64_t N, int64_t K,
+bool CublasltProducts::multiply(Dtype dtype, const void* a, const void* b, void* to, int64_t M, int64_t N, int64_t K,
                                 bool transpose_a, bool transpose_b) {
-  if (M == 0 || N == 0) return;
+  if (M == 0 || N == 0) return true;
   if (K == 0) {
     FM_CUDA(cudaMemsetAsync(to, 0, size_t(M * N) * size_of(dtype), stream_));
-    return;
+    return true;
   }
   std::lock_guard<std::mutex> hold(lock_);
-  const Plan& plan = plan_of({int64_t(dtype), M, N, K, transpose_a, transpose_b});
+  const Plan* const plan = plan_of({int64_t(dtype), M, N, K, transpose_a, transpose_b});
+  if (!plan) return false;
   DeviceScratch scratch(allocator_);
-  void* workspace = plan.workspace ? scratch.take<char>(int64_t(plan.workspace)) : nullptr;
+  void* workspace = plan->workspace ? scratch.take<char>(int64_t(plan->workspace)) : nullptr;
   const float one = 1, zero = 0;
-  FM_CUBLASLT(cublasLtMatmul, handle_, plan.product, &one, b, plan.b, a, plan.a, &zero, to, plan.to, to, plan.to,
-              &plan.algorithm, workspace, plan.workspace, stream_);
+  FM_CUBLASLT(cublasLtMatmul, handle_, plan->product, &one, b, plan->b, a, plan->a, &zero, to, plan->to, to, plan->to,
+              &plan->algorithm, workspace, plan->workspace, stream_);
+  return true;
 }
 
 }  // namespace fm

@@ -82,7 +82,8 @@ Tensor CudaBackend::matmul(const Tensor& a, const Tensor& b, bool transpose_a, b
   dispatch_stored(a.dtype, [&](auto zero) {
     using S = decltype(zero);
     if (CublasltProducts* cublaslt = libraries_->products(a.dtype))
-      return cublaslt->multiply(a.dtype, a.raw(), b.raw(), c.raw(), rows, columns, depth, transpose_a, transpose_b);
+      if (cublaslt->multiply(a.dtype, a.raw(), b.raw(), c.raw(), rows, columns, depth, transpose_a, transpose_b))
+        return;
     if (depth == 0) fill(c, 0);
     if (depth > 0 && c.numel() > 0)
       run_matmul(*this, Product<S>{a.data<S>(), b.data<S>(), rows, depth, columns, a.dim(1), b.dim(1)}, c.data<S>(),

@@ -81,7 +81,8 @@ std::string left_to_own_kernels() {
   std::lock_guard<std::mutex> hold(left_shapes().lock);
   const auto& [lock, count, why] = left_shapes();
   if (count == 0) return "";
-  return "our own kernels compute " + std::to_string(count) + " of them, the first because " + why;
+  return "our own kernels compute " + std::to_string(count) +
+         " shapes of convolutions and products, the first because " + why;
 }
 
 // --- settings -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 //
 // FLASHMARGIN_CUDA_OPS=own leaves both to our own kernels; =libraries makes a missing library an error.  What a library
 // begins it finishes: a call of it that fails is an error, not a change of kernels in the middle of a run.  A shape that
-// cuDNN has no algorithm for is left to our own kernels from its first use on, so that runs repeat; with =libraries that is
+// a library has no algorithm for is left to our own kernels from its first use on, so that runs repeat; with =libraries that is
 // an error, too.
 // float32 means float32 unless FLASHMARGIN_CUDA_TF32=on.  Algorithms are deterministic ones, chosen once a shape: by the
 // library's heuristics, which give the same device the same algorithm every time, or with FLASHMARGIN_CUDNN_SEARCH=measure
@@ -64,24 +64,24 @@ class CudnnConvolutions {
   std::map<Key, std::unique_ptr<Plan>> plans_;  // none of a shape that is left to our own kernels
 };
 
-// to [M, N] = op(a)·op(b), row by row in memory; op(a) is [M, K]; all float32 or all bfloat16.
+// to [M, N] = op(a)·op(b), row by row in memory; op(a) is [M, K]; all float32 or all bfloat16.  False as above.
 class CublasltProducts {
  public:
   CublasltProducts(const Stream& stream, DeviceAllocator& allocator);
   ~CublasltProducts();
-  void multiply(Dtype dtype, const void* a, const void* b, void* to, int64_t M, int64_t N, int64_t K, bool transpose_a,
+  bool multiply(Dtype dtype, const void* a, const void* b, void* to, int64_t M, int64_t N, int64_t K, bool transpose_a,
                 bool transpose_b);
 
  private:
   struct Plan;
   using Key = std::array<int64_t, 6>;
-  Plan& plan_of(const Key& key);
+  const Plan* plan_of(const Key& key);
 
   const Stream& stream_;
   DeviceAllocator& allocator_;
   std::mutex lock_;
   cublaslt::Handle handle_ = nullptr;
-  std::map<Key, std::unique_ptr<Plan>> plans_;
+  std::map<Key, std::unique_ptr<Plan>> plans_;  // none of a shape that is left to our own kernels
 };
 
 // A device's.

@@ -98,10 +98,8 @@ FM_EXPORT bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, 
 FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
   const fm::Libraries& found = fm::libraries();
   const std::string off = fm::library_ops_off();
-  const std::string left = fm::left_to_own_kernels();
-  const std::string convolutions = "float32 and bfloat16 convolutions" + (left.empty() ? "" : "; " + left);
   const fm::CudaLibrary all[] = {
-      fm::about("cuDNN", found.cudnn, convolutions.c_str(), off),
+      fm::about("cuDNN", found.cudnn, "float32 and bfloat16 convolutions", off),
       fm::about("cuBLASLt", found.cublaslt, "float32 and bfloat16 matrix products", off),
       fm::about("NCCL", found.nccl, "found; nothing uses it yet", ""),
   };
@@ -109,4 +107,8 @@ FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
   for (const fm::CudaLibrary& library : all)
     if (count < most) to[count++] = library;
   return count;
+}
+
+FM_EXPORT void fm_cuda_left_to_own_kernels(char* sentence, size_t size) {
+  std::snprintf(sentence, size, "%s", fm::left_to_own_kernels().c_str());
 }

@@ -198,15 +198,14 @@ void shapes_are_left_to_ours() {
                        const std::function<bool(Backend&)>& agree) {
     in_process(what, with(with(kBoth, {{"FLASHMARGIN_CUDA_OPS", ""}}), by), [&] {
       Backend& gpu = backend_of(Device{0});
-      const std::string before = library("cuDNN").detail;
+      const std::string before = cuda_left_to_own_kernels();
       const bool right = agree(gpu) && forwards() == 0;
       const int asked = count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7");
       for (const auto& setting : by) unsetenv(setting.first.c_str());
       return right && agree(gpu) && forwards() == 0 && cuda_memory(0).used == 0 &&
-             count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7") == asked &&
-             before == "float32 and bfloat16 convolutions" &&
-             says(library("cuDNN").detail,
-                  {before + "; our own kernels compute 18 of them, the first because cuDNN 9", why});
+             count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7") == asked && before.empty() &&
+             says(cuda_left_to_own_kernels(),
+                  {"our own kernels compute 18 shapes of convolutions and products, the first because cuDNN 9", why});
     });
   };
   const auto full = [](Backend& gpu) { return convolutions_agree(gpu); };
@@ -356,12 +355,23 @@ void products() {
   });
   const auto said = [] { return error_of([] { product_error(backend_of(Device{0}), {3, 5, 7}); }); };
   for (const char* call : {"cublasLtCreate", "cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmul"})
-    in_process(call, with(kBoth, {{"FM_STUB_FAILURE", call}}), [&] {
+    in_process(call, with(kBoth, {{"FM_STUB_FAILURE", call}, {"FM_STUB_STATUS", "13"}}), [&] {
       return says(said(), {"CUBLAS_STATUS_", std::string(" in ") + call + ", cuBLASLt 13.0.1 at " + kCublaslt,
                            "FLASHMARGIN_CUDA_OPS=own"});
     });
   in_process("no algorithm", with(kBoth, {{"FM_STUB_SUGGESTIONS", "0"}}),
              [&] { return says(said(), {"no algorithm for a product of float32 [3, 7] and [7, 5] within 32 MiB"}); });
+  for (const Environment& none :
+       {Environment{{"FM_STUB_SUGGESTIONS", "0"}},
+        Environment{{"FM_STUB_FAILURE", "cublasLtMatmulAlgoGetHeuristic"}, {"FM_STUB_STATUS", "15"}}})
+    in_process("products without an algorithm are ours", with(with(kBoth, {{"FLASHMARGIN_CUDA_OPS", ""}}), none), [&] {
+      for (int i = 0; i < 2; i++)
+        if (product_error(backend_of(Device{0}), {3, 5, 7}) > kTolerance) return false;
+      return products_done() == 0 && count(kCublaslt, "cublasLtMatmulAlgoGetHeuristic") == 4 &&
+             says(cuda_left_to_own_kernels(),
+                  {"our own kernels compute 4 shapes of convolutions and products, the first "
+                   "because cuBLASLt 13.0.1 has no algorithm for a product of float32"});
+    });
   in_process("cuBLASLt is asked for and missing", with(kBoth, {{"FLASHMARGIN_CUBLASLT_PATH", "/nowhere"}}),
              [&] { return says(said(), {"but there is no cuBLASLt: FLASHMARGIN_CUBLASLT_PATH names /nowhere"}); });
 }

@@ -109,6 +109,23 @@ describe.skipIf(!emulatedCuda)("device 'cuda', emulated", () => {
     );
   });
 
+  it('tells what cuDNN has no algorithm for', () => {
+    const config = write('left', { evaluation: undefined, epochs: 1 });
+    const cudnn = path.join(path.dirname(emulatedCuda as string), 'stubs/cudnn/libcudnn.so.9');
+    const run = (suggestions: string) =>
+      flashmargin(['train', config, '--device', 'cuda', '--overwrite'], {
+        FLASHMARGIN_CUDA_OPS: '',
+        FLASHMARGIN_CUDNN_PATH: cudnn,
+        FM_STUB_SUGGESTIONS: suggestions,
+      });
+    const left = run('0');
+    expect(left.status, left.stderr).toBe(0);
+    expect(left.stderr).toMatch(
+      /our own kernels compute \d+ shapes of convolutions and products, the first because cuDNN .* has no deterministic/,
+    );
+    expect(run('99').stderr).not.toContain('our own kernels');
+  });
+
   it("tells what the head's filter left out", () => {
     const run = (name: string, gradientFilter: number, capability: string) => {
       const head = { precision: 'bfloat16', gradientFilter };

@@ -7,6 +7,7 @@
 namespace fm::cublaslt {
 
 static_assert(int(CUBLAS_STATUS_SUCCESS) == kSuccess);
+static_assert(int(CUBLAS_STATUS_NOT_SUPPORTED) == kNotSupported);
 static_assert(int(CUDA_R_32F) == kFloat32 && int(CUDA_R_16BF) == kBfloat16);
 static_assert(int(CUBLAS_COMPUTE_32F) == kComputeFloat32 && int(CUBLAS_COMPUTE_32F_FAST_TF32) == kComputeTf32);
 static_assert(int(CUBLAS_OP_N) == kPlain && int(CUBLAS_OP_T) == kTransposed);
