@@ -173,8 +173,8 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
   headPath(device: number): { chosen: string; warning: string };
   /** Looks for them at the first call, which takes a while. */
   cudaLibraries(): readonly CudaLibraryInfo[];
-  /** What a library has no algorithm for, so far, and our own kernels compute on CUDA; or empty. */
-  leftToOwnKernels(): string;
+  /** What a library has no algorithm for, since this was last asked, and our own kernels compute on CUDA; or empty. */
+  takeLeftToOwnKernels(): string;
   /** Operations that wait on the device's queue or run there. */
   queued(): number;
   setNumThreads(threads: number): void;

@@ -286,8 +286,8 @@ void bind_host(Napi::Object exports) {
   define(exports, "headPath", head_path);
   define(exports, "status", status);
   define(exports, "cudaLibraries", cuda_library_list);
-  define(exports, "leftToOwnKernels", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    return Napi::String::New(info.Env(), cuda_left_to_own_kernels());
+  define(exports, "takeLeftToOwnKernels", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return Napi::String::New(info.Env(), take_cuda_left_to_own_kernels());
   });
   bind(exports, "queued", queued);
   bind(exports, "setNumThreads", set_num_threads);

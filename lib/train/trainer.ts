@@ -228,7 +228,8 @@ export class Trainer {
       start: { epoch: Math.floor(progress.step / this.batchesPerEpoch), batch: progress.step % this.batchesPerEpoch },
     });
     const window = new Window(progress, Boolean(this.#o.head.gradientFilter));
-    let first = true;
+    let untold = this.#o.head.device !== 'cpu';
+    if (untold) native.takeLeftToOwnKernels(); // a rehearsal's, or another training's
     try {
       if (out && progress.step === 0 && listCheckpoints(out).length === 0) this.#save(progress);
       this.#o.backbone.train();
@@ -248,8 +249,6 @@ export class Trainer {
           lr,
           (error, features) => this.#nonFinite(error, batch as Batch, features, progress.step),
         );
-        if (first) this.#tellOfShapes();
-        first = false;
         progress.step++;
         window.add({
           loss,
@@ -260,6 +259,8 @@ export class Trainer {
           seconds: (performance.now() - began) / 1000,
           images: batchSize,
         });
+        if (untold) this.#tellOfShapes();
+        untold = false;
         if (progress.step % (this.#o.logEverySteps ?? 20) === 0 || progress.step === this.totalSteps) {
           this.#report(window.flush(this.totalSteps, this.batchesPerEpoch, lr));
         }
@@ -280,7 +281,7 @@ export class Trainer {
 
   /** What a library has no algorithm for is known once a step has asked. */
   #tellOfShapes(): void {
-    const left = native.leftToOwnKernels();
+    const left = native.takeLeftToOwnKernels();
     if (left !== '') this.#o.onNote?.(left);
   }
 

@@ -31,9 +31,11 @@ class BlockCache {
       it->second.pop_back();
       use_.cached -= size;
     } else {
-      if (use_.cached && source_.short_of(size)) drop();
+      // Once: where even the blocks in use leave others little, each miss would drop what the next one looks for.
+      if (use_.cached && !spared_ && source_.short_of(size)) drop(), spared_ = true;
       if (!(data = source_.take(size))) {
         drop();
+        spared_ = false;
         data = source_.take(size);
       }
     }
@@ -87,6 +89,7 @@ class BlockCache {
   std::mutex lock_;
   std::unordered_map<size_t, std::vector<void*>> kept_;
   Use use_;
+  bool spared_ = false;  // others, since memory last ran out
 };
 
 }  // namespace fm

@@ -52,5 +52,5 @@ fm::Backend* fm_cuda_backend(int device, char* reason, size_t size);
 bool fm_cuda_head_path(int device, fm::CudaHeadPath* path, char* reason, size_t size);
 bool fm_cuda_memory(int device, fm::CudaMemory* memory, char* reason, size_t size);
 int fm_cuda_libraries(fm::CudaLibrary* libraries, int most);  // how many were written
-void fm_cuda_left_to_own_kernels(char* sentence, size_t size);
+void fm_cuda_take_left_to_own_kernels(char* sentence, size_t size);
 }

@@ -20,7 +20,7 @@ struct Plugin {
   decltype(&fm_cuda_head_path) head_path = nullptr;
   decltype(&fm_cuda_memory) memory = nullptr;
   decltype(&fm_cuda_libraries) libraries = nullptr;
-  decltype(&fm_cuda_left_to_own_kernels) left_to_own_kernels = nullptr;
+  decltype(&fm_cuda_take_left_to_own_kernels) take_left_to_own_kernels = nullptr;
   CudaStatus status;
 };
 
@@ -64,7 +64,7 @@ std::string open_library(Plugin& library) {
       !look_up(handle, "fm_cuda_device", library.device) || !look_up(handle, "fm_cuda_backend", library.backend) ||
       !look_up(handle, "fm_cuda_head_path", library.head_path) || !look_up(handle, "fm_cuda_memory", library.memory) ||
       !look_up(handle, "fm_cuda_libraries", library.libraries) ||
-      !look_up(handle, "fm_cuda_left_to_own_kernels", library.left_to_own_kernels))
+      !look_up(handle, "fm_cuda_take_left_to_own_kernels", library.take_left_to_own_kernels))
     return path + " is incomplete: " + dlerror();
   return "";
 }
@@ -139,10 +139,10 @@ std::vector<CudaLibrary> cuda_libraries() {
   return libraries;
 }
 
-std::string cuda_left_to_own_kernels() {
+std::string take_cuda_left_to_own_kernels() {
   const Plugin& plugin = cuda_library();
   char sentence[512] = "";
-  if (plugin.left_to_own_kernels) plugin.left_to_own_kernels(sentence, sizeof sentence);
+  if (plugin.take_left_to_own_kernels) plugin.take_left_to_own_kernels(sentence, sizeof sentence);
   return sentence;
 }
 

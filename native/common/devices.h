@@ -27,7 +27,7 @@ CudaHeadPath cuda_head_path(int device);
 // The libraries of others that the CUDA library found, and did not; none where it is not open itself.  Looks for them at
 // the first call, which takes a while.
 std::vector<CudaLibrary> cuda_libraries();
-// What a library has no algorithm for, so far, and our own kernels compute; or empty.
-std::string cuda_left_to_own_kernels();
+// What a library has no algorithm for, since this was last asked, and our own kernels compute; or empty.
+std::string take_cuda_left_to_own_kernels();
 
 }  // namespace fm

@@ -66,7 +66,7 @@ void DeviceAllocator::release(void* data, size_t bytes) { blocks_->cache.give(da
 
 void* DeviceAllocator::allocate(size_t bytes) {
   void* data = try_allocate(bytes);
-  if (!data && give_up_ && give_up_(give_up_of_)) data = try_allocate(bytes);
+  while (!data && give_up_ && give_up_(give_up_of_)) data = try_allocate(bytes);
   if (data) return data;
   const DeviceGuard guard(device_);
   size_t free = 0, total = 0;

@@ -20,7 +20,8 @@ class DeviceAllocator {
   void* try_allocate(size_t bytes);  // nullptr when there is none
   void release(void* data, size_t bytes);
   CudaMemory use();
-  // give_up(of) gives back what can be done without, and says whether there was any: called before an allocation fails.
+  // give_up(of) gives back something that can be done without, and says whether there was any: called until an allocation
+  // succeeds or there is none.
   void on_shortage(bool (*give_up)(void* of), void* of) { give_up_ = give_up, give_up_of_ = of; }
 
  private:

@@ -45,8 +45,7 @@ CudaBackend::CudaBackend(int device)
   allocator_.on_shortage(
       [](void* of) {
         const auto* const gpu = static_cast<CudaBackend*>(of);
-        const bool copies = gpu->staging_->give_up_memory(), graphs = gpu->graphs_->give_up_memory();
-        return copies || graphs;
+        return gpu->staging_->give_up_memory() || gpu->graphs_->give_up_memory();
       },
       this);
 }

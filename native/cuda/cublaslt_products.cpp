@@ -104,8 +104,8 @@ const CublasltProducts::Plan* CublasltProducts::plan_of(const Key& key) {
     plan->workspace = found.workspace;
   } else {
     leave_to_own_kernels("cuBLASLt ", library().version, " has no algorithm for a product of ", name_of(Dtype(dtype)),
-                         " [", M, ", ", K, "] and [", K, ", ", N, "] within ", limit >> 20,
-                         " MiB: raise FLASHMARGIN_CUDA_WORKSPACE (MiB)");
+                         " [", M, ", ", K, "] and [", K, ", ", N, "] within ", limit >> 20, " MiB",
+                         limit < kMostWorkspace ? ": raise FLASHMARGIN_CUDA_WORKSPACE (MiB)" : "");
     plan.reset();
   }
   return (plans_[key] = std::move(plan)).get();

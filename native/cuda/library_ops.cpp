@@ -77,12 +77,12 @@ void note_left_shape(const std::string& why) {
   if (left_shapes().count++ == 0) left_shapes().why = why;
 }
 
-std::string left_to_own_kernels() {
+std::string take_left_to_own_kernels() {
   std::lock_guard<std::mutex> hold(left_shapes().lock);
-  const auto& [lock, count, why] = left_shapes();
+  const int count = std::exchange(left_shapes().count, 0);
   if (count == 0) return "";
-  return "our own kernels compute " + std::to_string(count) +
-         " shapes of convolutions and products, the first because " + why;
+  return "our own kernels compute " + std::to_string(count) + (count == 1 ? " shape" : " shapes") +
+         " of convolutions and products, the first because " + left_shapes().why;
 }
 
 // --- settings -------------------------------------------------------------------------------------------------

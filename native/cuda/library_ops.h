@@ -30,7 +30,7 @@ struct Element {
 };
 
 // Images [N, H, W, C] of float or Bfloat16; weights [O, I, KH, KW] as the field stores them, float, rounded on their way.
-// False, and nothing done, of a shape that is left to our own kernels.
+// False, and the result is untouched, of a shape that is left to our own kernels.
 class CudnnConvolutions {
  public:
   template <class S>
@@ -116,7 +116,7 @@ void leave_to_own_kernels(const Parts&... why) {
   note_left_shape(words);
 }
 // How many shapes were left, and why the first; empty of none.
-std::string left_to_own_kernels();
+std::string take_left_to_own_kernels();
 
 // The settings above, read when an algorithm is chosen.
 size_t library_workspace();  // bytes

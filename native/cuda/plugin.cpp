@@ -109,6 +109,6 @@ FM_EXPORT int fm_cuda_libraries(fm::CudaLibrary* to, int most) {
   return count;
 }
 
-FM_EXPORT void fm_cuda_left_to_own_kernels(char* sentence, size_t size) {
-  std::snprintf(sentence, size, "%s", fm::left_to_own_kernels().c_str());
+FM_EXPORT void fm_cuda_take_left_to_own_kernels(char* sentence, size_t size) {
+  std::snprintf(sentence, size, "%s", fm::take_left_to_own_kernels().c_str());
 }

@@ -54,6 +54,7 @@ bool Staging::Landing::fits(size_t wanted) {
 
 bool Staging::beside(const Stream& stream, void* to, const void* from, size_t bytes) {
   std::lock_guard<std::mutex> hold(up_beside_.lock);
+  if (short_of_memory_) return false;
   if (!landings_) landings_ = std::make_unique<Landing[]>(2);
   Landing& landing = landings_[landed_ % 2];
   if (!landing.fits(bytes)) return false;
@@ -69,6 +70,7 @@ bool Staging::beside(const Stream& stream, void* to, const void* from, size_t by
 
 bool Staging::give_up_memory() {
   std::lock_guard<std::mutex> hold(up_beside_.lock);
+  short_of_memory_ = true;
   return std::exchange(landings_, nullptr) != nullptr;
 }
 

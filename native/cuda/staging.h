@@ -1,8 +1,8 @@
 // Copies between the host's memory and the device's, by way of pinned buffers, so that the bus is busy while the processor
 // copies.  A copy to the device returns once the host's memory was read; a copy back once it was written.
 //
-// A batch of images crosses the bus while the device computes: on a stream of its own, into memory that nothing else uses.
-// The device's stream moves it from there when its turn comes.
+// What is as large as a batch of images crosses the bus while the device computes: on a stream of its own, into memory
+// that nothing else uses.  The device's stream moves it from there when its turn comes.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -16,7 +16,7 @@ class Staging {
   explicit Staging(int device) : beside_(device) {}
   void to_device(const Stream& stream, void* to, const void* from, size_t bytes);
   void to_host(const Stream& stream, void* to, const void* from, size_t bytes);
-  // Of the device's, until the next copy that wants some; false where there is none.
+  // Of the device's, for good; false where there is none.
   bool give_up_memory();
 
  private:
@@ -53,6 +53,7 @@ class Staging {
   Slots up_, up_beside_, down_;
   std::unique_ptr<Landing[]> landings_;  // two: one is filled while the other waits for its turn
   size_t landed_ = 0;
+  bool short_of_memory_ = false;
 };
 
 }  // namespace fm

@@ -198,13 +198,13 @@ void shapes_are_left_to_ours() {
                        const std::function<bool(Backend&)>& agree) {
     in_process(what, with(with(kBoth, {{"FLASHMARGIN_CUDA_OPS", ""}}), by), [&] {
       Backend& gpu = backend_of(Device{0});
-      const std::string before = cuda_left_to_own_kernels();
+      const std::string before = take_cuda_left_to_own_kernels();
       const bool right = agree(gpu) && forwards() == 0;
       const int asked = count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7");
       for (const auto& setting : by) unsetenv(setting.first.c_str());
       return right && agree(gpu) && forwards() == 0 && cuda_memory(0).used == 0 &&
              count(kCudnn, "cudnnGetConvolutionForwardAlgorithm_v7") == asked && before.empty() &&
-             says(cuda_left_to_own_kernels(),
+             says(take_cuda_left_to_own_kernels(),
                   {"our own kernels compute 18 shapes of convolutions and products, the first because cuDNN 9", why});
     });
   };
@@ -368,7 +368,7 @@ void products() {
       for (int i = 0; i < 2; i++)
         if (product_error(backend_of(Device{0}), {3, 5, 7}) > kTolerance) return false;
       return products_done() == 0 && count(kCublaslt, "cublasLtMatmulAlgoGetHeuristic") == 4 &&
-             says(cuda_left_to_own_kernels(),
+             says(take_cuda_left_to_own_kernels(),
                   {"our own kernels compute 4 shapes of convolutions and products, the first "
                    "because cuBLASLt 13.0.1 has no algorithm for a product of float32"});
     });

@@ -152,9 +152,13 @@ inline void run(Queue& queue, uint64_t until) {
     work();
   }
 }
+inline void run(Queue& queue) {
+  std::lock_guard<std::recursive_mutex> hold(devices().running);
+  run(queue, queue.told);
+}
 inline void run_all() {
   std::lock_guard<std::recursive_mutex> hold(devices().running);
-  for (const auto& queue : devices().queues) run(*queue, queue->told);
+  for (const auto& queue : devices().queues) run(*queue);
 }
 
 // Until the stream is waited for, or where it is captured, whenever the graph is launched.
@@ -169,7 +173,7 @@ cudaError_t enqueue(EmulatedStream* stream, F&& work) {
   queue.told++;
   std::minstd_rand chance(unsigned(setting("FM_EMULATED_SEED", 1) * 7919 + queue.told));
   chance.discard(3);
-  if (!late || chance() % 4 == 0) run(queue, queue.told);
+  if (!late || chance() % 4 == 0) run(queue);
   return cudaSuccess;
 }
 // What must not be called while a stream is captured, by the thread that does so or of that stream.
@@ -338,14 +342,14 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  cuda_emulation::run(*stream->queue, stream->queue->told);
+  cuda_emulation::run(*stream->queue);
   delete stream;
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   FM_EMULATED_CALL;
   FM_NOT_WHILE_CAPTURING(stream);
-  cuda_emulation::run(*stream->queue, stream->queue->told);
+  cuda_emulation::run(*stream->queue);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
