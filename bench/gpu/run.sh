@@ -240,7 +240,7 @@ $list || environment >"$out/environment.json"
 
 cli=$package/dist/cli/main.mjs
 doctor() {
-  stage "$1" 20 bash -c '"$0" "$1" doctor && "$0" "$1" doctor --json >"$2" && exec "$0" "$3"' \
+  stage "$1" 40 bash -c '"$0" "$1" doctor && "$0" "$1" doctor --json >"$2" && exec "$0" "$3"' \
     "$node" "$cli" "$out/doctor.json" "$gpu/usable.mjs"
 }
 cuda=''

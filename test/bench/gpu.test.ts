@@ -68,7 +68,7 @@ describe('run.sh', () => {
       mkdirSync(path.join(fake, made), { recursive: true });
     writeFileSync(path.join(fake, 'dist/cli/main.mjs'), '');
     writeFileSync(path.join(fake, 'build/Release/flashmargin.node'), '');
-    const text = readFileSync('bench/gpu/run.sh', 'utf8').replace('stage "$1" 20', 'stage "$1" 1');
+    const text = readFileSync('bench/gpu/run.sh', 'utf8').replace('stage "$1" 40', 'stage "$1" 1');
     writeFileSync(path.join(fake, 'bench/gpu/run.sh'), text);
     const node = path.join(fake, 'bin');
     mkdirSync(node);
