@@ -15,15 +15,14 @@ class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
     FM_CUDA(cudaGetDevice(&before_));
-    if (before_ == device) return;
-    const bool returns = has_context();
+    const bool used = has_context();
+    if (used && before_ == device) return;
     FM_CUDA(cudaSetDevice(device));
-    returns_ = returns;
+    returns_ = used;
   }
   // Of a destructor, which goes on whatever fails.
   DeviceGuard(int device, std::nothrow_t) noexcept {
-    if (cudaGetDevice(&before_) != cudaSuccess || before_ == device) return;
-    returns_ = has_context();
+    returns_ = cudaGetDevice(&before_) == cudaSuccess && before_ != device && has_context();
     cudaSetDevice(device);
   }
   ~DeviceGuard() {
