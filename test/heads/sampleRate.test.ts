@@ -50,6 +50,12 @@ function classDraw(seed: number, step: number, j: number): number {
   return Number(mix(mix(word(BigInt(j) + key)) ^ key) >> 32n);
 }
 
+/** A head, and what it advises. */
+function advised(options: Omit<MarginHeadOptions, 'embeddingSize'>): { head: MarginHead; said: string[] } {
+  const said: string[] = [];
+  return { head: new MarginHead({ embeddingSize: D, onAdvice: (sentence) => said.push(sentence), ...options }), said };
+}
+
 const rowsOf = (x: Tensor, classes: readonly number[], K: number) => {
   const all = x.toArray() as Float32Array;
   return Float32Array.from(classes.flatMap((c) => [...all.subarray(c * K * D, (c + 1) * K * D)]));
@@ -328,13 +334,7 @@ describe('a step of a head that samples', () => {
   });
 
   it('of no class but its rows’ own is told of, once', () => {
-    const said: string[] = [];
-    const head = new MarginHead({
-      numClasses: 2000,
-      embeddingSize: D,
-      sampleRate: 0.001,
-      onAdvice: (sentence) => said.push(sentence),
-    });
+    const { head, said } = advised({ numClasses: 2000, sampleRate: 0.001 });
     const { features, labels } = batch(2000, 1);
     for (let step = 0; step < 2; step++) head.stepSync(features, labels, { lr: 0.1 });
     expect(said.filter((sentence) => sentence.includes('sampleRate'))).toEqual([
@@ -344,11 +344,7 @@ describe('a step of a head that samples', () => {
 
   it('is told of where its scale does not fit its classes, of which all are named', () => {
     const [numClasses, sampleRate] = [5000, 0.1];
-    const saidOf = (margin: Margin) => {
-      const said: string[] = [];
-      new MarginHead({ numClasses, embeddingSize: 2, sampleRate, margin, onAdvice: (sentence) => said.push(sentence) });
-      return said;
-    };
+    const saidOf = (margin: Margin) => advised({ numClasses, sampleRate, margin }).said;
     const classes = 'the 500 of 5000 classes that take part in a step (sampleRate 0.1)';
     const fixed = new MarginHead({
       numClasses,
@@ -365,13 +361,7 @@ describe('a step of a head that samples', () => {
   });
 
   it('of its only class is nothing to be told of', () => {
-    const said: string[] = [];
-    const head = new MarginHead({
-      numClasses: 1,
-      embeddingSize: D,
-      sampleRate: 0.5,
-      onAdvice: (sentence) => said.push(sentence),
-    });
+    const { head, said } = advised({ numClasses: 1, sampleRate: 0.5 });
     head.stepSync(batch(1, 1).features, new Int32Array(N), { lr: 0.1 });
     expect(said).toEqual([]);
   });
