@@ -227,23 +227,24 @@ void faults_are_sentences() {
       }
       return right;
     });
-  with_fault("FM_EMULATED_MEMORY", "16777216", "what copies have taken is given up for a tensor", [] {
-    fm::Backend& gpu = fm::backend_of(fm::Device{0});
-    const size_t count = size_t(1) << 19;
+  const auto copied = [](const fm::Tensor& x) {
+    const size_t count = size_t(x.numel());
     const std::vector<float> sent(count, 7);
-    bool right = true;
-    const auto copied = [&](const fm::Tensor& x) {
-      std::vector<float> back(count);
-      gpu.copy_from_host(x, sent.data(), x.bytes());
-      gpu.copy_to_host(back.data(), x, x.bytes());
-      right = right && back == sent;
-    };
-    const fm::Tensor x = gpu.empty(fm::Dtype::float32, {int64_t(count)});
-    copied(x), copied(x);                                                      // by 2 MiB each of the device's
+    std::vector<float> back(count);
+    fm::Backend& gpu = fm::backend_of(x.device());
+    gpu.copy_from_host(x, sent.data(), x.bytes());
+    gpu.copy_to_host(back.data(), x, x.bytes());
+    return back == sent;
+  };
+  with_fault("FM_EMULATED_MEMORY", "16777216", "what copies have taken is given up for a tensor", [copied] {
+    fm::Backend& gpu = fm::backend_of(fm::Device{0});
+    const fm::Tensor x = gpu.empty(fm::Dtype::float32, {int64_t(1) << 19});
+    const bool beside = copied(x) && copied(x);                                // by 2 MiB each of the device's
     const fm::Tensor rest = gpu.empty(fm::Dtype::uint8, {int64_t(13) << 20});  // of 16
-    copied(x);
-    return right;
+    return beside && copied(x);
   });
+  with_fault("FM_EMULATED_MEMORY", "3145728", "a copy that has no room beside is made all the same",
+             [copied] { return copied(fm::backend_of(fm::Device{0}).empty(fm::Dtype::float32, {int64_t(1) << 19})); });
   with_setting(FM_EMULATED_CUDA, "a large copy goes through in parts, both ways", [] {
     fm::Backend& gpu = fm::backend_of(fm::Device{0});
     const int64_t n = (int64_t(9) << 20) / 4 + 3;
