@@ -3,8 +3,8 @@
 //
 // FLASHMARGIN_CUDA_OPS=own leaves both to our own kernels; =libraries makes a missing library an error.  What a library
 // begins it finishes: a call of it that fails is an error, not a change of kernels in the middle of a run.  A shape that
-// a library has no algorithm for is left to our own kernels from its first use on, so that runs repeat; with =libraries that is
-// an error, too.
+// a library has no algorithm for is left to our own kernels from its first use on, so that runs repeat; with =libraries
+// that is an error, too.
 // float32 means float32 unless FLASHMARGIN_CUDA_TF32=on.  Algorithms are deterministic ones, chosen once a shape: by the
 // library's heuristics, which give the same device the same algorithm every time, or with FLASHMARGIN_CUDNN_SEARCH=measure
 // by timing them.  FLASHMARGIN_CUDA_WORKSPACE (MiB) bounds what an algorithm may use.

@@ -1,3 +1,4 @@
+// The driver, which is asked for the thread's context.
 #include "stub.h"
 
 FM_STUB_LIBRARY("driver")
