@@ -199,6 +199,8 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
     runningVar: Handle,
     momentum: number,
     epsilon: number,
+    slope?: Handle,
+    shortcut?: Handle,
   ): { y: Handle; mean: Handle; invStd: Handle };
   batchNormEval(
     x: Handle,
@@ -207,15 +209,19 @@ export interface Native extends NativeKernels, Queued<NativeKernels>, HeadCalls,
     runningMean: Handle,
     runningVar: Handle,
     epsilon: number,
+    slope?: Handle,
+    shortcut?: Handle,
   ): { y: Handle; mean: Handle; invStd: Handle };
   batchNormBackward(
     dy: Handle,
     x: Handle,
     weight: Handle,
+    bias: Handle,
     mean: Handle,
     invStd: Handle,
     batchStatistics: boolean,
-  ): { dx: Handle; dWeight: Handle; dBias: Handle };
+    slope?: Handle,
+  ): { dx: Handle; dWeight: Handle; dBias: Handle; dSlope?: Handle };
   preluForward(x: Handle, slope: Handle): Handle;
   preluBackward(dy: Handle, x: Handle, slope: Handle): { dx: Handle; dSlope: Handle };
   reluForward(x: Handle): Handle;

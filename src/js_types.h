@@ -208,7 +208,7 @@ inline std::string camel_case(const char* name) {
 
 FM_RESULT(Normalized, y, norm)
 FM_RESULT(BatchNormForward, y, mean, inv_std)
-FM_RESULT(BatchNormGradients, dx, d_weight, d_bias)
+FM_RESULT(BatchNormGradients, dx, d_weight, d_bias, d_slope)
 FM_RESULT(PreluGradients, dx, d_slope)
 FM_RESULT(WeightedSumGradients, d_weights, dx)
 FM_RESULT(MarginSoftmaxForward, loss, regularizer, row_loss, lse, correct, labelled)

@@ -1,5 +1,5 @@
 /**
- * The field's residual network (insightface's iresnet; METHODS in docs/backbones.md): stem, four stages of
+ * The field's residual network (insightface's iresnet): stem, four stages of
  * BN – conv – BN – PReLU – conv – BN blocks without an activation after the addition, and the BN – flatten –
  * dropout – FC – BN neck whose last weight stays 1.
  */
@@ -55,8 +55,8 @@ export class IBasicBlock extends Module {
 
   override forward(x: Tensor): Tensor {
     let y = this.conv1.forward(this.bn1.forward(x));
-    y = this.conv2.forward(this.prelu.forward(this.bn2.forward(y)));
-    return ops.add(this.bn3.forward(y), this.downsample ? this.downsample.forward(x) : x);
+    y = this.conv2.forward(this.bn2.forward(y, { prelu: this.prelu }));
+    return this.bn3.forward(y, { shortcut: this.downsample ? this.downsample.forward(x) : x });
   }
 }
 
@@ -188,7 +188,7 @@ export class IResNet extends Module {
   /** Images [N, H, W, C] in [−1, 1] → features [N, D], not normalised. */
   override forward(x: Tensor): Tensor {
     if (this.precision === 'bfloat16') x = ops.cast(x, 'bfloat16');
-    x = this.prelu.forward(this.bn1.forward(this.conv1.forward(x)));
+    x = this.bn1.forward(this.conv1.forward(x), { prelu: this.prelu });
     for (const layer of [this.layer1, this.layer2, this.layer3, this.layer4]) if (layer) x = layer.forward(x);
     x = ops.flatten(this.bn2.forward(x));
     if (this.dropout) x = this.dropout.forward(x);

@@ -117,14 +117,16 @@ export class BatchNorm extends Module {
     this.running_var = buffer(ones([channels], dtype, device));
   }
 
-  override forward(x: Tensor): Tensor {
-    return ops.batchNorm(x, this.weight, this.bias, {
+  /** prelu, shortcut: what follows, a PReLU or something to add, in the same pass over memory. */
+  override forward(x: Tensor, { prelu, shortcut }: { prelu?: PRelu; shortcut?: Tensor } = {}): Tensor {
+    const state = {
       runningMean: this.running_mean,
       runningVar: this.running_var,
       training: this.training,
       momentum: 0.1,
       epsilon: 1e-5,
-    });
+    };
+    return ops.batchNorm(x, this.weight, this.bias, state, { slope: prelu?.weight, shortcut });
   }
 }
 

@@ -1,5 +1,5 @@
 export { dropout, prelu, relu } from './activations.js';
-export { type BatchNormState, batchNorm } from './batchNorm.js';
+export { type BatchNormState, type BehindBatchNorm, batchNorm } from './batchNorm.js';
 export { conv2d } from './conv2d.js';
 export { cosineLogits } from './cosineLogits.js';
 export { binaryCrossEntropy, softmaxCrossEntropy } from './crossEntropy.js';

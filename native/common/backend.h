@@ -6,7 +6,6 @@
 // operations, sums, pooling and flattening take bfloat16 activations too, on CUDA: their parameters (weight, bias, slope),
 // statistics and the gradients of these are float32 then, but for matmul, which rounds.
 #pragma once
-#include <optional>
 #include <string>
 
 #include "margin.h"
@@ -25,15 +24,14 @@ struct BatchNormForward {
 };  // x's shape, [C], [C]
 struct BatchNormGradients {
   Tensor dx, d_weight, d_bias;
-};  // x's shape, [C], [C]
+  OptionalTensor d_slope;
+};  // x's shape, [C], [C], [C]
 struct PreluGradients {
   Tensor dx, d_slope;
 };  // x's shape, [C]
 struct WeightedSumGradients {
   Tensor d_weights, dx;
 };  // [N, K], [N, K, D]
-
-using OptionalTensor = std::optional<Tensor>;
 
 // Called with the tensors that an operation writes into and that were there before it.
 template <class... Tensors>
@@ -170,20 +168,25 @@ class Backend {
 
   // --- batch norm over all axes but the last ----------------------------------------------------------------------
   // Training: batch statistics (biased variance); running ← (1 − momentum)·running + momentum·batch, the running
-  // variance with the unbiased batch variance, both in place.  weight and bias are [C].
+  // variance with the unbiased batch variance, both in place.  weight and bias are [C].  In the same pass y goes through
+  // a PReLU of slope [C], or a shortcut of x's shape is added to it, where one of these is given.
   virtual BatchNormForward batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                             const Tensor& running_mean, const Tensor& running_var, double momentum,
-                                            double epsilon) {
+                                            double epsilon, const OptionalTensor& slope = {},
+                                            const OptionalTensor& shortcut = {}) {
     missing("batchNorm");
   }
   // Evaluation: running statistics; mean and inv_std are those that were used.
   virtual BatchNormForward batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                                           const Tensor& running_mean, const Tensor& running_var, double epsilon) {
+                                           const Tensor& running_mean, const Tensor& running_var, double epsilon,
+                                           const OptionalTensor& slope = {}, const OptionalTensor& shortcut = {}) {
     missing("batchNorm");
   }
-  // batch_statistics: mean and inv_std came from x itself (training), so that they have gradients too.
+  // batch_statistics: mean and inv_std came from x itself (training), so that they have gradients too.  slope: the forward
+  // pass's, whose gradient is d_slope.  A shortcut's gradient is dy.
   virtual BatchNormGradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
-                                                 const Tensor& mean, const Tensor& inv_std, bool batch_statistics) {
+                                                 const Tensor& bias, const Tensor& mean, const Tensor& inv_std,
+                                                 bool batch_statistics, const OptionalTensor& slope = {}) {
     missing("batchNorm");
   }
 

@@ -20,12 +20,25 @@ inline void check_channels(const char* name, const Tensor& x, const Tensor& para
 }
 
 inline void check_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                             const Tensor& running_var, double epsilon) {
+                             const Tensor& running_var, double epsilon, const OptionalTensor& slope,
+                             const OptionalTensor& shortcut) {
   check_channels("weight", x, weight);
   check_channels("bias", x, bias);
   check_channels("running_mean", x, running_mean);
   check_channels("running_var", x, running_var);
   FM_CHECK(range, epsilon >= 0, "expected epsilon of at least 0, got ", epsilon);
+  FM_CHECK(range, !slope || !shortcut, "expected a slope or a shortcut, got both");
+  if (slope) check_channels("slope", x, *slope);
+  if (shortcut) check_alike("x", x, "shortcut", *shortcut);
+}
+inline void check_batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                      const Tensor& mean, const Tensor& inv_std, const OptionalTensor& slope) {
+  check_alike("x", x, "dy", dy);
+  check_channels("weight", x, weight);
+  check_channels("bias", x, bias);
+  check_channels("mean", x, mean);
+  check_channels("inv_std", x, inv_std);
+  if (slope) check_channels("slope", x, *slope);
 }
 
 }  // namespace fm

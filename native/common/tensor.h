@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "bfloat16.h"
@@ -123,6 +124,8 @@ struct Tensor {
     return *storage;
   }
 };
+
+using OptionalTensor = std::optional<Tensor>;
 
 enum class Overlap : int { none = 0, same = 1, partly = 2 };
 

@@ -1,7 +1,5 @@
-// Passes over one chunk of rows (channels.h).  Sums run in T over blocks of 64 rows, and in double over the blocks.
+// Passes over one chunk of rows (channels.h).
 #include "rows.inl"
-
-constexpr int64_t kBlock = 64;
 
 // mean[width], m2[width]: the chunk's mean and Σ (x − mean)² a column.  Each block is read twice, the second time from
 // cache, about its own mean, so that a mean far from 0 costs no digits; blocks are joined by Chan's formula.
@@ -19,8 +17,8 @@ static void moments_chunk(const T* x, int64_t count, int64_t width, T* block, do
     }
   };
   const int64_t rows = count / width, left = count % width;
-  for (int64_t row = 0; row < rows; row += kBlock) {
-    const int64_t size = std::min(kBlock, rows - row);
+  for (int64_t row = 0; row < rows; row += kRowsInT) {
+    const int64_t size = std::min(kRowsInT, rows - row);
     const T* from = x + row * width;
     const Vec<T> inverse = splat(T(1) / T(size));
     for (int64_t j = 0; j < width; j += kLanes<T>) store(sum + j, Vec<T>{});
@@ -41,42 +39,78 @@ static void moments_chunk(const T* x, int64_t count, int64_t width, T* block, do
   }
 }
 
-// y = (x − mean)·factor + bias
+// Of the elements i, in the columns j.
 template <class T>
-static void normalize_chunk(const T* x, int64_t count, int64_t width, const T* mean, const T* factor, const T* bias,
-                            T* y) {
-  each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
-    const Vec<T> centered = load_part(x + i, lanes) - load_part(mean + j, lanes);
-    store_part(y + i, centered * load_part(factor + j, lanes) + load_part(bias + j, lanes), lanes);
-  });
+FM_INLINE Vec<T> normed(const Norm<T>& norm, const T* x, int64_t i, int64_t j, int lanes) {
+  const Vec<T> centered = load_part(x + i, lanes) - load_part(norm.mean + j, lanes);
+  return centered * load_part(norm.gain + j, lanes) + load_part(norm.bias + j, lanes);
 }
 
-// sums[0][width] = Σ dy,  sums[1][width] = Σ dy·(x − mean)
+// y = norm(x), plus shortcut where there is one.
 template <class T>
-static void backward_sums_chunk(const T* dy, const T* x, int64_t count, int64_t width, const T* mean, T* block,
+static void normalize_chunk(const T* x, int64_t count, int64_t width, const Norm<T>& norm, const T* shortcut, T* y) {
+  const auto store_rows = [&](auto&& behind) FM_BODY {  // behind(normed, i, j, lanes)
+    each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
+      store_part(y + i, behind(normed(norm, x, i, j, lanes), i, j, lanes), lanes);
+    });
+  };
+  if (norm.slope)
+    store_rows([&](Vec<T> v, int64_t, int64_t j, int lanes)
+                   FM_BODY { return v > Vec<T>{} ? v : v * load_part(norm.slope + j, lanes); });
+  else if (shortcut)
+    store_rows([&](Vec<T> v, int64_t i, int64_t, int lanes) FM_BODY { return v + load_part(shortcut + i, lanes); });
+  else store_rows([](Vec<T> v, int64_t, int64_t, int) FM_BODY { return v; });
+}
+
+// dy in front of the PReLU, of one vector.
+template <class T>
+FM_INLINE Vec<T> unbent(const Norm<T>& norm, Vec<T> y, Vec<T> dy, int64_t j, int lanes) {
+  return y > Vec<T>{} ? dy : dy * load_part(norm.slope + j, lanes);
+}
+
+// sums[0][width] = Σ dy,  sums[1][width] = Σ dy·(x − mean),  with a slope also sums[2][width] = Σ dy·min(y, 0).
+// block: these sums in T, and with a slope kRowsInT rows.
+template <class T>
+static void backward_sums_chunk(const T* dy, const T* x, int64_t count, int64_t width, const Norm<T>& norm, T* block,
                                 double* sums) {
-  T *sum = block, *product = block + width;
-  fill_columns(sums, 2 * width, 0.0);
-  for (int64_t start = 0; start < count; start += kBlock * width) {
-    const int64_t size = std::min(kBlock * width, count - start), rows = size / width;
-    fill_columns(block, 2 * width, T(0));
-    sum_product_columns(dy + start, x + start, rows, width, mean, sum, product);
-    for (int64_t j = 0; j < size % width; j++) {
-      const T g = dy[start + rows * width + j];
-      sum[j] += g;
-      product[j] += g * (x[start + rows * width + j] - mean[j]);
+  const int64_t kinds = norm.slope ? 3 : 2;
+  T *sum = block, *product = sum + width, *bent = product + width, *unbent_rows = bent + width;
+  fill_columns(sums, kinds * width, 0.0);
+  for (int64_t start = 0; start < count; start += kRowsInT * width) {
+    const int64_t size = std::min(kRowsInT * width, count - start), rows = size / width;
+    const T *g = dy + start, *from = x + start;
+    fill_columns(block, kinds * width, T(0));
+    if (norm.slope) {
+      each_row_vector<T>(size, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
+        const Vec<T> y = normed(norm, from, i, j, lanes), gradient = load_part(g + i, lanes);
+        store_part(unbent_rows + i, unbent(norm, y, gradient, j, lanes), lanes);
+        store_part(bent + j, load_part(bent + j, lanes) + (y > Vec<T>{} ? Vec<T>{} : gradient * y), lanes);
+      });
+      g = unbent_rows;
     }
-    for (int64_t j = 0; j < 2 * width; j++) sums[j] += double(block[j]);
+    sum_product_columns(g, from, rows, width, norm.mean, sum, product);
+    for (int64_t j = 0; j < size % width; j++) {
+      const T gradient = g[rows * width + j];
+      sum[j] += gradient;
+      product[j] += gradient * (from[rows * width + j] - norm.mean[j]);
+    }
+    for (int64_t j = 0; j < kinds * width; j++) sums[j] += double(block[j]);
   }
 }
 
-// dx = dy·factor + (x − mean)·slope + offset
+// dx = dy·gain + (x − mean)·tilt + offset
 template <class T>
-static void backward_chunk(const T* dy, const T* x, int64_t count, int64_t width, const T* mean, const T* factor,
-                           const T* slope, const T* offset, T* dx) {
-  each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
-    const Vec<T> centered = load_part(x + i, lanes) - load_part(mean + j, lanes);
-    const Vec<T> shared = centered * load_part(slope + j, lanes) + load_part(offset + j, lanes);
-    store_part(dx + i, load_part(dy + i, lanes) * load_part(factor + j, lanes) + shared, lanes);
-  });
+static void backward_chunk(const T* dy, const T* x, int64_t count, int64_t width, const Norm<T>& norm, const T* tilt,
+                           const T* offset, T* dx) {
+  const auto store_rows = [&](auto&& gradient) FM_BODY {  // gradient(i, j, lanes)
+    each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
+      const Vec<T> centered = load_part(x + i, lanes) - load_part(norm.mean + j, lanes);
+      const Vec<T> shared = centered * load_part(tilt + j, lanes) + load_part(offset + j, lanes);
+      store_part(dx + i, gradient(i, j, lanes) * load_part(norm.gain + j, lanes) + shared, lanes);
+    });
+  };
+  if (norm.slope)
+    store_rows([&](int64_t i, int64_t j, int lanes)
+                   FM_BODY { return unbent(norm, normed(norm, x, i, j, lanes), load_part(dy + i, lanes), j, lanes); });
+  else store_rows([&](int64_t i, int64_t, int lanes) FM_BODY { return load_part(dy + i, lanes); });
 }

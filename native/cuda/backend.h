@@ -39,11 +39,14 @@ class CudaBackend final : public Backend {
   Tensor conv2d_backward_weight(const Tensor& dy, const Tensor& x, const Shape& weight_shape, ConvParams p) override;
   BatchNormForward batch_norm_train(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                     const Tensor& running_mean, const Tensor& running_var, double momentum,
-                                    double epsilon) override;
+                                    double epsilon, const OptionalTensor& slope,
+                                    const OptionalTensor& shortcut) override;
   BatchNormForward batch_norm_eval(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                                   const Tensor& running_mean, const Tensor& running_var, double epsilon) override;
-  BatchNormGradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
-                                         const Tensor& inv_std, bool batch_statistics) override;
+                                   const Tensor& running_mean, const Tensor& running_var, double epsilon,
+                                   const OptionalTensor& slope, const OptionalTensor& shortcut) override;
+  BatchNormGradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                         const Tensor& mean, const Tensor& inv_std, bool batch_statistics,
+                                         const OptionalTensor& slope) override;
   Tensor add_bias(const Tensor& x, const Tensor& bias) override;
   Tensor prelu_forward(const Tensor& x, const Tensor& slope) override;
   PreluGradients prelu_backward(const Tensor& dy, const Tensor& x, const Tensor& slope) override;

@@ -27,9 +27,9 @@ __device__ inline int column_way() { return int(threadIdx.x) / kColumnLanes; }
 __device__ inline int64_t column_of_thread() { return int64_t(blockIdx.x) * kColumnLanes + threadIdx.x % kColumnLanes; }
 
 // parts[chunk][sum][column] = Σ over the chunk's rows of what f(i, column, sums) adds to sums, of W columns a thread.
-// Blocks: columns, chunks.
+// Blocks: columns, chunks; four of them a multiprocessor, for otherwise the compiler aims at more and spills.
 template <class T, int kSums, int W, class F>
-__global__ void __launch_bounds__(kColumnThreads)
+__global__ void __launch_bounds__(kColumnThreads, 4)
     column_sums_kernel(F f, int64_t rows, int64_t columns, int64_t rows_a_chunk, double* parts) {
   const int64_t c = column_of_thread() * W, begin = blockIdx.y * rows_a_chunk;
   const int64_t end = begin + rows_a_chunk < rows ? begin + rows_a_chunk : rows;

@@ -145,27 +145,33 @@ void test_elementwise(const Shape& shape) {
   });
 }
 
-void test_batch_norm(const Shape& shape, double center) {
+// bent: behind it a PReLU; summed: a shortcut is added.
+void test_batch_norm(const Shape& shape, double center, bool bent, bool summed) {
   const int64_t channels = shape.back(), n = shape.numel();
-  const Pair x(shape, halves(n, center - 1, center + 1)), dy(shape, halves(n));
+  const Pair x(shape, halves(n, center - 1, center + 1)), dy(shape, halves(n)), shortcut(shape, halves(n));
   const Tensor weight = tensor(kFull, {channels}, random_values(channels, 0.5, 1.5)),
                bias = tensor(kFull, {channels}, random_values(channels));
+  OptionalTensor slope;
+  if (bent) slope = tensor(kFull, {channels}, random_values(channels));
   const Values old_mean = random_values(channels), old_var = random_values(channels, 0.5, 2);
   std::ostringstream label;
-  label << "batchNorm " << shape << " about " << center;
+  label << "batchNorm" << (bent ? " prelu " : summed ? " shortcut " : " ") << shape << " about " << center;
   for (bool training : {true, false}) {
     struct Result {
       BatchNormForward out;
       BatchNormGradients gradients;
       Tensor mean, var;
     };
-    const auto run = [&](const Tensor& x, const Tensor& dy) {
+    const auto run = [&](const Tensor& x, const Tensor& dy, const Tensor& shortcut) {
+      const OptionalTensor added = summed ? OptionalTensor(shortcut) : OptionalTensor();
       const Tensor mean = tensor(kFull, {channels}, old_mean), var = tensor(kFull, {channels}, old_var);
-      const BatchNormForward out = training ? dev().batch_norm_train(x, weight, bias, mean, var, 0.1, 1e-5)
-                                            : dev().batch_norm_eval(x, weight, bias, mean, var, 1e-5);
-      return Result{out, dev().batch_norm_backward(dy, x, weight, out.mean, out.inv_std, training), mean, var};
+      const BatchNormForward out = training
+                                       ? dev().batch_norm_train(x, weight, bias, mean, var, 0.1, 1e-5, slope, added)
+                                       : dev().batch_norm_eval(x, weight, bias, mean, var, 1e-5, slope, added);
+      return Result{out, dev().batch_norm_backward(dy, x, weight, bias, out.mean, out.inv_std, training, slope), mean,
+                    var};
     };
-    const Result got = run(x.half, dy.half), want = run(x.full, dy.full);
+    const Result got = run(x.half, dy.half, shortcut.half), want = run(x.full, dy.full, shortcut.full);
     const std::string name = label.str() + (training ? " train" : " eval");
     is_half(name + " y", got.out.y, want.out.y);
     is_full(name + " mean", got.out.mean, want.out.mean);
@@ -175,9 +181,11 @@ void test_batch_norm(const Shape& shape, double center) {
     is_half(name + " dx", got.gradients.dx, want.gradients.dx);
     is_full(name + " d_weight", got.gradients.d_weight, want.gradients.d_weight);
     is_full(name + " d_bias", got.gradients.d_bias, want.gradients.d_bias);
+    if (bent) is_full(name + " d_slope", *got.gradients.d_slope, *want.gradients.d_slope);
     same_for_threads(name, [&] {
-      const Result r = run(x.half, dy.half);
-      return std::vector<Tensor>{r.out.y, r.out.inv_std, r.gradients.dx, r.gradients.d_weight, r.gradients.d_bias};
+      const Result r = run(x.half, dy.half, shortcut.half);
+      return std::vector<Tensor>{r.out.y, r.out.inv_std, r.gradients.dx, r.gradients.d_weight,
+                                 r.gradients.d_slope.value_or(r.gradients.d_bias)};
     });
   }
 }
@@ -296,7 +304,8 @@ int main() {
   test_rounding();
   for (const Shape& shape : {Shape{2, 3, 5, 3}, Shape{4, 7, 7, 24}, Shape{33, 64}, Shape{2, 40, 41, 16},
                              Shape{9, 9, 9, 70}, Shape{3, 100, 30, 1}, Shape{2, 1, 1, 8}, Shape{5, 3, 3, 256}}) {
-    for (double center : {0.0, 3.0}) test_batch_norm(shape, center);
+    for (double center : {0.0, 3.0})
+      for (int behind : {0, 1, 2}) test_batch_norm(shape, center, behind == 1, behind == 2);
     test_elementwise(shape);
   }
   for (const Conv& c : {Conv{{2, 7, 5, 3}, {4, 3, 3, 3}, {1, 1}}, Conv{{1, 9, 8, 1}, {24, 1, 3, 3}, {2, 1}},

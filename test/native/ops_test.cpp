@@ -145,81 +145,107 @@ void test_rows(int64_t n, int64_t d) {
 
 // --- batch norm and activations ---------------------------------------------------------------------------------
 
-void test_batch_norm(const Shape& shape, double center) {
+enum class Behind { nothing, prelu, shortcut };
+constexpr const char* kBehind[] = {"", " prelu", " shortcut"};
+
+void test_batch_norm(const Shape& shape, double center, bool training, Behind behind) {
   const int64_t channels = shape.back(), size = shape.numel(), pixels = size / channels;
-  const Values x = random_values(size, center - 1, center + 1), dy = random_values(size);
+  const Values x = random_values(size, center - 1, center + 1), drawn = random_values(size);
   const Values weight = random_values(channels, 0.5, 1.5), bias = random_values(channels),
-               old_mean = random_values(channels), old_var = random_values(channels, 0.5, 2);
+               old_mean = random_values(channels), old_var = random_values(channels, 0.5, 2),
+               slope = random_values(channels), added = random_values(size);
   const double epsilon = 1e-5, momentum = 0.1;
   std::ostringstream label;
-  label << "batchNorm " << shape << " about " << center;
-  for (bool training : {true, false}) {
-    Values mean(channels, 0), var(channels, 0), new_mean = old_mean, new_var = old_var;
-    for (int64_t i = 0; i < size; i++) mean[i % channels] += x[i] / pixels;
-    for (int64_t i = 0; i < size; i++)
-      var[i % channels] += (x[i] - mean[i % channels]) * (x[i] - mean[i % channels]) / pixels;
-    for (int64_t c = 0; c < channels && training; c++) {
-      new_mean[c] = (1 - momentum) * old_mean[c] + momentum * mean[c];
-      new_var[c] = (1 - momentum) * old_var[c] + momentum * var[c] * pixels / (pixels - 1);
-    }
-    if (!training) mean = old_mean, var = old_var;
-    Values inv(channels), y(size), d_bias(channels, 0), d_weight(channels, 0), dx(size);
-    for (int64_t c = 0; c < channels; c++) inv[c] = 1 / std::sqrt(var[c] + epsilon);
-    for (int64_t i = 0; i < size; i++) {
-      const int64_t c = i % channels;
-      const double unit = (x[i] - mean[c]) * inv[c];
-      y[i] = unit * weight[c] + bias[c];
-      d_bias[c] += dy[i];
-      d_weight[c] += dy[i] * unit;
-    }
-    for (int64_t i = 0; i < size; i++) {
-      const int64_t c = i % channels;
-      const double unit = (x[i] - mean[c]) * inv[c];
-      dx[i] = weight[c] * inv[c] * (training ? dy[i] - d_bias[c] / pixels - unit * d_weight[c] / pixels : dy[i]);
-    }
-    const std::string name = label.str() + (training ? " train" : " eval");
-    for (Dtype dtype : kFloats) {
-      const Tensor tx = tensor(dtype, shape, x), tw = tensor(dtype, {channels}, weight),
-                   tb = tensor(dtype, {channels}, bias), tdy = tensor(dtype, shape, dy);
-      Tensor m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
-      const auto run = [&] {
-        return training ? dev().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
-                        : dev().batch_norm_eval(tx, tw, tb, m, v, epsilon);
-      };
-      const BatchNormForward out = run();
-      // The mean itself rounds to float: y inherits |mean|·2⁻²⁴/σ.
-      const double rounding = 3e-6 * (1 + std::abs(center));
-      close(name + " y", out.y, y, rounding);
-      close(name + " mean", out.mean, mean);
-      close(name + " inv_std", out.inv_std, inv, 5e-6);
-      close(name + " running mean", m, new_mean);
-      close(name + " running var", v, new_var);
-      const BatchNormGradients g = dev().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
-      close(name + " dx", g.dx, dx, rounding);
-      close(name + " d_weight", g.d_weight, d_weight, rounding);
-      close(name + " d_bias", g.d_bias, d_bias);
-      same_for_threads(name, [&] {
-        m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
-        const BatchNormForward o = run();
-        const BatchNormGradients d = dev().batch_norm_backward(tdy, tx, tw, o.mean, o.inv_std, training);
-        return std::vector<Tensor>{o.y, o.mean, o.inv_std, m, v, d.dx, d.d_weight, d.d_bias};
-      });
-    }
-    if (center != 0) continue;
-    const Tensor tx = tensor(Dtype::float64, shape, x), tw = tensor(Dtype::float64, {channels}, weight),
-                 tb = tensor(Dtype::float64, {channels}, bias), tdy = tensor(Dtype::float64, shape, dy);
-    const auto forward = [&] {
-      const Tensor m = tensor(Dtype::float64, {channels}, old_mean), v = tensor(Dtype::float64, {channels}, old_var);
-      return training ? dev().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon)
-                      : dev().batch_norm_eval(tx, tw, tb, m, v, epsilon);
-    };
-    const auto f = [&] { return inner(tdy, forward().y); };
-    const BatchNormForward out = forward();
-    const BatchNormGradients g = dev().batch_norm_backward(tdy, tx, tw, out.mean, out.inv_std, training);
-    differences(name + " dx", tx, g.dx, f);
-    differences(name + " d_weight", tw, g.d_weight, f, 4);
-    differences(name + " d_bias", tb, g.d_bias, f, 4);
+  label << "batchNorm" << kBehind[int(behind)] << ' ' << shape << " about " << center;
+  Values mean(channels, 0), var(channels, 0), new_mean = old_mean, new_var = old_var;
+  for (int64_t i = 0; i < size; i++) mean[i % channels] += x[i] / pixels;
+  Values left(channels, 0);  // by rounding
+  for (int64_t i = 0; i < size; i++) left[i % channels] += (x[i] - mean[i % channels]) / pixels;
+  for (int64_t c = 0; c < channels; c++) mean[c] += left[c];
+  for (int64_t i = 0; i < size; i++)
+    var[i % channels] += (x[i] - mean[i % channels]) * (x[i] - mean[i % channels]) / pixels;
+  for (int64_t c = 0; c < channels && training; c++) {
+    new_mean[c] = (1 - momentum) * old_mean[c] + momentum * mean[c];
+    new_var[c] = (1 - momentum) * old_var[c] + momentum * var[c] * pixels / (pixels - 1);
   }
+  if (!training) mean = old_mean, var = old_var;
+  Values inv(channels), y(size), d_bias(channels, 0), d_weight(channels, 0), d_slope(channels, 0), dx(size);
+  Values dy = drawn, d_norm(size);
+  for (int64_t c = 0; c < channels; c++) inv[c] = 1 / std::sqrt(var[c] + epsilon);
+  for (int64_t i = 0; i < size; i++) {
+    const int64_t c = i % channels;
+    const double unit = (x[i] - mean[c]) * inv[c];
+    y[i] = unit * weight[c] + bias[c];
+    if (behind == Behind::prelu && std::abs(y[i]) < 1e-3) dy[i] = 0;  // rounding decides on which side it is
+    const bool bent = behind == Behind::prelu && y[i] <= 0;
+    d_norm[i] = bent ? dy[i] * slope[c] : dy[i];
+    if (bent) d_slope[c] += dy[i] * y[i], y[i] *= slope[c];
+    if (behind == Behind::shortcut) y[i] += added[i];
+    d_bias[c] += d_norm[i];
+    d_weight[c] += d_norm[i] * unit;
+  }
+  for (int64_t i = 0; i < size; i++) {
+    const int64_t c = i % channels;
+    const double unit = (x[i] - mean[c]) * inv[c];
+    dx[i] = weight[c] * inv[c] * (training ? d_norm[i] - d_bias[c] / pixels - unit * d_weight[c] / pixels : d_norm[i]);
+  }
+  const std::string name = label.str() + (training ? " train" : " eval");
+  for (Dtype dtype : kFloats) {
+    const Tensor tx = tensor(dtype, shape, x), tw = tensor(dtype, {channels}, weight),
+                 tb = tensor(dtype, {channels}, bias), tdy = tensor(dtype, shape, dy);
+    Tensor m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
+    OptionalTensor ts, to;
+    if (behind == Behind::prelu) ts = tensor(dtype, {channels}, slope);
+    if (behind == Behind::shortcut) to = tensor(dtype, shape, added);
+    const auto run = [&] {
+      return training ? dev().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon, ts, to)
+                      : dev().batch_norm_eval(tx, tw, tb, m, v, epsilon, ts, to);
+    };
+    const BatchNormForward out = run();
+    // The mean itself rounds to float: y inherits |mean|·2⁻²⁴/σ.
+    const double rounding = 3e-6 * (1 + std::abs(center));
+    close(name + " y", out.y, y, rounding);
+    close(name + " mean", out.mean, mean);
+    close(name + " inv_std", out.inv_std, inv, 5e-6);
+    close(name + " running mean", m, new_mean);
+    close(name + " running var", v, new_var);
+    const BatchNormGradients g = dev().batch_norm_backward(tdy, tx, tw, tb, out.mean, out.inv_std, training, ts);
+    close(name + " dx", g.dx, dx, rounding);
+    close(name + " d_weight", g.d_weight, d_weight, rounding);
+    close(name + " d_bias", g.d_bias, d_bias);
+    check(g.d_slope.has_value() == ts.has_value(), name + " has a d_slope");
+    if (g.d_slope) close(name + " d_slope", *g.d_slope, d_slope, rounding);
+    same_for_threads(name, [&] {
+      m = tensor(dtype, {channels}, old_mean), v = tensor(dtype, {channels}, old_var);
+      const BatchNormForward o = run();
+      const BatchNormGradients d = dev().batch_norm_backward(tdy, tx, tw, tb, o.mean, o.inv_std, training, ts);
+      return std::vector<Tensor>{
+          o.y, o.mean, o.inv_std, m, v, d.dx, d.d_weight, d.d_bias, d.d_slope.value_or(d.d_bias)};
+    });
+  }
+  if (center != 0) return;
+  const Tensor tx = tensor(Dtype::float64, shape, x), tw = tensor(Dtype::float64, {channels}, weight),
+               tb = tensor(Dtype::float64, {channels}, bias), tdy = tensor(Dtype::float64, shape, dy);
+  OptionalTensor ts, to;
+  if (behind == Behind::prelu) ts = tensor(Dtype::float64, {channels}, slope);
+  if (behind == Behind::shortcut) to = tensor(Dtype::float64, shape, added);
+  const auto forward = [&] {
+    const Tensor m = tensor(Dtype::float64, {channels}, old_mean), v = tensor(Dtype::float64, {channels}, old_var);
+    return training ? dev().batch_norm_train(tx, tw, tb, m, v, momentum, epsilon, ts, to)
+                    : dev().batch_norm_eval(tx, tw, tb, m, v, epsilon, ts, to);
+  };
+  const auto f = [&] { return inner(tdy, forward().y); };
+  const BatchNormForward out = forward();
+  const BatchNormGradients g = dev().batch_norm_backward(tdy, tx, tw, tb, out.mean, out.inv_std, training, ts);
+  differences(name + " dx", tx, g.dx, f);
+  differences(name + " d_weight", tw, g.d_weight, f, 4);
+  differences(name + " d_bias", tb, g.d_bias, f, 4);
+  if (ts) differences(name + " d_slope", *ts, *g.d_slope, f, 4);
+}
+void test_batch_norm(const Shape& shape, double center) {
+  for (bool training : {true, false})
+    for (Behind behind : {Behind::nothing, Behind::prelu, Behind::shortcut})
+      test_batch_norm(shape, center, training, behind);
 }
 
 void test_activations(const Shape& shape) {
@@ -434,9 +460,10 @@ void test_empty() {
   close("prelu of no rows: d_slope", prelu.d_slope, Values(3, 0));
   const BatchNormForward norm = dev().batch_norm_eval(rows, three, three, three, three, 0);
   close("batchNorm of no rows: mean", norm.mean, {1, 2, 3});
-  const BatchNormGradients g = dev().batch_norm_backward(rows, rows, three, three, three, true);
+  const BatchNormGradients g = dev().batch_norm_backward(rows, rows, three, three, three, three, true, three);
   close("batchNorm of no rows: d_weight", g.d_weight, Values(3, 0));
   close("batchNorm of no rows: d_bias", g.d_bias, Values(3, 0));
+  close("batchNorm of no rows: d_slope", *g.d_slope, Values(3, 0));
   check(dev().global_avg_pool_forward(x).shape == Shape{0, 2} && dev().flatten_forward(x).shape == Shape{0, 32} &&
             dev().global_avg_pool_backward(tensor(Dtype::float32, {0, 2}, {}), x.shape).shape == x.shape &&
             dev().flatten_backward(tensor(Dtype::float32, {0, 32}, {}), x.shape).shape == x.shape,
@@ -499,6 +526,15 @@ void test_refusals() {
   refuses("prelu slope", ErrorKind::shape, "slope [3]", [&] {
     dev().prelu_forward(a, tensor(Dtype::float32, {2}, {1, 1}));
   });
+  const Tensor three = tensor(Dtype::float32, {3}, {1, 1, 1}), two = tensor(Dtype::float32, {2}, {1, 1});
+  const auto norm = [&](const OptionalTensor& slope, const OptionalTensor& shortcut) {
+    return [&] { dev().batch_norm_eval(a, three, three, three, three, 0, slope, shortcut); };
+  };
+  refuses("batchNorm slope", ErrorKind::shape, "slope [3], got [2]", norm(two, {}));
+  refuses("batchNorm shortcut", ErrorKind::shape, "shortcut [2, 3] as x, got [3]", norm({}, three));
+  refuses("batchNorm slope and shortcut", ErrorKind::range, "got both", norm(three, a));
+  refuses("batchNorm backward slope", ErrorKind::shape, "slope [3], got [2]",
+          [&] { dev().batch_norm_backward(a, a, three, three, three, three, true, two); });
   const Tensor index = tensor_of<int32_t>({1}, {0});
   refuses("integers", ErrorKind::type, "float32 or float64", [&] { dev().affine(index, 1, 0); });
   refuses("imageToFloat", ErrorKind::type, "uint8", [&] { dev().image_to_float(a); });

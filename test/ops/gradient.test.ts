@@ -48,21 +48,26 @@ describe('gradients', () => {
     ),
   );
 
-  it.each([true, false])('batchNorm, training %s', (training) => {
-    // The running statistics move with every forward, which no output depends on while training.
-    const state = {
-      runningMean: zeros([5], 'float64'),
-      runningVar: ones([5], 'float64'),
-      training,
-      momentum: 0.1,
-      epsilon: 1e-5,
-    };
-    check(
-      ([x, w, b]) => ops.batchNorm(x as Tensor, w as Tensor, b as Tensor, state),
-      [draw([3, 2, 2, 5]), draw([5]), draw([5])],
-      1e-5,
-    );
-  });
+  const behind = ['nothing', 'slope', 'shortcut'] as const;
+  it.each(behind.flatMap((name) => [true, false].map((training) => [name, training] as const)))(
+    'batchNorm and %s behind it, training %s',
+    (name, training) => {
+      // The running statistics move with every forward, which no output depends on while training.
+      const state = {
+        runningMean: zeros([5], 'float64'),
+        runningVar: ones([5], 'float64'),
+        training,
+        momentum: 0.1,
+        epsilon: 1e-5,
+      };
+      const shapes = { nothing: [], slope: [[5]], shortcut: [[3, 2, 2, 5]] }[name];
+      check(
+        ([x, w, b, last]) => ops.batchNorm(x as Tensor, w as Tensor, b as Tensor, state, last && { [name]: last }),
+        [draw([3, 2, 2, 5]), draw([5]), draw([5]), ...shapes.map((shape) => draw(shape))],
+        1e-5,
+      );
+    },
+  );
 
   const labels = new Int32Array([2, 0, -1, 2, 6]);
   it.each([

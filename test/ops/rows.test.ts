@@ -139,3 +139,43 @@ it('the slope of sqrt at 0 reaches nobody who asks for nothing', () => {
   backward(ops.sqrt(x), tensor(new Float64Array([0, 0]), [2]));
   expect(Array.from(x.grad?.toArray() as Float64Array)).toEqual([0, 0]);
 });
+
+describe('batchNorm with what follows in the same pass', () => {
+  it.each(['slope', 'shortcut'] as const)('%s is what prelu and add compute, and so are its gradients', (name) => {
+    const shape = [4, 5, 3, 7];
+    const values = (shape: readonly number[]) => Float32Array.from(draw(shape.reduce((n, extent) => n * extent, 1)));
+    const [x, last, dy] = [values(shape), values(name === 'slope' ? [7] : shape), values(shape)];
+    const run = (training: boolean, fused: boolean) =>
+      tidy(() => {
+        const inputs = [parameter(tensor(x, shape)), parameter(tensor(last, name === 'slope' ? [7] : shape))] as const;
+        const [weight, bias] = [0.5, -0.25].map((value) => parameter(tensor(new Float32Array(7).fill(value), [7])));
+        const runningMean = zeros([7]);
+        const runningVar = tensor(new Float32Array(7).fill(2), [7]);
+        const state = { runningMean, runningVar, training, momentum: 0.1, epsilon: 1e-5 };
+        const behind = name === 'slope' ? ops.prelu : ops.add;
+        const norm = (given: object) => ops.batchNorm(inputs[0], weight as Tensor, bias as Tensor, state, given);
+        const y = fused ? norm({ [name]: inputs[1] }) : behind(norm({}), inputs[1]);
+        backward(y, tensor(dy, shape));
+        const gradients = [...inputs, weight as Tensor, bias as Tensor].map(({ grad }) => grad?.toArray());
+        return [y.toArray(), runningMean.toArray(), runningVar.toArray(), ...gradients];
+      });
+    for (const training of [true, false]) {
+      const [ours, theirs] = [run(training, true), run(training, false)];
+      ours.forEach((each, i) => {
+        close(each as Float32Array, theirs[i] as Float32Array, 2e-6);
+      });
+    }
+  });
+
+  it('refuses both, what is no tensor, and other names', () => {
+    const x = zeros([2, 3]);
+    const [ones3, three] = [tensor(Float32Array.of(1, 1, 1), [3]), zeros([3])];
+    const state = { runningMean: three, runningVar: ones3, training: false, momentum: 0.1, epsilon: 1e-5 };
+    const norm = (behind: object) => () => ops.batchNorm(x, ones3, three, state, behind);
+    expect(norm({ slope: ones3, shortcut: x })).toThrow(/^batchNorm: expected a slope or a shortcut, got .both/);
+    expect(norm({ slope: 0.25 })).toThrow(/^batchNorm: expected tensors, got/);
+    expect(norm({ prelu: ones3 })).toThrow(/^batchNorm: .*'prelu'/);
+    expect(norm({ slope: x })).toThrow(/^batchNorm: expected slope \[3\], got \[2, 3\]/);
+    expect(norm({ shortcut: three })).toThrow(/^batchNorm: expected shortcut \[2, 3\] as x, got \[3\]/);
+  });
+});
