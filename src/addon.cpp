@@ -10,15 +10,15 @@ namespace fm {
 void bind_ops(Napi::Object exports);
 void bind_host(Napi::Object exports);
 
-// The public name of what a native function does: headStepSync → MarginHead.step, conv2dBackwardData → conv2d.
+// The public name of what a native function does: headStep → MarginHead.step, conv2dBackwardData → conv2d.
 static std::string public_name(std::string name) {
   static const std::map<std::string, std::string> names = {{"fromArray", "tensor"},
                                                            {"writeFrom", "Tensor.set"},
                                                            {"readInto", "Tensor.toArray"},
                                                            {"reshape", "Tensor.reshape"},
                                                            {"headStep", "MarginHead.step"},
-                                                           {"headStepSync", "MarginHead.step"},
-                                                           {"sampleClasses", "MarginHead.step"},
+                                                           {"headStepSync", "MarginHead.stepSync"},
+                                                           {"sampleClasses", "MarginHead.stepSync"},
                                                            {"sampleClassesAsync", "MarginHead.step"},
                                                            {"optimizerStep", "Optimizer.step"}};
   if (const auto it = names.find(name); it != names.end()) return it->second;

@@ -37,7 +37,7 @@ import { adviceOn, FirstSteps } from './advice.js';
 import { type Batch, type BatchHead, factsOf, factsOfSync, type Handles } from './batch.js';
 import { checkedOptions, type MarginHeadOptions } from './headOptions.js';
 import { type HeadInspection, inspection } from './inspection.js';
-import { type BatchFacts, type Fact, type StateRule, stateNames, stateRules } from './state.js';
+import { type BatchFacts, countOf, type Fact, type StateRule, stateNames, stateRules } from './state.js';
 
 /** The head's own by default; of its optimizer alone. */
 export interface HeadStepOptions extends OptimizerNumbers {
@@ -251,7 +251,7 @@ export class MarginHead {
   ): HeadStepResult<Tensor | Float32Array> {
     const calls = this.#underWay;
     expected(calls === 0, 'MarginHead.stepSync', 'no step() or inspect() under way', calls, 'await each first');
-    const { x, y, known, numbers, made } = this.#arguments('MarginHead.step', features, labels, options);
+    const { x, y, known, numbers, made } = this.#arguments('MarginHead.stepSync', features, labels, options);
     const used: Handles = [];
     const run = () => {
       const batch = factsOfSync(
@@ -269,7 +269,7 @@ export class MarginHead {
       return this.#result(result, features instanceof Tensor);
     };
     try {
-      return this.#named('MarginHead.step', run);
+      return this.#named('MarginHead.stepSync', run);
     } finally {
       for (const handle of used) if (handle) native.dispose(handle);
       for (const each of made) each.dispose();
@@ -352,10 +352,7 @@ export class MarginHead {
 
   #sampling(): BatchHead['sampling'] {
     if (this.sampleRate === 1) return undefined;
-    const step = (this.state.get('sampledSteps') as Tensor).item();
-    const whole = Number.isSafeInteger(step) && step >= 0;
-    const remedy = 'start again, or from an earlier checkpoint';
-    expected(whole, 'MarginHead', 'sampledSteps, an integer in [0, 2^53)', step, remedy);
+    const step = countOf('sampledSteps', (this.state.get('sampledSteps') as Tensor).item());
     return { count: this.#count, seed: this.#seed, step };
   }
 
@@ -431,7 +428,7 @@ export class MarginHead {
   }
 
   #optimizerStep(numbers: OptimizerNumbers & { lr: number }, { values }: Ready): OptimizerParams {
-    return optimizerParams(this.optimizer, numbers, values.steps?.[0] ?? 0);
+    return optimizerParams(this.optimizer, numbers, countOf('steps', values.steps?.[0] ?? 0));
   }
 
   #headOptions(): HeadOptions {

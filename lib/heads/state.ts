@@ -4,7 +4,7 @@
  * succeeded.
  */
 import { type NativeHeadStep, native, type OptimizerParams } from '../binding.js';
-import { checkLists, checkObject } from '../errors.js';
+import { checkLists, checkObject, expected } from '../errors.js';
 import { annealedLambda, initialBias, type Margin, type MarginState, negativesOf } from '../margins/index.js';
 import { isBinary } from '../margins/native.js';
 import { type OptimizerName, optimizers } from '../optimizers.js';
@@ -52,6 +52,13 @@ export interface StateRule {
 
 const one = (x: number) => new Float64Array([x]);
 const first = (values: Values, name: string): number => (values[name] as Numbers)[0] as number;
+/** Of steps so far, or of draws; throws unless it is such. */
+export function countOf(name: string, count: number): number {
+  const whole = Number.isSafeInteger(count) && count >= 0;
+  const remedy = 'start again, or from an earlier checkpoint';
+  expected(whole, 'MarginHead', `${name}, an integer in [0, 2^53)`, count, remedy);
+  return count;
+}
 const clamp = (x: number, low: number, high: number) => Math.min(high, Math.max(low, x));
 
 /** What an optimizer keeps of a tensor of this name, by name. */
@@ -201,28 +208,25 @@ function learned(
   };
 }
 
-/** Steps so far, of what depends on them: an annealed λ and AdamW, which count alike. */
-const counter: StateRule = {
+const counter = (name: string): StateRule => ({
   needs: [],
-  initial: { steps: one(0) },
-  prepare: (_, values) => ({ next: { steps: one(first(values, 'steps') + 1) } }),
-};
-
+  initial: { [name]: one(0) },
+  prepare: (_, values) => ({ next: { [name]: one(first(values, name) + 1) } }),
+});
+/** Of what depends on how many there were: an annealed λ and AdamW, which count alike. */
+const steps = counter('steps');
 /** Partial FC's draws are of a step, by its number. */
-const sampling: StateRule = {
-  needs: [],
-  initial: { sampledSteps: one(0) },
-  prepare: (_, values) => ({ next: { sampledSteps: one(first(values, 'sampledSteps') + 1) } }),
-};
+const sampling = counter('sampledSteps');
+const draws = counter('draws');
 
 function annealed(margin: Margin<'asoftmax' | 'sphereface'>): StateRule | undefined {
   const { lambda } = margin;
   if (typeof lambda !== 'object') return undefined;
   return {
-    ...counter,
+    ...steps,
     prepare: (batch, values) => ({
-      ...counter.prepare(batch, values),
-      state: { lambda: annealedLambda(lambda, first(values, 'steps') + 1) },
+      ...steps.prepare(batch, values),
+      state: { lambda: annealedLambda(lambda, countOf('steps', first(values, 'steps')) + 1) },
     }),
   };
 }
@@ -241,15 +245,17 @@ function norms(margin: Margin<'adaface'>): StateRule {
 
 function elastic({ margin, deviation, plus }: Margin<'elasticface'>, seed: number): StateRule {
   return {
+    ...draws,
     needs: plus === 'none' ? [] : ['targetCosines'],
-    initial: { draws: one(0) },
-    prepare: ({ targetCosines = [], labels }, values) => {
-      const step = first(values, 'draws');
+    prepare: (batch, values) => {
+      const { targetCosines = [], labels } = batch;
+      const after = draws.prepare(batch, values);
+      const step = countOf('draws', first(values, 'draws'));
       const drawn = Float32Array.from(labels, (_, i) =>
         clamp(margin + deviation * counterNormal(seed, step, i), -Math.PI, Math.PI),
       );
       const margins = plus === 'none' ? drawn : plusMargins(drawn, targetCosines, plus);
-      return { margins, next: { draws: one(step + 1) } };
+      return { ...after, margins };
     },
   };
 }
@@ -285,7 +291,7 @@ export function stateRules(
 ): StateRule[] {
   const negatives = negativesOf(margin);
   const rules: (StateRule | undefined)[] = [
-    type === 'adamw' ? counter : undefined,
+    type === 'adamw' ? steps : undefined,
     samples ? sampling : undefined,
     negatives.rule === 'curricular' ? curricular(negatives.tRate, negatives.t) : undefined,
     typeof margin.scale === 'object' && margin.scale.rule === 'adacos' && margin.scale.dynamic

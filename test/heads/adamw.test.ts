@@ -161,14 +161,14 @@ describe("a head with optimizer 'adamw'", () => {
     [
       "a step's momentum",
       step({ momentum: 0.9 }),
-      /^MarginHead\.step: expected options lr, betas, eps, weightDecay, got 'momentum'/,
+      /^MarginHead\.stepSync: expected options lr, betas, eps, weightDecay, got 'momentum'/,
     ],
     [
       "a step's betas",
       step({ betas: [1, 1] }),
-      /^MarginHead\.step: expected betas, two numbers in \[0, 1\), got \[1, 1\]/,
+      /^MarginHead\.stepSync: expected betas, two numbers in \[0, 1\), got \[1, 1\]/,
     ],
-    ["a step's eps", step({ eps: Number.NaN }), /^MarginHead\.step: expected a finite eps above 0, got NaN/],
+    ["a step's eps", step({ eps: Number.NaN }), /^MarginHead\.stepSync: expected a finite eps above 0, got NaN/],
   ])('%s is refused', (_, call, message) => {
     expect(call).toThrow(message);
   });

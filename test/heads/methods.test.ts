@@ -561,12 +561,12 @@ describe('a head that training has spoiled', () => {
     [
       'a bias',
       sphereface2(),
-      /^MarginHead\.step: expected a bias in .*\n {2}fix: the head's bias has run away: .*lower lr/,
+      /^MarginHead\.step(?:Sync)?: expected a bias in .*\n {2}fix: the head's bias has run away: .*lower lr/,
     ],
     [
       'a learned scale',
       arcface({ scale: learnedScale({ initial: 64 }) }),
-      /^MarginHead\.step: expected a scale in .*\n {2}fix: the head's scale has run away: .*lower lr/,
+      /^MarginHead\.step(?:Sync)?: expected a scale in .*\n {2}fix: the head's scale has run away: .*lower lr/,
     ],
   ])('says that %s has run away', async (_, margin, message) => {
     const head = spoiled(margin);
@@ -580,7 +580,26 @@ describe('a head that training has spoiled', () => {
     // What the caller gave is no fault of the state.
     const wrong = y.map(() => C);
     head.state.get(name)?.set(new Float64Array([1]));
-    expect(() => head.stepSync(x(), wrong, { lr: 1 })).toThrow(/^MarginHead\.step: expected labels (?!.*run away)/s);
+    expect(() => head.stepSync(x(), wrong, { lr: 1 })).toThrow(
+      /^MarginHead\.stepSync: expected labels (?!.*run away)/s,
+    );
+  });
+
+  it.each([
+    ['steps', { optimizer: 'adamw' } as const],
+    ['steps', { margin: sphereface({ lambda: annealing() }) }],
+    ['draws', { margin: elasticface() }],
+  ])('says that %s are no count, of %o', async (name, options) => {
+    const head = new MarginHead({ numClasses: C, embeddingSize: D, onAdvice: () => {}, ...options });
+    const before = head.weight.toArray();
+    for (const was of [Number.NaN, 0.5, -1, 2 ** 53]) {
+      head.state.get(name)?.set(Float64Array.of(was));
+      const message = `: expected ${name}, an integer in [0, 2^53), got ${was}\n  fix: start again, or from an`;
+      expect(() => head.stepSync(x(), y, { lr: 1 })).toThrow(`MarginHead.stepSync${message}`);
+      await expect(head.step(x(), y, { lr: 1 })).rejects.toThrow(`MarginHead.step${message}`);
+      if ('optimizer' in options) expect((await head.inspect(x(), y)).labelled).toBe(N); // which has no use for it
+    }
+    expect(head.weight.toArray()).toEqual(before);
   });
 
   it("says that AdaCos's scale has run away", () => {
@@ -599,13 +618,13 @@ describe('a head that training has spoiled', () => {
   it('says that its weights are not finite any more, and not so of features', () => {
     const head = spoiled(arcface());
     const bad = x().fill(Number.NaN, 0, D);
-    expect(() => head.stepSync(bad, y, { lr: 1 })).toThrow(/^MarginHead\.step: expected finite features.*(?!fix)$/);
+    expect(() => head.stepSync(bad, y, { lr: 1 })).toThrow(/^MarginHead\.stepSync: expected finite features.*(?!fix)$/);
     for (let step = 0; step < 3; step++) {
       try {
         head.stepSync(x(), y, { lr: 1e38 });
       } catch (error) {
         expect((error as Error).message).toMatch(
-          /^MarginHead\.step: expected finite weights, .* at class \d+\n {2}fix: the weights are not finite .* lower lr$/,
+          /^MarginHead\.stepSync: expected finite weights, .* at class \d+\n {2}fix: the weights are not finite .* lower lr$/,
         );
         return;
       }

@@ -188,10 +188,10 @@ describe('a step of a head that samples', () => {
         const [mine, theirs] = [on(own), on(other)];
         const lr = { lr: 0.1 };
         expect(() => head.stepSync(theirs[0], mine[1], lr)).toThrow(
-          `MarginHead.step: expected features on ${head.device}, got ${name}`,
+          `MarginHead.stepSync: expected features on ${head.device}, got ${name}`,
         );
         expect(() => head.stepSync(mine[0], theirs[1], lr)).toThrow(
-          `MarginHead.step: expected labels on ${head.device}, got ${name}`,
+          `MarginHead.stepSync: expected labels on ${head.device}, got ${name}`,
         );
         expect(() => marginSoftmax(mine[0], tensor(features, [N, D], other), labels, arcface())).toThrow(
           `expected weight on ${head.device}, got ${name}`,
@@ -310,10 +310,10 @@ describe('a step of a head that samples', () => {
       const before = head.weight.toArray();
       head.state.get('sampledSteps')?.set(Float64Array.of(was));
       const message =
-        `MarginHead.step: expected sampledSteps, an integer in [0, 2^53), got ${was}\n` +
+        `: expected sampledSteps, an integer in [0, 2^53), got ${was}\n` +
         '  fix: start again, or from an earlier checkpoint';
-      expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow(message);
-      await expect(head.step(features, labels, { lr: 0.1 })).rejects.toThrow(message);
+      expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow(`MarginHead.stepSync${message}`);
+      await expect(head.step(features, labels, { lr: 0.1 })).rejects.toThrow(`MarginHead.step${message}`);
       expect(head.weight.toArray()).toEqual(before);
       expect((await head.inspect(features, labels)).labelled).toBe(N - 1);
     },
@@ -375,9 +375,9 @@ describe('a step of a head that samples', () => {
     const before = head.weight.toArray();
     const { features, labels } = batch(50, 3);
     labels[5] = 50;
-    const message = 'MarginHead.step: expected labels in [0, 50) or -1, got 50 at row 5';
-    expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow(message);
-    await expect(head.step(features, labels, { lr: 0.1 })).rejects.toThrow(message);
+    const message = ': expected labels in [0, 50) or -1, got 50 at row 5';
+    expect(() => head.stepSync(features, labels, { lr: 0.1 })).toThrow(`MarginHead.stepSync${message}`);
+    await expect(head.step(features, labels, { lr: 0.1 })).rejects.toThrow(`MarginHead.step${message}`);
     expect(head.weight.toArray()).toEqual(before);
     expect(head.state.get('sampledSteps')?.item()).toBe(0);
     const spoiled = head.weight.toArray() as Float32Array;
