@@ -40,7 +40,7 @@ void changed(const Tensors&... tensors) {
     const Tensor* written = nullptr;
     if constexpr (std::is_same_v<std::decay_t<decltype(t)>, Tensor>) written = &t;
     else if (t) written = &*t;
-    if (written && written->storage) written->storage->derived = nullptr;
+    if (written && written->storage) written->storage->derived.forget();
   };
   (forget(tensors), ...);
 }

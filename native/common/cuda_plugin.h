@@ -9,7 +9,7 @@
 namespace fm {
 
 // Raised whenever Backend or this file changes, so that an older library is refused rather than called.
-constexpr int kCudaPluginVersion = 11;
+constexpr int kCudaPluginVersion = 12;
 
 struct CudaDevice {
   char name[256];

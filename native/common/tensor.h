@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bfloat16.h"
@@ -81,12 +83,37 @@ inline void append(std::string& to, const Device& device) {
   append(to, device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index));
 }
 
+// What a backend computed of a memory's contents and keeps until they change.  Threads may ask, keep and forget at once; a
+// writer says so before it writes.
+class Derived {
+ public:
+  std::shared_ptr<void> value() const {
+    std::lock_guard<std::mutex> hold(lock_);
+    return value_;
+  }
+  // The contents change: what was kept until now, and a number of this change.
+  std::pair<std::shared_ptr<void>, uint64_t> forget() {
+    std::lock_guard<std::mutex> hold(lock_);
+    return {std::exchange(value_, nullptr), ++changes_};
+  }
+  // Of the contents as that change left them: nothing where there was another since.
+  void keep(std::shared_ptr<void> value, uint64_t change) {
+    std::lock_guard<std::mutex> hold(lock_);
+    if (change == changes_) value_ = std::move(value);
+  }
+
+ private:
+  mutable std::mutex lock_;
+  std::shared_ptr<void> value_;
+  uint64_t changes_ = 0;
+};
+
 struct Storage {
   void* data = nullptr;
   size_t bytes = 0;
   Device device;
   void (*release)(void* data, size_t bytes, Device device) = nullptr;
-  std::shared_ptr<void> derived;  // what a backend computed of the contents and keeps until they change
+  Derived derived;
   Storage(void* data, size_t bytes, Device device, void (*release)(void*, size_t, Device))
       : data(data), bytes(bytes), device(device), release(release) {}
   Storage(const Storage&) = delete;

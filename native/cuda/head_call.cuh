@@ -150,12 +150,16 @@ class Head {
 
   // Before prepare_sweeps, of a call that steps: unit rows stay with the weight, and are renewed with it.
   void renew_unit_rows() { renews_ = true; }
+  // Before the step writes into it.
+  void changes(const Tensor& weight) { change_ = weight.storage->derived.forget().second; }
   // After the step.
   void keep_unit_rows(const Tensor& weight, const HeadReport& report) {
-    if (!report.unusual) weight.storage->derived = kept_rows_;
+    if (!report.unusual) weight.storage->derived.keep(kept_rows_, change_);
   }
   // Whether a step in this head's memory finds what its last one left, or needs nothing.
-  bool has_unit_rows_of(const Tensor& weight) const { return !kept_rows_ || weight.storage->derived == kept_rows_; }
+  bool has_unit_rows_of(const Tensor& weight) const {
+    return !kept_rows_ || weight.storage->derived.value() == kept_rows_;
+  }
 
   // After prepare_sweeps and before keep_terms: how much of a row's probability sweep_gradients may leave out, if the path
   // can.
@@ -352,9 +356,9 @@ class Head {
         if (kept_rows_) units_ = kept_rows_->units, on_.inverse = kept_rows_->inverse;
         return kept_rows_ != nullptr;
       }
-      std::shared_ptr<void>& derived = weight.storage->derived;
+      Derived& derived = weight.storage->derived;
       // A step that fails leaves none behind.
-      kept_rows_ = std::static_pointer_cast<UnitRows>(renews_ ? std::move(derived) : derived);
+      kept_rows_ = std::static_pointer_cast<UnitRows>(renews_ ? derived.forget().first : derived.value());
       // Of another shape where the weight was reshaped.
       if (kept_rows_ && (kept_rows_->R != on_.R || kept_rows_->D != on_.D)) kept_rows_ = nullptr;
       const bool there = kept_rows_ != nullptr;
@@ -515,6 +519,7 @@ class Head {
   int64_t depth_ = 0;
   bool renews_ = false;
   std::shared_ptr<UnitRows> kept_rows_;
+  uint64_t change_ = 0;         // the step's of weight
   int64_t kept_ = 0;            // classes, from 0 on
   E* terms_ = nullptr;          // [N, K·kept_ in steps] theirs
   Bfloat16* masses_ = nullptr;  // SweepTask's, where tiles are left out

@@ -24,7 +24,7 @@ void sweep_step(Head<T, E>& head, const HeadPath<T, E>& path, const Tensor& weig
   head.prepare_sweeps(weight, &path);
   head.filter(terms.gradient_filter);
   head.keep_terms(terms.keep_bytes);
-  changed(weight);
+  head.changes(weight);
   head.add_up();
   head.set_gradient(1);
   head.sweep_gradients(weights, false);
@@ -139,7 +139,7 @@ class KeptHead final : public KeptStep {
            StepNumbers<T>{HeadNumbers<T>(p), OptimizerStep<T>(optimizer)}, to);
     if (classes) gpu_.copy_from_host(*classes_, classes->raw(), classes->bytes());
     if (graph_ && head_->has_unit_rows_of(weight)) {
-      changed(weight);
+      head_->changes(weight);
       graph_->launch();
     } else {
       graph_.reset();

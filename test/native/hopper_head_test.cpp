@@ -126,7 +126,7 @@ void unit_rows() {
     const Tensor copy = on_gpu({C, D}, from_gpu(w));
     expect(lse_of(w) == lse_of(copy), "after ", after, " the unit rows are the weight's");
   };
-  expect(stepped().storage->derived != nullptr, "a step leaves unit rows");
+  expect(stepped().storage->derived.value() != nullptr, "a step leaves unit rows");
   as_read_anew(stepped(), "a step");
   const Tensor other = on_gpu({C, D}, Matrix(size_t(C * D), 0.5)), one = on_gpu<int32_t>({1}, Matrix(1, 4.0)),
                row = on_gpu({1, D}, Matrix(size_t(D), 0.7)), norms = on_gpu({C}, Matrix(size_t(C), 0.0));
@@ -149,7 +149,7 @@ void unit_rows() {
   for (const auto& [name, write] : writers) {
     const Tensor w = stepped();
     write(w);
-    expect(w.storage->derived == nullptr, name, " forgets the unit rows");
+    expect(w.storage->derived.value() == nullptr, name, " forgets the unit rows");
     as_read_anew(w, name);
   }
   // The same memory as rows of another length.
@@ -169,7 +169,7 @@ void unit_rows() {
   OptimizerParams still = sgd;
   still.lr = 0;
   gpu().head_step(x, w, {v}, labels, {}, p, still, options);
-  expect(w.storage->derived == nullptr, "a row of an unusual norm leaves no unit rows");
+  expect(w.storage->derived.value() == nullptr, "a row of an unusual norm leaves no unit rows");
   as_read_anew(w, "a step of a tiny row");
 }
 
