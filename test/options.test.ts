@@ -85,7 +85,7 @@ describe('an option that is not there', () => {
     ['MetricHead', () => new MetricHead({ loss: { kind: 'triplet' }, nosuch: 1 } as never)],
     ['MetricHead', () => new MetricHead({ loss: { kind: 'triplet', nosuch: 1 } as never })],
     ['MarginHead', () => new MarginHead({ numClasses: 2, embeddingSize: 3, nosuch: 1 } as never)],
-    ['MarginHead.step', () => head().stepSync(values(), labels, { lr: 1, nosuch: 1 } as never)],
+    ['MarginHead.stepSync', () => head().stepSync(values(), labels, { lr: 1, nosuch: 1 } as never)],
   ])('of %s', (operation, call) => {
     expect(call).toThrow(FlashmarginError);
     expect(call).toThrow(new RegExp(`^${operation.replace('.', '\\.')}: expected options .*, got 'nosuch'`));
@@ -95,11 +95,15 @@ describe('an option that is not there', () => {
 describe('what is not there at all', () => {
   it.each<[string, () => unknown, RegExp]>([
     ['MarginHead', () => new MarginHead(undefined as never), /^MarginHead: expected options, an object, got undefined/],
-    ['step', () => head().stepSync(values(), labels, null as never), /^MarginHead\.step: expected options, an object/],
+    [
+      'step',
+      () => head().stepSync(values(), labels, null as never),
+      /^MarginHead\.stepSync: expected options, an object/,
+    ],
     [
       'features',
       () => head().stepSync(undefined as never, labels, { lr: 1 }),
-      /^MarginHead\.step: expected features as/,
+      /^MarginHead\.stepSync: expected features as/,
     ],
     [
       'kernels',
@@ -126,7 +130,7 @@ describe('a head names itself, whichever of its parts fails', () => {
     const { adacos, curricularface } = await import('../lib/index.js');
     const margin = { arcface: arcface(), curricular: curricularface(), adacos: adacos() }[kind];
     const one = new MarginHead({ numClasses: 3, embeddingSize: 3, margin, onAdvice: () => {} });
-    expect(() => one.stepSync(bad, labels, { lr: 1 })).toThrow(/^MarginHead\.step: .*row 0/);
+    expect(() => one.stepSync(bad, labels, { lr: 1 })).toThrow(/^MarginHead\.stepSync: .*row 0/);
     await expect(one.step(bad, labels, { lr: 1 })).rejects.toThrow(/^MarginHead\.step: .*row 0/);
     await expect(one.inspect(bad, labels)).rejects.toThrow(/^MarginHead\.inspect: .*row 0/);
   });
@@ -278,6 +282,21 @@ describe('what looks like a choice or a share and is none', () => {
       'a tensor as bias',
       () => new nn.Linear(2, 2, { bias: zeros([2]) as never }),
       /^Linear: expected bias true or false, got a/,
+    ],
+    [
+      'what is behind a norm',
+      () => new nn.BatchNorm(3).forward(matrix(), null as never),
+      /forward: expected behind, an/,
+    ],
+    [
+      'a slope behind a norm',
+      () => new nn.BatchNorm(3).forward(matrix(), { prelu: new nn.PRelu(3).weight as never }),
+      /^BatchNorm\.forward: expected prelu, a PRelu, got a float32 tensor \[3\]/,
+    ],
+    [
+      'another name behind a norm',
+      () => new nn.BatchNorm(3).forward(matrix(), { slope: new nn.PRelu(3) } as never),
+      /^BatchNorm\.forward: expected behind prelu, shortcut, got 'slope'/,
     ],
     [
       'a frozen weight',

@@ -117,8 +117,17 @@ export class BatchNorm extends Module {
     this.running_var = buffer(ones([channels], dtype, device));
   }
 
-  /** prelu, shortcut: what follows, a PReLU or something to add, in the same pass over memory. */
-  override forward(x: Tensor, { prelu, shortcut }: { prelu?: PRelu; shortcut?: Tensor } = {}): Tensor {
+  /**
+   * [..., C] → [..., C]; in the same pass over memory through a PReLU, or plus a shortcut of x's shape.
+   *
+   * @example
+   * const y = bn2.forward(conv1.forward(x), { prelu });
+   * const out = bn3.forward(conv2.forward(y), { shortcut: x });
+   */
+  override forward(x: Tensor, behind: { prelu?: PRelu; shortcut?: Tensor } = {}): Tensor {
+    checkOptions('BatchNorm.forward', behind, ['prelu', 'shortcut'], 'behind');
+    const { prelu, shortcut } = behind;
+    expected(prelu === undefined || prelu instanceof PRelu, 'BatchNorm.forward', 'prelu, a PRelu', prelu);
     const state = {
       runningMean: this.running_mean,
       runningVar: this.running_var,

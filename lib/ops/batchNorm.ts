@@ -58,8 +58,8 @@ const batchNormOp = defineOp<Inputs, Attributes, { mean: Tensor; invStd: Tensor 
 /**
  * Batch normalisation over all axes but the last: x [..., C], weight and bias [C].  While training, with the batch's
  * own statistics, and the running ones move towards them (the variance unbiased); otherwise with the running ones.
- * A PReLU behind it, or an addition, can be had in the same pass over memory, both forwards and backwards: prelu and add
- * give the same values.
+ * A PReLU behind it, or an addition, can be had in the same pass over memory, both forwards and backwards, with the values
+ * of `prelu` and `add`, but for one rounding less in bfloat16.
  *
  * @example
  * const state = { runningMean, runningVar, training: true, momentum: 0.1, epsilon: 1e-5 };

@@ -13,8 +13,6 @@ template <class T>
 struct Norm {
   const T *mean, *gain, *bias, *slope;
 };
-// Sums run in T over this many rows, and in double over these.
-constexpr int64_t kRowsInT = 64;
 
 }  // namespace
 }  // namespace fm

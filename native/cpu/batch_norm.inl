@@ -1,41 +1,33 @@
 // Passes over one chunk of rows (channels.h).
 #include "rows.inl"
 
-// mean[width], m2[width]: the chunk's mean and Σ (x − mean)² a column.  Each block is read twice, the second time from
-// cache, about its own mean, so that a mean far from 0 costs no digits; blocks are joined by Chan's formula.
+// mean[width], m2[width]: the chunk's mean and Σ (x − mean)² a column.  The rows of a block are summed about the first of
+// them, from which their mean is no farther than √kRowsInT deviations, so that a mean far from 0 costs no digits; blocks
+// are joined by Chan's formula.
 template <class T>
 static void moments_chunk(const T* x, int64_t count, int64_t width, T* block, double* mean, double* m2) {
   T *sum = block, *square = block + width;
   fill_columns(mean, width, 0.0);
   fill_columns(m2, width, 0.0);
-  const auto join = [&](int64_t columns, double before, double rows) {
+  const auto join = [&](const T* about, int64_t columns, double before, double rows) {
     const double share = rows / (before + rows), cross = before * share;
     for (int64_t j = 0; j < columns; j++) {
-      const double delta = double(sum[j]) - mean[j];
+      const double off = double(sum[j]) / rows, delta = double(about[j]) + off - mean[j];
+      const double inside = double(square[j]) - double(sum[j]) * off;
       mean[j] += delta * share;
-      m2[j] += double(square[j]) + delta * delta * cross;
+      m2[j] += (inside < 0 ? 0 : inside) + delta * delta * cross;  // below 0 by rounding; NaN stays NaN
     }
   };
   const int64_t rows = count / width, left = count % width;
   for (int64_t row = 0; row < rows; row += kRowsInT) {
     const int64_t size = std::min(kRowsInT, rows - row);
-    const T* from = x + row * width;
-    const Vec<T> inverse = splat(T(1) / T(size));
-    for (int64_t j = 0; j < width; j += kLanes<T>) store(sum + j, Vec<T>{});
-    sum_columns(from, size, width, sum);
-    for (int64_t j = 0; j < width; j += kLanes<T>) {
-      store(sum + j, load(sum + j) * inverse);
-      store(square + j, Vec<T>{});
-    }
-    sum_square_columns(from, size, width, sum, square);
-    join(width, double(row), double(size));
+    fill_columns(block, 2 * width, T(0));
+    sum_moment_columns(x + row * width, size, width, sum, square);
+    join(x + row * width, width, double(row), double(size));
   }
   if (left > 0) {  // the first pixels of one more row
-    for (int64_t j = 0; j < left; j++) {
-      sum[j] = x[rows * width + j];
-      square[j] = 0;
-    }
-    join(left, double(rows), 1);
+    fill_columns(block, 2 * width, T(0));
+    join(x + rows * width, left, double(rows), 1);
   }
 }
 
@@ -56,16 +48,10 @@ static void normalize_chunk(const T* x, int64_t count, int64_t width, const Norm
   };
   if (norm.slope)
     store_rows([&](Vec<T> v, int64_t, int64_t j, int lanes)
-                   FM_BODY { return v > Vec<T>{} ? v : v * load_part(norm.slope + j, lanes); });
+                   FM_BODY { return bent<T>(v, load_part(norm.slope + j, lanes)); });
   else if (shortcut)
     store_rows([&](Vec<T> v, int64_t i, int64_t, int lanes) FM_BODY { return v + load_part(shortcut + i, lanes); });
   else store_rows([](Vec<T> v, int64_t, int64_t, int) FM_BODY { return v; });
-}
-
-// dy in front of the PReLU, of one vector.
-template <class T>
-FM_INLINE Vec<T> unbent(const Norm<T>& norm, Vec<T> y, Vec<T> dy, int64_t j, int lanes) {
-  return y > Vec<T>{} ? dy : dy * load_part(norm.slope + j, lanes);
 }
 
 // sums[0][width] = Σ dy,  sums[1][width] = Σ dy·(x − mean),  with a slope also sums[2][width] = Σ dy·min(y, 0).
@@ -74,19 +60,20 @@ template <class T>
 static void backward_sums_chunk(const T* dy, const T* x, int64_t count, int64_t width, const Norm<T>& norm, T* block,
                                 double* sums) {
   const int64_t kinds = norm.slope ? 3 : 2;
-  T *sum = block, *product = sum + width, *bent = product + width, *unbent_rows = bent + width;
+  T *sum = block, *product = sum + width;
   fill_columns(sums, kinds * width, 0.0);
   for (int64_t start = 0; start < count; start += kRowsInT * width) {
     const int64_t size = std::min(kRowsInT * width, count - start), rows = size / width;
     const T *g = dy + start, *from = x + start;
     fill_columns(block, kinds * width, T(0));
     if (norm.slope) {
+      T *d_slope = product + width, *in_front = d_slope + width;
       each_row_vector<T>(size, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
         const Vec<T> y = normed(norm, from, i, j, lanes), gradient = load_part(g + i, lanes);
-        store_part(unbent_rows + i, unbent(norm, y, gradient, j, lanes), lanes);
-        store_part(bent + j, load_part(bent + j, lanes) + (y > Vec<T>{} ? Vec<T>{} : gradient * y), lanes);
+        store_part(in_front + i, unbent<T>(gradient, y, load_part(norm.slope + j, lanes)), lanes);
+        store_part(d_slope + j, load_part(d_slope + j, lanes) + slope_term<T>(gradient, y), lanes);
       });
-      g = unbent_rows;
+      g = in_front;
     }
     sum_product_columns(g, from, rows, width, norm.mean, sum, product);
     for (int64_t j = 0; j < size % width; j++) {
@@ -110,7 +97,8 @@ static void backward_chunk(const T* dy, const T* x, int64_t count, int64_t width
     });
   };
   if (norm.slope)
-    store_rows([&](int64_t i, int64_t j, int lanes)
-                   FM_BODY { return unbent(norm, normed(norm, x, i, j, lanes), load_part(dy + i, lanes), j, lanes); });
+    store_rows([&](int64_t i, int64_t j, int lanes) FM_BODY {
+      return unbent<T>(load_part(dy + i, lanes), normed(norm, x, i, j, lanes), load_part(norm.slope + j, lanes));
+    });
   else store_rows([&](int64_t i, int64_t, int lanes) FM_BODY { return load_part(dy + i, lanes); });
 }

@@ -9,6 +9,9 @@
 
 namespace fm {
 
+// Sums over rows run in T over so many, and in double over these.
+constexpr int64_t kRowsInT = 64;
+
 struct ChannelRows {
   int64_t channels, elements;
   int64_t repeat, width;

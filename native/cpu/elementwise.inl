@@ -61,22 +61,21 @@ static void add_bias_range(const T* x, const T* bias, T* y, int64_t count, int64
 template <class T>
 static void prelu_range(const T* x, const T* slope, T* y, int64_t count, int64_t width) {
   each_row_vector<T>(count, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
-    const Vec<T> v = load_part(x + i, lanes);
-    store_part(y + i, v > Vec<T>{} ? v : v * load_part(slope + j, lanes), lanes);
+    store_part(y + i, bent<T>(load_part(x + i, lanes), load_part(slope + j, lanes)), lanes);
   });
 }
-// Also sums[width] = Σ over rows of dy·min(x, 0), in float over 64 rows and in double over those.
+// Also sums[width], of d_slope.
 template <class T>
 static void prelu_backward_range(const T* dy, const T* x, const T* slope, T* dx, int64_t count, int64_t width,
                                  T* block_sums, double* sums) {
   fill_columns(sums, width, 0.0);
-  for (int64_t block = 0; block < count; block += 64 * width) {
-    const int64_t size = std::min(64 * width, count - block);
+  for (int64_t block = 0; block < count; block += kRowsInT * width) {
+    const int64_t size = std::min(kRowsInT * width, count - block);
     fill_columns(block_sums, width, T(0));
     each_row_vector<T>(size, width, [&](int64_t i, int64_t j, int lanes) FM_BODY {
       const Vec<T> v = load_part(x + block + i, lanes), g = load_part(dy + block + i, lanes);
-      store_part(dx + block + i, v > Vec<T>{} ? g : g * load_part(slope + j, lanes), lanes);
-      store_part(block_sums + j, load_part(block_sums + j, lanes) + (v > Vec<T>{} ? Vec<T>{} : g * v), lanes);
+      store_part(dx + block + i, unbent<T>(g, v, load_part(slope + j, lanes)), lanes);
+      store_part(block_sums + j, load_part(block_sums + j, lanes) + slope_term<T>(g, v), lanes);
     });
     for (int64_t j = 0; j < width; j++) sums[j] += double(block_sums[j]);
   }

@@ -19,6 +19,20 @@ FM_INLINE void each_row_vector(int64_t count, int64_t width, Body&& body) {
   }
 }
 
+// A PReLU: x where x > 0, x·slope elsewhere; the gradient in front of it; the term of d_slope = Σ dy·min(x, 0).
+template <class T>
+FM_INLINE Vec<T> bent(Vec<T> x, Vec<T> slope) {
+  return x > Vec<T>{} ? x : x * slope;
+}
+template <class T>
+FM_INLINE Vec<T> unbent(Vec<T> dy, Vec<T> x, Vec<T> slope) {
+  return x > Vec<T>{} ? dy : dy * slope;
+}
+template <class T>
+FM_INLINE Vec<T> slope_term(Vec<T> dy, Vec<T> x) {
+  return x > Vec<T>{} ? Vec<T>{} : dy * x;
+}
+
 template <class T>
 static void fill_columns(T* to, int64_t width, T value) {
   for (int64_t j = 0; j < width; j++) to[j] = value;
@@ -36,20 +50,23 @@ FM_INLINE void sum_columns(const T* x, int64_t rows, int64_t width, T* sum) {
   for (; row < rows; row++, x += width)
     for (int64_t j = 0; j < width; j += kLanes<T>) store(sum + j, load(sum + j) + load(x + j));
 }
-// square[width] += Σ over rows of (x − mean)²
+// sum[width] += Σ over rows of x − the first row,  square[width] += Σ of its square
 template <class T>
-FM_INLINE void sum_square_columns(const T* x, int64_t rows, int64_t width, const T* mean, T* square) {
+FM_INLINE void sum_moment_columns(const T* x, int64_t rows, int64_t width, T* sum, T* square) {
+  const T* about = x;
   int64_t row = 0;
   for (; row + 4 <= rows; row += 4, x += 4 * width)
     for (int64_t j = 0; j < width; j += kLanes<T>) {
-      const Vec<T> m = load(mean + j);
+      const Vec<T> m = load(about + j);
       const Vec<T> a = load(x + j) - m, b = load(x + width + j) - m, c = load(x + 2 * width + j) - m,
                    d = load(x + 3 * width + j) - m;
+      store(sum + j, load(sum + j) + ((a + b) + (c + d)));
       store(square + j, load(square + j) + ((a * a + b * b) + (c * c + d * d)));
     }
   for (; row < rows; row++, x += width)
     for (int64_t j = 0; j < width; j += kLanes<T>) {
-      const Vec<T> a = load(x + j) - load(mean + j);
+      const Vec<T> a = load(x + j) - load(about + j);
+      store(sum + j, load(sum + j) + a);
       store(square + j, load(square + j) + a * a);
     }
 }

@@ -4,41 +4,20 @@
 #include "backend.h"
 #include "columns.cuh"
 #include "each.cuh"
+#include "prelu.cuh"
 
 namespace fm {
 namespace {
 
-// The mean is summed first and x about it afterwards, so that a mean far from 0 costs no digits.
-template <class T>
-struct StoreMean {
-  T* mean;
-  double pixels;
-  __device__ void operator()(int64_t c, const double (&totals)[1]) const { mean[c] = T(totals[0] / pixels); }
-};
+// From the sums about the channel's first value.
 template <class S, class T = Computed<S>>
-struct AboutMean {
-  using Element = S;
-  const S* x;
-  const T* mean;
-  template <int W>
-  __device__ void operator()(int64_t i, int64_t c, T (&sums)[W][2]) const {
-    const Pack<S, W> values = load_pack<W>(x + i);
-#pragma unroll
-    for (int k = 0; k < W; k++) {
-      const T d = T(values.at[k]) - mean[c + k];
-      sums[k][0] += d;
-      sums[k][1] += d * d;
-    }
-  }
-};
-// The rounded mean's own error is Σ (x − mean)/n.
-template <class T>
 struct StoreStatistics {
+  const S* first;
   T *mean, *inv_std, *running_mean, *running_var;
   double pixels, momentum, epsilon;
   __device__ void operator()(int64_t c, const double (&totals)[2]) const {
-    const double error = totals[0] / pixels, exact = double(mean[c]) + error, left = totals[1] - totals[0] * error;
-    const double m2 = left < 0 ? 0 : left;  // equal values leave rounding of either sign; NaN stays NaN
+    const double off = totals[0] / pixels, exact = double(T(first[c])) + off, left = totals[1] - totals[0] * off;
+    const double m2 = left < 0 ? 0 : left;  // rounding; NaN stays NaN
     mean[c] = T(exact);
     inv_std[c] = T(1 / std::sqrt(m2 / pixels + epsilon));
     running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * exact);
@@ -73,10 +52,7 @@ template <class T>
 struct BentChannel {
   Standardize<T> norm;
   T slope;
-  __device__ T operator()(T x) const {
-    const T y = norm(x);
-    return y > 0 ? y : y * slope;
-  }
+  __device__ T operator()(T x) const { return bent(norm(x), slope); }
 };
 template <class T>
 struct Bend {
@@ -102,7 +78,7 @@ struct GradientTerms {
     }
   }
 };
-// The same of dy in front of a PReLU, and Σ dy·min(y, 0).
+// The same of dy in front of a PReLU, and its d_slope.
 template <class S, class T = Computed<S>>
 struct BentGradientTerms {
   using Element = S;
@@ -114,10 +90,10 @@ struct BentGradientTerms {
 #pragma unroll
     for (int k = 0; k < W; k++) {
       const BentChannel<T> channel = bend(c + k);
-      const T v = T(values.at[k]), dy = T(gradients.at[k]), y = channel.norm(v), g = y > 0 ? dy : dy * channel.slope;
+      const T v = T(values.at[k]), dy = T(gradients.at[k]), y = channel.norm(v), g = unbent(dy, y, channel.slope);
       sums[k][0] += g;
       sums[k][1] += g * (v - channel.norm.mean);
-      sums[k][2] += y > 0 ? T(0) : dy * y;
+      sums[k][2] += slope_term(dy, y);
     }
   }
 };
@@ -158,11 +134,11 @@ struct Backward {
 };
 template <class T>
 struct BentInputGradient {
-  BentChannel<T> bent;
+  BentChannel<T> channel;
   T tilt, offset;
   __device__ T operator()(T dy, T x) const {
-    const Standardize<T>& norm = bent.norm;
-    return InputGradient<T>{norm.mean, norm.gain, tilt, offset}(norm(x) > 0 ? dy : dy * bent.slope, x);
+    const Standardize<T>& norm = channel.norm;
+    return InputGradient<T>{norm.mean, norm.gain, tilt, offset}(unbent(dy, norm(x), channel.slope), x);
   }
 };
 template <class T>
@@ -207,10 +183,9 @@ BatchNormForward CudaBackend::batch_norm_train(const Tensor& x, const Tensor& we
     FM_CHECK(shape, x.numel() > channels, "expected more than one value a channel when training, got x ", x.shape);
     const double pixels = double(x.numel() / channels);
     const Tensor mean = empty(weight.dtype, {channels}), inv_std = empty(weight.dtype, {channels});
-    sum_columns<T, 1>(*this, x.numel(), channels, Elements<S>{x.data<S>()}, StoreMean<T>{mean.data<T>(), pixels});
-    sum_columns<T, 2>(*this, x.numel(), channels, AboutMean<S>{x.data<S>(), mean.data<T>()},
-                      StoreStatistics<T>{mean.data<T>(), inv_std.data<T>(), running_mean.data<T>(),
-                                         running_var.data<T>(), pixels, momentum, epsilon});
+    moments_of_columns(*this, x.numel(), channels, x.data<S>(),
+                       StoreStatistics<S>{x.data<S>(), mean.data<T>(), inv_std.data<T>(), running_mean.data<T>(),
+                                          running_var.data<T>(), pixels, momentum, epsilon});
     const Normalize<T> norm = norm_of<T>(mean, inv_std, weight, bias);
     return BatchNormForward{normalized<S>(*this, x, norm, slope, shortcut), mean, inv_std};
   });

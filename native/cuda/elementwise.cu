@@ -5,6 +5,7 @@
 #include "backend.h"
 #include "columns.cuh"
 #include "each.cuh"
+#include "prelu.cuh"
 #include "reduce.cuh"
 
 namespace fm {
@@ -71,14 +72,14 @@ struct AddBias {
 template <class T>
 struct Bent {
   T slope;
-  __device__ T operator()(T x) const { return x > 0 ? x : x * slope; }
+  __device__ T operator()(T x) const { return bent(x, slope); }
 };
 template <class T>
 struct Prelu {
   const T* slope;
   __device__ Bent<T> operator()(int64_t c) const { return {slope[c]}; }
 };
-// dx, and the terms of d_slope = Σ dy·min(x, 0).
+// dx, and the terms of d_slope.
 template <class S, class T = Computed<S>>
 struct PreluBackward {
   using Element = S;
@@ -92,8 +93,8 @@ struct PreluBackward {
 #pragma unroll
     for (int k = 0; k < W; k++) {
       const T v = T(values.at[k]), g = T(gradients.at[k]);
-      to.at[k] = S(v > 0 ? g : g * slope[c + k]);
-      sums[k][0] += v > 0 ? T(0) : g * v;
+      to.at[k] = S(unbent(g, v, slope[c + k]));
+      sums[k][0] += slope_term(g, v);
     }
     store_pack(dx + i, to);
   }
