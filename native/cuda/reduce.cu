@@ -16,9 +16,13 @@ __global__ void __launch_bounds__(kBlock) sum_kernel(F f, int64_t n, double* par
   const int64_t step = int64_t(gridDim.x) * kBlock;
   double total = 0;
   for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < n;) {
+    const int64_t left = (n - i + step - 1) / step;
+    const int count = left < 64 ? int(left) : 64;
     T sum = 0;
-    for (int k = 0; k < 64 && i < n; k++, i += step) sum += f(i);
+#pragma unroll 8
+    for (int k = 0; k < count; k++) sum += f(i + k * step);
     total += double(sum);
+    i += count * step;
   }
   total = row_reduce<kBlock>(total, Sum{});
   if (threadIdx.x == 0) parts[blockIdx.x] = total;

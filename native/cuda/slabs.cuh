@@ -22,6 +22,7 @@ struct AddSlabs {
   S* to;
   __device__ void operator()(int64_t i) const {
     T sum = slabs[i];
+#pragma unroll 4
     for (int64_t part = 1; part < parts; part++) sum += slabs[part * n + i];
     const int64_t size = outer * inner, row = i / size, at = i % size;
     to[row * size + at % inner * outer + at / inner] = S(sum);
