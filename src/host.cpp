@@ -99,6 +99,7 @@ Napi::Value copy_part(const Napi::CallbackInfo& info) {
   else {
     changed(t);
     backend.copy_from_host(view, array.data, array.bytes);
+    changed(t);  // for a step that began and ended meanwhile
   }
   return info.Env().Undefined();
 }

@@ -294,6 +294,11 @@ describe('what looks like a choice or a share and is none', () => {
       /^BatchNorm\.forward: expected prelu, a PRelu, got a float32 tensor \[3\]/,
     ],
     [
+      'two things behind a norm',
+      () => new nn.BatchNorm(3).forward(matrix(), { prelu: new nn.PRelu(3), shortcut: matrix() }),
+      /^BatchNorm\.forward: expected a prelu or a shortcut behind it, got \{prelu/,
+    ],
+    [
       'another name behind a norm',
       () => new nn.BatchNorm(3).forward(matrix(), { slope: new nn.PRelu(3) } as never),
       /^BatchNorm\.forward: expected behind prelu, shortcut, got 'slope'/,

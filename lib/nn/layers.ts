@@ -128,6 +128,7 @@ export class BatchNorm extends Module {
     checkOptions('BatchNorm.forward', behind, ['prelu', 'shortcut'], 'behind');
     const { prelu, shortcut } = behind;
     expected(prelu === undefined || prelu instanceof PRelu, 'BatchNorm.forward', 'prelu, a PRelu', prelu);
+    expected(!prelu || !shortcut, 'BatchNorm.forward', 'a prelu or a shortcut behind it', behind);
     const state = {
       runningMean: this.running_mean,
       runningVar: this.running_var,

@@ -83,7 +83,9 @@ export function batchNorm(
   expected(within(momentum, 0, 1), 'batchNorm', 'momentum in [0, 1]', momentum);
   expected(within(epsilon, 0, Number.MAX_VALUE), 'batchNorm', 'a finite epsilon of at least 0', epsilon);
   const { slope, shortcut } = behind;
-  expected(slope === undefined || shortcut === undefined, 'batchNorm', 'a slope or a shortcut', 'both');
+  if (slope !== undefined) checkTensors('batchNorm', { slope });
+  if (shortcut !== undefined) checkTensors('batchNorm', { shortcut });
+  expected(!slope || !shortcut, 'batchNorm', 'a slope or a shortcut behind it', behind);
   if (slope !== undefined) return batchNormOp([x, weight, bias, slope], { ...state, behind: 'slope' });
   if (shortcut !== undefined) return batchNormOp([x, weight, bias, shortcut], { ...state, behind: 'shortcut' });
   return batchNormOp([x, weight, bias], { ...state, behind: undefined });

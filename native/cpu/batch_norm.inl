@@ -1,9 +1,10 @@
 // Passes over one chunk of rows (channels.h).
 #include "rows.inl"
 
-// mean[width], m2[width]: the chunk's mean and Σ (x − mean)² a column.  The rows of a block are summed about the first of
-// them, from which their mean is no farther than √kRowsInT deviations, so that a mean far from 0 costs no digits; blocks
-// are joined by Chan's formula.
+// mean[width], m2[width]: the chunk's mean and Σ (x − mean)² a column.  n = 16 rows are summed about the first of them,
+// which is within √n deviations of their mean: a mean far from 0 costs no digits, and the first being far from the others
+// about n²·2⁻²⁴ of the variance at most.  What n rows have is joined by Chan's formula.
+constexpr int64_t kRowsOfMoments = 16;
 template <class T>
 static void moments_chunk(const T* x, int64_t count, int64_t width, T* block, double* mean, double* m2) {
   T *sum = block, *square = block + width;
@@ -19,8 +20,8 @@ static void moments_chunk(const T* x, int64_t count, int64_t width, T* block, do
     }
   };
   const int64_t rows = count / width, left = count % width;
-  for (int64_t row = 0; row < rows; row += kRowsInT) {
-    const int64_t size = std::min(kRowsInT, rows - row);
+  for (int64_t row = 0; row < rows; row += kRowsOfMoments) {
+    const int64_t size = std::min(kRowsOfMoments, rows - row);
     fill_columns(block, 2 * width, T(0));
     sum_moment_columns(x + row * width, size, width, sum, square);
     join(x + row * width, width, double(row), double(size));

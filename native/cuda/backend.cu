@@ -79,6 +79,7 @@ void CudaBackend::copy_from_host(const Tensor& to, const void* from, size_t byte
   const DeviceGuard guard(device_);
   changed(to);
   staging_->to_device(stream_, to.raw(), from, bytes);
+  changed(to);  // for a step that began and ended meanwhile
 }
 
 void CudaBackend::copy_to_host(void* to, const Tensor& from, size_t bytes) {

@@ -1,6 +1,6 @@
 // Sums over all axes but the last, [rows, columns] → [columns], in a fixed order and in two passes: blocks sum a chunk of
-// rows, and a second kernel the chunks.  A thread sums in T over 64 rows and in double over those, as the CPU does.
-// Loops are unrolled so that a thread has eight loads on their way.
+// rows, and a second kernel the chunks.  A thread sums in T over 64 rows (16 of moments) and in double over those, as the
+// CPU does.  Loops are unrolled so that a thread has eight loads on their way, unless it stores between them.
 #pragma once
 #include <cstdint>
 
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
 
 // Parts: Σ (x − f) and Σ (x − f)², f the column's first value.  Of a thread's n = 16 rows the sums are about the first of
 // them, which is within √n standard deviations of their mean: a mean far from 0 costs no digits, and the first being far
-// from the others n²·2⁻²⁴ of the variance at most.
+// from the others about n²·2⁻²⁴ of the variance at most.
 template <class T, int W, class S>
 __global__ void __launch_bounds__(kColumnThreads, 4)
     column_moments_kernel(const S* x, int64_t rows, int64_t columns, int64_t rows_a_chunk, double* parts) {

@@ -258,6 +258,7 @@ void test_outliers(int64_t rows) {
   const std::vector<std::function<double(int64_t)>> columns = {
       [](int64_t row) { return row % 128 < 8 ? 4.0 : 0.0; },
       [](int64_t row) { return row % 64 ? 1000.0 : 1004.0; },
+      [](int64_t row) { return row % 64 ? 0.1f : 1.03136f; },
       [](int64_t row) { return row % 16 ? 3.0 : -1e4; },
       [&](int64_t row) { return row ? others[size_t(row)] : 3e3; },
       [&](int64_t row) { return float(1e5 + others[size_t(row)]); },

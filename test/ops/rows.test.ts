@@ -172,8 +172,11 @@ describe('batchNorm with what follows in the same pass', () => {
     const [ones3, three] = [tensor(Float32Array.of(1, 1, 1), [3]), zeros([3])];
     const state = { runningMean: three, runningVar: ones3, training: false, momentum: 0.1, epsilon: 1e-5 };
     const norm = (behind: object) => () => ops.batchNorm(x, ones3, three, state, behind);
-    expect(norm({ slope: ones3, shortcut: x })).toThrow(/^batchNorm: expected a slope or a shortcut, got .both/);
-    expect(norm({ slope: 0.25 })).toThrow(/^batchNorm: expected tensors, got/);
+    expect(norm({ slope: ones3, shortcut: x })).toThrow(
+      /^batchNorm: expected a slope or a shortcut behind it, got \{slope/,
+    );
+    expect(norm({ slope: 0.25 })).toThrow(/^batchNorm: expected slope as a tensor, got 0.25/);
+    expect(norm({ shortcut: null })).toThrow(/^batchNorm: expected shortcut as a tensor, got null/);
     expect(norm({ prelu: ones3 })).toThrow(/^batchNorm: .*'prelu'/);
     expect(norm({ slope: x })).toThrow(/^batchNorm: expected slope \[3\], got \[2, 3\]/);
     expect(norm({ shortcut: three })).toThrow(/^batchNorm: expected shortcut \[2, 3\] as x, got \[3\]/);
